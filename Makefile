@@ -1,0 +1,68 @@
+# The one list of tasks; CI calls only these. `make help` prints it.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+PORT ?= 8080
+WORKERS ?=
+BIN := .venv/bin
+PACKAGES := protos services/inference services/web
+LOCKS := uv inference tensorflow web dev
+# What protoc makes; -Iprotos=protos gives the file the import path protos.infer_pb2 whatever the folder is called.
+PROTOC = $(BIN)/python -m grpc_tools.protoc -Iprotos=protos --python_out=$(1) --grpc_python_out=$(1) --mypy_out=quiet:$(1) \
+	--mypy_grpc_out=quiet:$(1) --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy \
+	--plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc protos/infer.proto
+
+.PHONY: help
+help:  ## print this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+# One virtual environment for everything on this machine; made again when a lock or a package's metadata changes.
+.venv/ready: requirements/uv.txt requirements/dev.txt $(addsuffix /pyproject.toml,$(PACKAGES))
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "facet needs Python 3.11 or newer: make PYTHON=/path/to/python3")'
+	@echo "setting up .venv (about a minute the first time)" >&2
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements/dev.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation $(addprefix --editable ,$(PACKAGES))
+	@touch $@
+
+.PHONY: serve
+serve: .venv/ready  ## run the whole stack on this machine without containers (PORT=8080, WORKERS=one per CPU)
+	@exec $(BIN)/python deploy/serve.py --port $(PORT) $(if $(WORKERS),--workers $(WORKERS))
+
+.PHONY: test
+test: .venv/ready  ## run all tests that need no container engine (ARGS= goes to pytest)
+	@exec $(BIN)/python -m pytest $(ARGS)
+
+.PHONY: check
+check: .venv/ready  ## format, lint, types, generated code, envoy.yaml and locks
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/yamllint --strict .
+	$(BIN)/python deploy/serve.py --validate
+	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT && $(call PROTOC,$$fresh) && \
+	  diff -r -x __init__.py -x py.typed -x __pycache__ "$$fresh/protos" protos/src/protos || \
+	  { echo "protos/src/protos differs from what protoc makes: run make protos" >&2; exit 1; }
+	@$(MAKE) --no-print-directory lock OUT=$$(mktemp -d) CHECK=1
+
+.PHONY: protos
+protos: .venv/ready  ## make the Python modules and stubs from protos/infer.proto
+	$(call PROTOC,protos/src)
+
+# dev is solved first and constrains the rest, so that all images and this machine run the same versions. Existing pins are
+# kept where they still fit: UPGRADE=1 takes the newest.
+.PHONY: lock
+lock: .venv/ready  ## write requirements/*.txt from requirements/*.in (UPGRADE=1: newest versions)
+	@out=$(or $(OUT),requirements); [ $$out = requirements ] || cp requirements/*.in requirements/*.txt $$out/; \
+	for name in dev $(filter-out dev,$(LOCKS)); do \
+	  (cd $$out && $(abspath $(BIN))/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	    $(if $(UPGRADE),--upgrade) $$([ $$name = dev ] || echo --constraints dev.txt) --output-file $$name.txt $$name.in); \
+	done; \
+	if [ -n "$(CHECK)" ]; then diff -r requirements $$out || { echo "the locks are behind requirements/*.in: run make lock" >&2; exit 1; }; rm -rf $$out; fi
+
+.PHONY: clean
+clean:  ## remove what the other targets made
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

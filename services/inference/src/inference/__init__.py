@@ -1,0 +1,1 @@
+"""The workers of facet: supervisor, gRPC workers, and the detector in `inference.mtcnn`."""

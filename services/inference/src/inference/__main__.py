@@ -1,0 +1,59 @@
+"""`python -m inference` starts the supervisor and its workers."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+from pydantic import ValidationError
+
+from inference import logs
+from inference.settings import Settings
+from inference.supervisor import EXIT_PORT_IN_USE, Policy, PortInUse, Supervisor, check_ports
+
+EXIT_BAD_SETTINGS = 2
+
+
+def main() -> int:
+    """Check settings and ports, then supervise until told to stop."""
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        for problem in error.errors():
+            print(f"FACET_{str(problem['loc'][0]).upper()}: {problem['msg']}", file=sys.stderr)  # noqa: T201 - no log yet
+        return EXIT_BAD_SETTINGS
+    logs.configure(settings.log_level, "supervisor")
+    workers = settings.worker_count
+    ports = [settings.port, *(settings.worker_port + slot for slot in range(workers + 1))]
+    try:
+        check_ports(settings.host, ports)
+    except PortInUse as error:
+        logging.getLogger(__name__).critical(str(error))
+        return EXIT_PORT_IN_USE
+    # gRPC is made after the start of each worker, so its fork handlers have nothing to do.
+    os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
+    policy = Policy(
+        workers=workers,
+        start_seconds=settings.start_seconds,
+        silence_seconds=settings.hang_seconds,
+        handover_seconds=settings.drain_seconds,
+        grace_seconds=settings.grace_seconds,
+    )
+    return Supervisor(policy, worker_command).run()
+
+
+def worker_command(slot: int, heartbeat_fd: int) -> list[str]:
+    """Give the arguments that start the worker of a slot."""
+    return [
+        sys.executable,
+        "-m",
+        "inference.worker",
+        f"--slot={slot}",
+        f"--heartbeat-fd={heartbeat_fd}",
+        f"--supervisor={os.getpid()}",
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,36 @@
+"""The steps of one detection: each is timed, and none is begun for a caller who has stopped waiting."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Abandoned(Exception):
+    """Nobody waits for the result any more: the deadline is over or the caller has gone."""
+
+
+class Steps:
+    """A stop-watch with an off switch, handed through a detection.
+
+    `deadline` is a time of `time.monotonic()` in seconds. `abandon` may be called from another thread.
+    """
+
+    def __init__(self, deadline: float = float("inf")) -> None:
+        self.milliseconds: dict[str, float] = {}
+        self._deadline = deadline
+        self._abandoned = False
+
+    def abandon(self) -> None:
+        """Let the next step raise Abandoned."""
+        self._abandoned = True
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        """Run and time one step; the times of steps with the same name are added up. Raises Abandoned."""
+        began = time.monotonic()
+        if self._abandoned or began >= self._deadline:
+            raise Abandoned(f"before {name}")
+        yield
+        self.milliseconds[name] = self.milliseconds.get(name, 0.0) + 1000 * (time.monotonic() - began)

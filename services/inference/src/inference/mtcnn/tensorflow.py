@@ -1,0 +1,114 @@
+"""The engine `tensorflow`: the mtcnn package itself, unchanged, the reference for every other engine.
+
+Only its own extension point is used: the package takes ready-made stages, so each of its three is handed in inside a
+wrapper that makes it a step (timed, not begun when nobody waits) and that lets no failure pass as "no faces".
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # its start-up remarks are no log lines of ours
+
+import numpy as np
+import tensorflow as tf
+from mtcnn import MTCNN
+from mtcnn.stages import StageONet, StagePNet, StageRNet
+from numpy.typing import NDArray
+
+from inference.mtcnn.detector import RGB, SMALLEST_FACE, Box, CascadeSettings, Face, Landmarks, Point
+from inference.mtcnn.steps import Steps
+
+
+class NoCandidates(Exception):
+    """A network left no candidate, so the cascade is over: there is no face."""
+
+
+class RuntimeFailure(Exception):
+    """TensorFlow refused an operation."""
+
+
+class _Stage:
+    """One of the package's stages as a step."""
+
+    def __init__(self, name: str, stage: Any) -> None:
+        self._name = name
+        self._stage = stage
+
+    def __call__(self, *, steps: Steps, bboxes_batch: NDArray[Any] | None, **arguments: Any) -> NDArray[Any]:
+        # The package takes TensorFlow's InvalidArgumentError for "no faces", whatever its cause: an empty list of
+        # candidates is told apart here, so that a real failure does not look like an empty picture.
+        if bboxes_batch is not None and len(bboxes_batch) == 0:
+            raise NoCandidates(self._name)
+        with steps(self._name):
+            try:
+                boxes: NDArray[Any] = self._stage(bboxes_batch=bboxes_batch, **self._prepare(arguments))
+            except tf.errors.InvalidArgumentError as error:
+                raise RuntimeFailure(self._name) from error
+        return boxes
+
+    def _prepare(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        return arguments
+
+
+class _PNetStage(_Stage):
+    """The package's first stage, kept from levels of the pyramid that are smaller than P-Net's input.
+
+    The package counts the levels by the picture's size alone. With a min_face_size above 20 the last ones can fall
+    below 12 pixels, and their failure is taken for "no faces" in the whole picture.
+    """
+
+    def _prepare(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        factor = arguments["scale_factor"]
+        side = min(int(length) for length in arguments["images_oshapes"][0][:2])
+        planned = max(0, round(-(math.log(side / SMALLEST_FACE) / math.log(factor) + 1)))
+        scales = SMALLEST_FACE / arguments["min_face_size"] * factor ** np.arange(planned)
+        usable = int(np.count_nonzero((side * scales).astype(int) >= SMALLEST_FACE))
+        if usable == 0:
+            raise NoCandidates(self._name)
+        if usable == planned:
+            return arguments
+        # The shape serves the package for that count alone: it gets the one that leads to the levels that can be used.
+        side = SMALLEST_FACE * factor ** -(usable + 1)
+        return arguments | {"images_oshapes": np.array([[side, side, 3.0]])}
+
+
+class TensorFlowEngine:
+    """`mtcnn.MTCNN` on one CPU thread."""
+
+    name = "tensorflow"
+
+    def __init__(self, settings: CascadeSettings) -> None:
+        # One math thread per worker: the workers share the CPUs, and more threads than CPUs only take turns.
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+        stages = [_PNetStage("pnet", StagePNet()), _Stage("rnet", StageRNet()), _Stage("onet", StageONet())]
+        self._mtcnn = MTCNN(stages=stages)
+        self._settings = settings
+
+    def find_faces(self, picture: RGB, min_face_size: int, steps: Steps) -> list[Face]:
+        """See `detector.Engine`. The package keeps the whole pyramid in memory: 2.4 GB for 12 megapixels."""
+        try:
+            rows = self._mtcnn.detect_faces(
+                picture,
+                box_format="xyxy",
+                output_type="numpy",
+                min_face_size=min_face_size,
+                scale_factor=self._settings.scale_factor,
+                threshold_pnet=self._settings.pnet_threshold,
+                threshold_rnet=self._settings.rnet_threshold,
+                threshold_onet=self._settings.onet_threshold,
+                steps=steps,
+            )
+        except NoCandidates:
+            return []
+        return [_face(row) for row in np.asarray(rows, dtype=np.float64)]
+
+
+def _face(row: NDArray[np.float64]) -> Face:
+    """Name the columns of the package: [image, x1, y1, x2, y2, confidence, 5 landmarks' x, 5 landmarks' y]."""
+    _, x1, y1, x2, y2, confidence, *landmarks = map(float, row)
+    points = [Point(x, y) for x, y in zip(landmarks[:5], landmarks[5:], strict=True)]
+    return Face(Box(Point(x1, y1), Point(x2, y2)), Landmarks(*points), confidence)

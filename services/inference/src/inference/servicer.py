@@ -1,0 +1,190 @@
+"""Translates: a message comes in, the picture is decoded, the detector called, a message goes out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from typing import Any, NoReturn
+
+import grpc
+from grpc_status import rpc_status
+
+from inference.errors import Busy, DeadlineExceeded, InvalidOption, NotReady, describe, rich_status
+from inference.image import ImageLimits, Picture, decode
+from inference.logs import request_id
+from inference.mtcnn.detector import SMALLEST_FACE, DetectOptions, Detector, Face, Point
+from inference.mtcnn.steps import Abandoned, Steps
+from inference.slot import InferenceSlot
+from protos import infer_pb2, infer_pb2_grpc
+
+log = logging.getLogger(__name__)
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class InferenceServicer(infer_pb2_grpc.InferenceServicer):
+    """The service `Inference` of infer.proto. Until `detector` is set it answers UNAVAILABLE."""
+
+    def __init__(
+        self,
+        slot: InferenceSlot,
+        limits: ImageLimits,
+        *,
+        defaults: DetectOptions,
+        deadline: float,
+        max_streams: int,
+        worker: str,
+    ) -> None:
+        self.detector: Detector | None = None
+        self._slot = slot
+        self._limits = limits
+        self._defaults = defaults
+        self._deadline = deadline  # seconds that a picture may take when the caller sets no shorter one
+        self._free_streams = max_streams  # a waiting stream holds a picture in memory
+        self._worker = worker
+
+    async def Predict(self, request: infer_pb2.Image, context: Context) -> infer_pb2.InferResults:  # noqa: N802
+        """Answer one picture, or end the call with a status."""
+        request_id.set(_request_id(context))
+        try:
+            return await self._answer(request, _seconds_left(context))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a status and no traceback
+            await _abort(context, error)
+
+    async def PredictStream(  # noqa: N802
+        self, request_iterator: AsyncIterator[infer_pb2.Image], context: Context
+    ) -> AsyncIterator[infer_pb2.InferResults]:
+        """Answer pictures in their order; the next is taken from the wire when the last is answered."""
+        request_id.set(_request_id(context))
+        if self._free_streams == 0:
+            await _abort(context, Busy("this worker has no room for another stream; try again in a second"))
+        self._free_streams -= 1
+        try:
+            async for answer in self._answers(request_iterator, context):
+                yield answer
+        finally:
+            self._free_streams += 1
+
+    async def _answers(
+        self, requests: AsyncIterator[infer_pb2.Image], context: Context
+    ) -> AsyncIterator[infer_pb2.InferResults]:
+        async for request in requests:
+            try:
+                yield await self._answer(request, _seconds_left(context), patient=True)
+            except Exception as error:  # noqa: BLE001 - one picture's trouble does not end the others
+                _, code, message = _logged(error)
+                yield infer_pb2.InferResults(image_id=request.image_id, message=message, code=code)
+
+    async def _answer(
+        self, request: infer_pb2.Image, seconds_left: float, *, patient: bool = False
+    ) -> infer_pb2.InferResults:
+        detector = self.detector
+        if detector is None:
+            raise NotReady("the worker is loading its model; try again in a few seconds")
+        options = _options(request.options, self._defaults)
+        seconds = min(self._deadline, seconds_left)
+        steps = Steps(time.monotonic() + seconds)
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._slot.run(
+                    lambda: self._examine(request, options, detector, steps), steps, patient=patient
+                )
+        except (TimeoutError, Abandoned):
+            raise DeadlineExceeded(
+                f"no answer within {seconds:.3g} s; allow more time, send a smaller picture or raise min_face_size"
+            ) from None
+
+    def _examine(
+        self, request: infer_pb2.Image, options: DetectOptions, detector: Detector, steps: Steps
+    ) -> infer_pb2.InferResults:
+        with steps("decode"):
+            picture = decode(request.raw_data, self._limits)
+        faces = detector.detect(picture.rgb, options, steps)
+        log.info(
+            "predict",
+            extra={
+                "faces": len(faces),
+                "bytes": len(request.raw_data),
+                "size": f"{picture.width}x{picture.height}",
+                "ms": {name: round(ms, 1) for name, ms in steps.milliseconds.items()},
+            },
+        )
+        return infer_pb2.InferResults(
+            image_id=request.image_id,
+            results=map(_result, faces),
+            _meta_data=self._meta_data(picture, detector, steps),
+        )
+
+    def _meta_data(self, picture: Picture, detector: Detector, steps: Steps) -> infer_pb2.MetaData:
+        return infer_pb2.MetaData(
+            width=picture.width,
+            height=picture.height,
+            orientation=picture.orientation,
+            model=detector.model,
+            engine=detector.engine,
+            worker=self._worker,
+            milliseconds={name: round(ms, 3) for name, ms in steps.milliseconds.items()},
+        )
+
+
+def _options(wish: infer_pb2.DetectOptions, defaults: DetectOptions) -> DetectOptions:
+    """Check the options of a request; what it leaves open is the server's default. Raises InvalidOption."""
+    options = DetectOptions(
+        min_face_size=wish.min_face_size if wish.HasField("min_face_size") else defaults.min_face_size,
+        min_confidence=wish.min_confidence if wish.HasField("min_confidence") else defaults.min_confidence,
+        max_faces=wish.max_faces if wish.HasField("max_faces") else defaults.max_faces,
+    )
+    if options.min_face_size < SMALLEST_FACE:
+        raise InvalidOption(f"min_face_size is {options.min_face_size}; it must be at least {SMALLEST_FACE} pixels")
+    if not 0 <= options.min_confidence <= 1:
+        raise InvalidOption(f"min_confidence is {options.min_confidence:g}; it must be between 0 and 1")
+    if options.max_faces < 0:
+        raise InvalidOption(f"max_faces is {options.max_faces}; it must be 1 or more, or 0 for all")
+    return options
+
+
+def _result(face: Face) -> infer_pb2.Result:
+    box, marks = face.box, face.landmarks
+    return infer_pb2.Result(
+        box=infer_pb2.Box(up_left=_point(box.up_left), lower_right=_point(box.lower_right)),
+        landmarks=infer_pb2.Landmarks(
+            left_eye=_point(marks.left_eye),
+            right_eye=_point(marks.right_eye),
+            nose=_point(marks.nose),
+            mouth_left=_point(marks.mouth_left),
+            mouth_right=_point(marks.mouth_right),
+        ),
+        confidence=face.confidence,
+    )
+
+
+def _point(point: Point) -> infer_pb2.Point:
+    return infer_pb2.Point(x=point.x, y=point.y)
+
+
+def _seconds_left(context: Context) -> float:
+    """Say how long the caller still waits, infinity when it set no deadline."""
+    left = context.time_remaining()
+    return float("inf") if left is None else max(0.0, left)
+
+
+def _request_id(context: Context) -> str:
+    metadata = dict(context.invocation_metadata() or ())
+    return str(metadata.get("x-request-id", ""))
+
+
+def _logged(error: Exception) -> tuple[grpc.StatusCode, str, str]:
+    """Describe an error for its sender and log it: a foreseen one in a line, another with its traceback."""
+    status, code, message = describe(error)
+    if status is grpc.StatusCode.INTERNAL:
+        log.error("predict failed", exc_info=error, extra={"code": code})
+    else:
+        log.info("predict refused", extra={"code": code, "reason": message})
+    return status, code, message
+
+
+async def _abort(context: Context, error: Exception) -> NoReturn:
+    status = rpc_status.to_status(rich_status(*_logged(error)))
+    await context.abort(status.code, status.details, status.trailing_metadata)

@@ -1,0 +1,74 @@
+"""One inference at a time: a bounded line in front of the one thread that computes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
+
+from inference.errors import Busy
+from inference.mtcnn.steps import Steps
+
+T = TypeVar("T")
+
+
+class InferenceSlot:
+    """Runs one piece of work at a time in a thread of its own, so that the event loop (health!) never waits.
+
+    At most `places` callers wait, none longer than `max_wait` seconds; who comes or waits beyond that gets Busy.
+    """
+
+    def __init__(self, places: int, max_wait: float) -> None:
+        self._places = places
+        self._max_wait = max_wait
+        self._waiting = 0
+        self._turn = asyncio.Lock()  # first come, first served
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="inference")
+        self._began: float | None = None
+
+    @property
+    def busy_for(self) -> float:
+        """Seconds that the running work has taken so far, 0 when none runs."""
+        began = self._began
+        return 0.0 if began is None else time.monotonic() - began
+
+    async def run(self, work: Callable[[], T], steps: Steps, *, patient: bool = False) -> T:
+        """Wait for the turn, then run `work` and give its result. Raises Busy, or what `work` raises.
+
+        When the caller is cancelled, `steps` is abandoned: the work ends before its next step, and only then the slot
+        is free again. A `patient` caller (an open stream, which holds back its own next picture) may wait its whole
+        deadline and takes no place in the line.
+        """
+        await self._wait_for_turn(steps, patient=patient)
+        self._began = time.monotonic()
+        in_context = partial(contextvars.copy_context().run, work)
+        running = asyncio.get_running_loop().run_in_executor(self._thread, in_context)
+        running.add_done_callback(self._leave)
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            steps.abandon()
+            raise
+
+    async def _wait_for_turn(self, steps: Steps, *, patient: bool) -> None:
+        arrived = time.monotonic()
+        if not patient and self._turn.locked() and self._waiting >= self._places:
+            raise Busy(f"{self._waiting} requests are waiting already; try again in a second")
+        self._waiting += not patient
+        try:
+            async with asyncio.timeout(None if patient else self._max_wait):
+                await self._turn.acquire()
+        except TimeoutError:
+            raise Busy(f"waited {self._max_wait:g} s and the worker is still busy; try again in a second") from None
+        finally:
+            self._waiting -= not patient
+        steps.milliseconds["queue"] = 1000 * (time.monotonic() - arrived)
+
+    def _leave(self, running: asyncio.Future[T]) -> None:
+        self._began = None
+        self._turn.release()
+        running.cancelled() or running.exception()  # looked at, so that an abandoned work's error is not reported again

@@ -1,0 +1,40 @@
+"""How gunicorn runs the gateway: `gunicorn --config services/web/gunicorn.conf.py`."""
+
+import os
+import shutil
+import tempfile
+
+from prometheus_client import multiprocess
+from web import logs
+from web.settings import Settings
+
+settings = Settings()
+
+wsgi_app = "web.app:create_app()"
+bind = [f"{settings.web_host}:{settings.web_port}", f"{settings.web_host}:{settings.web_metrics_port}"]
+worker_class = "gthread"
+workers = settings.web_processes
+threads = settings.web_threads
+preload_app = False  # a gRPC channel made before the fork would hang after it
+keepalive = 75  # above Envoy's idle timeout upstream, else Envoy reuses a connection that is just being closed
+timeout = 30  # a process that is silent for so long is replaced; requests do not count, they have threads
+graceful_timeout = int(settings.grace_seconds)
+worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108, PTH112 - a heartbeat on a disk can stall
+control_socket_disable = True  # nothing of ours uses it, and it wants a writable home
+logconfig_dict = logs.config(settings.log_level)
+accesslog = None  # the application writes a line with the request's id
+
+# Each process keeps its counts in a file here, and whichever is asked for /metrics sums them up.
+_counts = tempfile.mkdtemp(prefix="facet-metrics-")
+os.environ["PROMETHEUS_MULTIPROC_DIR"] = _counts
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"  # nothing of gRPC exists at the fork
+
+
+def child_exit(server, worker):  # noqa: ANN001, ANN201, ARG001 - gunicorn's hook
+    """Drop the gauges of a process that has ended."""
+    multiprocess.mark_process_dead(worker.pid)
+
+
+def on_exit(server):  # noqa: ANN001, ANN201, ARG001 - gunicorn's hook
+    """Leave nothing behind."""
+    shutil.rmtree(_counts, ignore_errors=True)

@@ -1,0 +1,67 @@
+"""The application: what it consists of."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+import uuid
+
+from flask import Flask, Response, g, request
+
+from web.errors import register_error_handlers
+from web.image_request import BoundedRequest
+from web.inference_client import InferenceClient
+from web.metrics import IN_FLIGHT, REQUESTS, SECONDS, metrics_on_port
+from web.routes import api
+from web.settings import Settings
+
+log = logging.getLogger("web")
+
+# What may stand in a log line, a header and gRPC metadata; anything else is replaced by an id of ours.
+REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """Make the gateway. It is called in each gunicorn process, after the fork: it makes the gRPC channel."""
+    settings = settings or Settings()
+    app = Flask("web", static_folder=None)
+    app.request_class = BoundedRequest
+    app.config["SETTINGS"] = settings
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # the answer in the order that the documents show
+    app.extensions["inference"] = InferenceClient(settings.inference_target)
+    app.register_blueprint(api)
+    register_error_handlers(app)
+    app.before_request(_begin)
+    app.after_request(_end)
+    app.wsgi_app = metrics_on_port(settings.web_metrics_port, app.wsgi_app)  # type: ignore[assignment,method-assign]
+    return app
+
+
+def _begin() -> None:
+    g.arrived = time.monotonic()
+    given = request.headers.get("X-Request-ID", "")
+    g.request_id = given if REQUEST_ID.fullmatch(given) else str(uuid.uuid4())
+    IN_FLIGHT.inc()
+
+
+def _end(response: Response) -> Response:
+    IN_FLIGHT.dec()
+    seconds = time.monotonic() - g.arrived
+    route = request.url_rule.rule if request.url_rule else "none"
+    REQUESTS.labels(route, request.method, response.status_code).inc()
+    SECONDS.labels(route).observe(seconds)
+    response.headers["X-Request-ID"] = g.request_id
+    log.log(
+        logging.DEBUG if route in ("/healthz", "/readyz") else logging.INFO,
+        "request",
+        extra={
+            "method": request.method,
+            "path": request.path,
+            "status": response.status_code,
+            "code": g.get("code", ""),
+            "bytes_in": request.content_length,
+            "ms": round(1000 * seconds, 1),
+        },
+    )
+    return response

@@ -1,0 +1,82 @@
+"""What can go wrong with a request, and the one table of HTTP statuses for it."""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+
+from flask import Flask, Response, g, jsonify
+from werkzeug.exceptions import HTTPException
+
+log = logging.getLogger(__name__)
+
+# The reasons that workers give (inference/errors.py) and our own.
+STATUS = {
+    "MALFORMED_REQUEST": HTTPStatus.BAD_REQUEST,
+    "MISSING_IMAGE": HTTPStatus.BAD_REQUEST,
+    "EMPTY_IMAGE": HTTPStatus.BAD_REQUEST,
+    "INVALID_OPTION": HTTPStatus.BAD_REQUEST,
+    "NOT_FOUND": HTTPStatus.NOT_FOUND,
+    "METHOD_NOT_ALLOWED": HTTPStatus.METHOD_NOT_ALLOWED,
+    "BODY_TOO_LARGE": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    "IMAGE_TOO_LARGE": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    "UNSUPPORTED_MEDIA_TYPE": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    "UNSUPPORTED_FORMAT": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    "INVALID_IMAGE": HTTPStatus.UNPROCESSABLE_ENTITY,
+    "INTERNAL": HTTPStatus.INTERNAL_SERVER_ERROR,
+    "BUSY": HTTPStatus.SERVICE_UNAVAILABLE,
+    "NOT_READY": HTTPStatus.SERVICE_UNAVAILABLE,
+    "DEADLINE_EXCEEDED": HTTPStatus.GATEWAY_TIMEOUT,
+}
+RETRY_AFTER_SECONDS = "1"
+UNFORESEEN = "the request failed because of a fault in the service; its log has the details under this requestId"
+
+
+class RequestFailed(Exception):
+    """A request that ends with a reason of the table and a sentence for its sender."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+def register_error_handlers(app: Flask) -> None:
+    """Let every error be JSON with a true status."""
+    app.register_error_handler(RequestFailed, lambda error: error_response(error.code, error.message))
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(Exception, _unforeseen)
+
+
+def error_response(code: str, message: str) -> Response:
+    """Make the answer for a reason of the table."""
+    g.code = code
+    response = jsonify(message=message, code=code, requestId=g.request_id)
+    response.status_code = STATUS[code]
+    if response.status_code == HTTPStatus.SERVICE_UNAVAILABLE:
+        response.headers["Retry-After"] = RETRY_AFTER_SECONDS
+    return response
+
+
+def _http_error(error: HTTPException) -> Response:
+    """Turn what Flask itself refuses (no such path, wrong method, ...) into the same form."""
+    status = HTTPStatus(error.code or HTTPStatus.INTERNAL_SERVER_ERROR)
+    code = next((code for code, known in STATUS.items() if known == status), "MALFORMED_REQUEST")
+    response = error_response(code, _HINTS.get(status) or error.description or status.phrase)
+    response.status_code = status
+    for name, value in error.get_headers():
+        if name == "Allow":
+            response.headers[name] = value
+    return response
+
+
+_HINTS = {
+    HTTPStatus.NOT_FOUND: "there is nothing here; the API has /predict, /predict/batch, /healthz and /readyz",
+    HTTPStatus.METHOD_NOT_ALLOWED: "this path does not take this method; see the Allow header",
+}
+
+
+def _unforeseen(error: Exception) -> Response:
+    """Log what nobody foresaw; the sender gets the request's id and not its text."""
+    log.error("request failed", exc_info=error)
+    return error_response("INTERNAL", UNFORESEEN)

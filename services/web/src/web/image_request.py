@@ -1,0 +1,174 @@
+"""Reads a request into the contract's Image: JSON, a form, or the bare image; all three say the same."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import difflib
+import io
+import json
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from flask import Request
+
+from protos import infer_pb2
+from web.errors import RequestFailed
+
+# The names of the proto3 JSON form and those of the .proto file are both right.
+OPTIONS: dict[str, type[int | float]] = {"min_face_size": int, "min_confidence": float, "max_faces": int}
+IMAGE_FIELDS = ("raw_data", "image")
+IGNORED_FIELDS = ("width", "height", "meta_data")  # a sender's view of the picture: its header counts
+RAW_TYPES = re.compile(r"image/.+|application/octet-stream|")
+DATA_URL = re.compile(r"data:[^,]*;base64,")
+
+
+class BoundedRequest(Request):
+    """A Flask request whose body has been measured and is in memory (see `read_body`), so no part goes to a disk."""
+
+    def _get_file_stream(self, *_: Any, **__: Any) -> io.BytesIO:
+        return io.BytesIO()
+
+
+def read_body(request: Request, limit: int) -> None:
+    """Take the body in, at most `limit` bytes, with or without a Content-Length. Raises RequestFailed.
+
+    Flask's own limit would cut a chunked body at the limit and go on with a part of the picture.
+    """
+    body = request.stream.read(limit + 1)
+    if len(body) > limit:
+        raise RequestFailed("BODY_TOO_LARGE", f"the request's body is above {limit} bytes; send a smaller image")
+    request.environ["wsgi.input"] = io.BytesIO(body)
+    request.environ["CONTENT_LENGTH"] = str(len(body))
+    request.__dict__.pop("stream", None)  # werkzeug keeps the one it has read
+
+
+def read_image(request: Request) -> infer_pb2.Image:
+    """Read the one image of a request, and its options. Raises RequestFailed."""
+    if request.mimetype == "application/json":
+        return _from_json(request)
+    if request.mimetype == "multipart/form-data":
+        images = read_images(request)
+        if len(images) > 1:
+            raise RequestFailed("MALFORMED_REQUEST", "there are two images or more; send one, or use /predict/batch")
+        return images[0]
+    if RAW_TYPES.fullmatch(request.mimetype):
+        return _with_fields(infer_pb2.Image(raw_data=request.get_data()), _query(request))
+    raise RequestFailed(
+        "UNSUPPORTED_MEDIA_TYPE",
+        f"the Content-Type {request.mimetype} is not accepted; send application/json, multipart/form-data with a file "
+        "field `image`, or the bare image as image/jpeg, image/png, image/webp or application/octet-stream",
+    )
+
+
+def read_images(request: Request) -> list[infer_pb2.Image]:
+    """Read the images of a form, at least one; the options hold for all of them. Raises RequestFailed."""
+    if request.mimetype != "multipart/form-data":
+        raise RequestFailed("UNSUPPORTED_MEDIA_TYPE", "send multipart/form-data with one or more file fields `image`")
+    if "image" in request.form:
+        raise RequestFailed("MALFORMED_REQUEST", "the field `image` must be a file: curl -F image=@photo.jpg")
+    for name in request.files:
+        if name != "image":
+            raise RequestFailed("MALFORMED_REQUEST", f"the file field {name!r} is not known; call it `image`")
+    files = request.files.getlist("image")
+    if not files:
+        raise RequestFailed("MISSING_IMAGE", "the form has no file field `image`: curl -F image=@photo.jpg")
+    fields = [*_query(request), *request.form.items(multi=True)]
+    return [_with_fields(infer_pb2.Image(raw_data=file.read()), fields) for file in files]
+
+
+def _query(request: Request) -> list[tuple[str, Any]]:
+    return list(request.args.items(multi=True))
+
+
+def _from_json(request: Request) -> infer_pb2.Image:
+    """Read the proto3 JSON form of Image; `image` is accepted for `rawData`, and the options beside it."""
+    try:
+        body = json.loads(request.get_data())
+    except ValueError as error:  # not JSON, or not text
+        raise RequestFailed("MALFORMED_REQUEST", f"the body is not JSON: {error}") from error
+    except RecursionError as error:
+        raise RequestFailed("MALFORMED_REQUEST", "the body is not JSON that is accepted: nested too deep") from error
+    if not isinstance(body, dict):
+        raise RequestFailed("MALFORMED_REQUEST", 'the JSON must be an object: {"image": "<base64>"}')
+    fields = [(name, value) for name, value in body.items() if value is not None]  # null is absent, as in proto3 JSON
+    nested: Any = next((value for name, value in fields if name == "options"), {})
+    if not isinstance(nested, dict):
+        raise RequestFailed("MALFORMED_REQUEST", "`options` must be an object")
+    data = [value for name, value in fields if _snake(name) in IMAGE_FIELDS]
+    if not data:
+        raise RequestFailed("MISSING_IMAGE", "the JSON has no `image` (or `rawData`) with the image in base64")
+    if len(data) > 1:
+        raise RequestFailed("MALFORMED_REQUEST", "there are two images; send one, as `image` or as `rawData`")
+    rest = [(name, value) for name, value in fields if _snake(name) not in (*IMAGE_FIELDS, *IGNORED_FIELDS, "options")]
+    image = infer_pb2.Image(raw_data=_from_base64(data[0]))
+    return _with_fields(image, [*_query(request), *rest, *nested.items()])
+
+
+def _from_base64(text: Any) -> bytes:
+    """Decode standard or URL-safe base64, padded or not, with or without line ends, or a data URL holding it."""
+    if not isinstance(text, str):
+        raise RequestFailed("MALFORMED_REQUEST", "the image must be text in base64")
+    if url := DATA_URL.match(text):
+        text = text[url.end() :]
+    digits = "".join(text.split()).replace("-", "+").replace("_", "/").rstrip("=")
+    try:
+        return base64.b64decode(digits + "=" * (-len(digits) % 4), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise RequestFailed("MALFORMED_REQUEST", f"the image is not base64: {error}") from error
+
+
+def _with_fields(image: infer_pb2.Image, fields: Iterable[tuple[str, Any]]) -> infer_pb2.Image:
+    """Set the image's id and options. Ranges are the worker's business. Raises RequestFailed."""
+    seen = set()
+    for given, value in fields:
+        name = _snake(given)
+        if name in seen:
+            raise RequestFailed("INVALID_OPTION", f"{given} is given twice; give it once")
+        seen.add(name)
+        try:
+            if name == "image_id":
+                image.image_id = _text(value)
+            elif name in OPTIONS:
+                setattr(image.options, name, NUMBERS[OPTIONS[name]](value))
+            else:
+                raise RequestFailed("INVALID_OPTION", f"there is no option {given!r}{_guess(name)}")
+        except (TypeError, ValueError) as error:
+            kind = "text" if name == "image_id" else "a whole number" if OPTIONS[name] is int else "a number"
+            raise RequestFailed("INVALID_OPTION", f"{given} is {value!r}; it must be {kind}") from error
+    return image
+
+
+def _guess(name: str) -> str:
+    known = [*OPTIONS, "image_id"]
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]}?" if close else f"; there are {', '.join(known)}"
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(value)
+    value.encode()  # a lone surrogate is no text
+    return value
+
+
+def _integer(value: Any) -> int:
+    number = _number(value)
+    if not number.is_integer():
+        raise ValueError(value)
+    return int(number)
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise TypeError(value)
+    return float(value)
+
+
+NUMBERS: dict[type[int | float], Callable[[Any], float]] = {int: _integer, float: _number}
+
+
+def _snake(name: str) -> str:
+    """Bring the JSON form of a field's name to the .proto form: rawData, raw_data and _meta_data, MetaData."""
+    return re.sub(r"(?<=[a-z])([A-Z])", r"_\1", name).lower().removeprefix("_")

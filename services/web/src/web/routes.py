@@ -1,0 +1,98 @@
+"""The HTTP API: each view reads a request, asks the workers, and gives the answer."""
+
+from __future__ import annotations
+
+import time
+from http import HTTPStatus
+from typing import Any, cast
+
+from flask import Blueprint, Response, current_app, g, jsonify, request
+from google.protobuf.json_format import MessageToDict
+
+from protos import infer_pb2
+from web.errors import RequestFailed, error_response
+from web.image_request import read_body, read_image, read_images
+from web.inference_client import InferenceClient
+from web.settings import Settings
+
+api = Blueprint("api", __name__)
+
+
+@api.post("/predict")
+def predict() -> Response:
+    """Find the faces in one image."""
+    read_body(request, _settings().max_body_bytes)
+    image = read_image(request)
+    return jsonify(_answer(_client().predict(image, _seconds_left(), g.request_id)))
+
+
+@api.post("/predict/batch")
+def predict_batch() -> Response:
+    """Find the faces in several images; each has an entry with a message of its own.
+
+    The status is 200 when all were examined and 207 when one was not: an error never hides behind a 200.
+    """
+    read_body(request, _settings().max_body_bytes)
+    images, limit = read_images(request), _settings().max_batch_images
+    if len(images) > limit:
+        raise RequestFailed("MALFORMED_REQUEST", f"there are {len(images)} images; send at most {limit} at a time")
+    for image, file in zip(images, request.files.getlist("image"), strict=True):
+        image.image_id = image.image_id or file.filename or ""
+    answers = _client().predict_all(images, _seconds_left(), g.request_id, _settings().batch_concurrency)
+    entries = [_entry(image, answer) for image, answer in zip(images, answers, strict=True)]
+    failed = sum(1 for entry in entries if entry["message"])
+    message = f"{failed} of {len(entries)} images could not be examined; their entries say why" if failed else ""
+    response = jsonify(message=message, images=entries)
+    response.status_code = HTTPStatus.MULTI_STATUS if failed else HTTPStatus.OK
+    return response
+
+
+@api.get("/healthz")
+def healthz() -> Response:
+    """Say that this process answers."""
+    return jsonify(status="alive")
+
+
+@api.get("/readyz")
+def readyz() -> Response:
+    """Say whether a picture would be examined: a worker serves, and Envoy reaches it."""
+    if _client().is_ready():
+        return jsonify(status="ready")
+    return error_response("NOT_READY", "no worker serves yet; try again in a second")
+
+
+def _settings() -> Settings:
+    return cast("Settings", current_app.config["SETTINGS"])
+
+
+def _client() -> InferenceClient:
+    return cast("InferenceClient", current_app.extensions["inference"])
+
+
+def _seconds_left() -> float:
+    """Say how long the caller still waits: the wish in X-Request-Timeout, at most the limit. Raises RequestFailed."""
+    limit = _settings().deadline_seconds
+    wish = request.headers.get("X-Request-Timeout")
+    try:
+        seconds = limit if wish is None else float(wish)
+    except ValueError:
+        seconds = 0.0
+    if not seconds > 0:  # NaN, too
+        raise RequestFailed("INVALID_OPTION", f"X-Request-Timeout is {wish!r}; it must be a number of seconds above 0")
+    left: float = min(seconds, limit) - (time.monotonic() - g.arrived)
+    if left <= 0:
+        raise RequestFailed("DEADLINE_EXCEEDED", "the request took its whole time to arrive; allow more")
+    return left
+
+
+def _answer(results: infer_pb2.InferResults) -> dict[str, Any]:
+    """Give the JSON form of an answer; fields that are zero are there."""
+    answer = MessageToDict(results, always_print_fields_with_no_presence=True)
+    size = {name: answer["metaData"][name] for name in ("width", "height")}
+    return {"message": "", "imageId": answer["imageId"], **size} | {key: answer[key] for key in ("results", "metaData")}
+
+
+def _entry(image: infer_pb2.Image, answer: infer_pb2.InferResults | RequestFailed) -> dict[str, Any]:
+    if isinstance(answer, RequestFailed):
+        return {"message": answer.message, "code": answer.code, "imageId": image.image_id, "results": []}
+    return _answer(answer)

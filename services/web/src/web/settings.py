@@ -1,0 +1,39 @@
+"""The settings of the gateway: the only place that reads the environment."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Each field is the variable FACET_ + its name in capitals."""
+
+    model_config = SettingsConfigDict(env_prefix="FACET_", frozen=True)
+
+    web_host: str = "0.0.0.0"  # noqa: S104 - containers listen on all their addresses; `make serve` on loopback
+    """Address to listen on."""
+    web_port: int = Field(8000, ge=1, le=65535)
+    """Port of the HTTP API, for Envoy."""
+    web_metrics_port: int = Field(8001, ge=1, le=65535)
+    """Port of /metrics, for Prometheus alone; the edge does not lead there."""
+    web_processes: int = Field(2, ge=1)
+    """gunicorn processes. The gateway computes little: two keep it answering while one is replaced."""
+    web_threads: int = Field(32, ge=1)
+    """Requests that one process handles at a time; each thread mostly waits for a worker."""
+    inference_target: str = "envoy:50050"
+    """Where the workers are called: Envoy's internal listener, host:port."""
+
+    max_body_bytes: int = Field(10 * 1024 * 1024, ge=1024)
+    """The largest request body, and so the largest image, in bytes. Envoy has its own limit of 10 MiB."""
+    deadline_seconds: float = Field(15.0, gt=0)
+    """The longest that a request may take, however much more its caller would allow."""
+    max_batch_images: int = Field(32, ge=1)
+    """Images in one /predict/batch."""
+    batch_concurrency: int = Field(4, ge=1)
+    """Images of one batch that are examined at the same time; more would take all places at the workers."""
+    grace_seconds: float = Field(25.0, gt=0)
+    """The longest that stopping may take; then processes are killed."""
+
+    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+    """DEBUG, INFO, WARNING or ERROR."""
