@@ -6,7 +6,7 @@ import io
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, JpegImagePlugin, MpoImagePlugin, PngImagePlugin, UnidentifiedImageError, WebPImagePlugin
 
 from inference.errors import EmptyImage, ImageTooLarge, InvalidImage, UnsupportedFormat
 from inference.mtcnn.detector import RGB
@@ -14,6 +14,8 @@ from inference.mtcnn.detector import RGB
 ACCEPTED = "JPEG, PNG or WebP"
 # Only these decoders of Pillow's three dozen ever see a stranger's bytes. The JPEG one also opens MPO, a JPEG with more
 # pictures behind the first (stereo cameras, many telephones); the first one counts.
+# They are imported here, or the first picture would wait while Pillow imports them all.
+_PLUGINS = (JpegImagePlugin, MpoImagePlugin, PngImagePlugin, WebPImagePlugin)
 DECODERS = ("JPEG", "PNG", "WEBP")
 # How others begin, (offset, bytes): told apart only to say more than "cannot be recognised".
 OTHER_FORMATS = {

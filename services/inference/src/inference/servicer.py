@@ -58,6 +58,7 @@ class InferenceServicer(infer_pb2_grpc.InferenceServicer):
     ) -> AsyncIterator[infer_pb2.InferResults]:
         """Answer pictures in their order; the next is taken from the wire when the last is answered."""
         request_id.set(_request_id(context))
+        await context.send_initial_metadata(())  # or Envoy's time for a request to arrive would run on
         if self._free_streams == 0:
             await _abort(context, Busy("this worker has no room for another stream; try again in a second"))
         self._free_streams -= 1

@@ -47,9 +47,9 @@ class Settings(BaseSettings):
 
     deadline_seconds: float = Field(15.0, gt=0)
     """The longest that a request may take, however much more its caller would allow."""
-    queue_places: int = Field(8, ge=0)
+    queue_places: int = Field(16, ge=0)
     """Requests that may wait at one worker while another is computed; more are refused as busy."""
-    queue_seconds: float = Field(8.0, gt=0)
+    queue_seconds: float = Field(5.0, gt=0)
     """The longest that one may wait there before it is refused as busy."""
     max_streams: int = Field(8, ge=0)
     """Open PredictStream calls per worker; more are refused as busy."""

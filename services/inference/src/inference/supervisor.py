@@ -209,7 +209,7 @@ class Supervisor:
         """Drain an outdated worker when all are there, its successor included, and Envoy has had time to see it."""
         outdated = self._outdated()
         now = time.monotonic()
-        settled = [child for child in self._children if child.served_for(now) >= self._policy.handover_seconds]
+        settled = [c for c in self._children if not c.draining and c.served_for(now) >= self._policy.handover_seconds]
         if outdated and len(settled) > self._policy.workers:
             outdated[0].draining_since = now
             outdated[0].process.send_signal(signal.SIGTERM)

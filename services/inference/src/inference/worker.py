@@ -16,22 +16,17 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
+from importlib.resources import files
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from inference import logs
-from inference.image import ImageLimits
-from inference.mtcnn.detector import (
-    CascadeSettings,
-    DetectOptions,
-    Detector,
-    EngineNotInstalled,
-    UnknownEngine,
-    load_detector,
-)
+from inference.image import ImageLimits, decode
+from inference.mtcnn.detector import CascadeSettings, DetectOptions, Detector
+from inference.mtcnn.engines import EngineNotInstalled, UnknownEngine, load_detector
+from inference.mtcnn.steps import Steps
 from inference.servicer import InferenceServicer
 from inference.settings import Settings
 from inference.slot import InferenceSlot
@@ -51,6 +46,9 @@ EXIT_CANNOT_START = 3
 EXIT_HUNG = 4
 
 
+Load = Callable[[Settings, ImageLimits], Detector]
+
+
 class CannotStart(Exception):
     """The worker cannot serve as it is set up; the text says why and what to do."""
 
@@ -58,16 +56,17 @@ class CannotStart(Exception):
 class Worker:
     """The life of a worker: listen, load and warm up, serve, drain, stop."""
 
-    def __init__(self, settings: Settings, slot: int, load: Callable[[], Detector], heartbeat_fd: int) -> None:
+    def __init__(self, settings: Settings, slot: int, load: Load, heartbeat_fd: int) -> None:
         self.address = f"{settings.host}:{settings.worker_port + slot}"
         self._settings = settings
         self._load = load
         self._heartbeat_fd = heartbeat_fd
         self._slot = InferenceSlot(settings.queue_places, settings.queue_seconds)
         self._health = health.aio.HealthServicer()
+        self._limits = ImageLimits(settings.max_body_bytes, settings.max_pixels, settings.max_side)
         self._servicer = InferenceServicer(
             self._slot,
-            ImageLimits(settings.max_body_bytes, settings.max_pixels, settings.max_side),
+            self._limits,
             defaults=DetectOptions(min_face_size=settings.min_face_size),
             deadline=settings.deadline_seconds,
             max_streams=settings.max_streams,
@@ -88,7 +87,7 @@ class Worker:
         for server in servers:
             await server.start()
         # In a thread, so that health answers "not yet" meanwhile.
-        self._servicer.detector = await asyncio.to_thread(self._load)
+        self._servicer.detector = await asyncio.to_thread(self._load, self._settings, self._limits)
         await self._say(SERVING)
         log.info("serving", extra={"address": self.address})
         watchdog = asyncio.create_task(self._watch())
@@ -171,13 +170,18 @@ def die_with(supervisor: int) -> None:
         sys.exit("the supervisor is gone")  # it ended before the kernel was told
 
 
-def load(settings: Settings) -> Detector:
-    """Load the engine of the settings and run one inference, so that SERVING means ready."""
+def load(settings: Settings, limits: ImageLimits) -> Detector:
+    """Load the engine of the settings and examine one picture with it, so that SERVING means ready.
+
+    The picture has a face, so all of the cascade is warm after it; one that is not found is a fault in the set-up.
+    """
     cascade = CascadeSettings(
         settings.scale_factor, settings.pnet_threshold, settings.rnet_threshold, settings.onet_threshold
     )
     detector = load_detector(settings.engine, cascade)
-    detector.warm_up()
+    picture = decode(files("inference").joinpath("warm_up.webp").read_bytes(), limits)
+    if not detector.detect(picture.rgb, DetectOptions(), Steps()):
+        log.warning("no face in the warm-up picture, which has one: look at the thresholds and the weights")
     return detector
 
 
@@ -202,7 +206,7 @@ def main() -> None:
 
 
 async def _run(settings: Settings, slot: int, heartbeat_fd: int) -> None:
-    await Worker(settings, slot, partial(load, settings), heartbeat_fd).run()
+    await Worker(settings, slot, load, heartbeat_fd).run()
 
 
 if __name__ == "__main__":

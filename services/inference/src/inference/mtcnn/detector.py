@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -89,14 +88,6 @@ class Engine(Protocol):
         """
 
 
-class EngineNotInstalled(Exception):
-    """The engine's packages are missing; the text says how to get them."""
-
-
-class UnknownEngine(Exception):
-    """There is no engine of that name; the text lists those that there are."""
-
-
 class Detector:
     """One engine, ready to use: what the service holds, warms up and calls, one picture at a time."""
 
@@ -123,29 +114,3 @@ class Detector:
         if 0 < options.max_faces < len(faces):
             faces = sorted(faces, key=lambda face: face.box.area, reverse=True)[: options.max_faces]
         return faces
-
-    def warm_up(self) -> None:
-        """Run one detection, so that the first request does not pay for what a runtime does at its first call."""
-        self.detect(np.full((96, 128, 3), 128, dtype=np.uint8), DetectOptions(), Steps())
-
-
-def _tensorflow(settings: CascadeSettings) -> Engine:
-    from inference.mtcnn.tensorflow import TensorFlowEngine  # noqa: PLC0415 - takes seconds and 300 MB
-
-    return TensorFlowEngine(settings)
-
-
-# An engine is imported when it is chosen, and never otherwise.
-ENGINES: dict[str, Callable[[CascadeSettings], Engine]] = {"tensorflow": _tensorflow}
-
-
-def load_detector(engine: str, settings: CascadeSettings) -> Detector:
-    """Load the networks on the engine of that name. Raises UnknownEngine or EngineNotInstalled."""
-    if engine not in ENGINES:
-        raise UnknownEngine(f"there is no engine {engine!r}; the engines are: {', '.join(ENGINES)}")
-    try:
-        return Detector(ENGINES[engine](settings))
-    except ModuleNotFoundError as error:
-        raise EngineNotInstalled(
-            f"the engine {engine!r} needs the package {error.name!r}: pip install 'facet-inference[{engine}]'"
-        ) from error

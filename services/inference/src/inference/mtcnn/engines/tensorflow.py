@@ -7,10 +7,7 @@ wrapper that makes it a step (timed, not begun when nobody waits) and that lets 
 from __future__ import annotations
 
 import math
-import os
 from typing import Any
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # its start-up remarks are no log lines of ours
 
 import numpy as np
 import tensorflow as tf
