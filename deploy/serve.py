@@ -54,7 +54,9 @@ class Ports:
     @classmethod
     def from_base(cls, edge: int, base: int) -> Ports:
         """Put all but the edge at `base` and the 22 ports above it, for a second stack on the same machine."""
-        return cls(edge, base, base + 1, base + 2, base + 3, base + 5, base + 4)
+        return cls(
+            edge, web=base, metrics=base + 1, internal=base + 2, shared=base + 3, admin=base + 4, worker=base + 5
+        )
 
 
 @dataclass(frozen=True)
@@ -163,15 +165,15 @@ class Stack:
     def _wait_until_ready(self) -> None:
         give_up = time.monotonic() + READY_SECONDS
         while not _answers(f"http://{LOOPBACK}:{self._plan.ports.edge}/readyz"):
-            if (ended := self.ended()) is not None:
-                raise CannotServe(self._why(ended))
+            if ended := self._ended():
+                raise CannotServe(self._why(ended[0]))
             if time.monotonic() > give_up:
                 raise CannotServe(f"not ready after {READY_SECONDS} s; the logs are in {self._plan.logs}")
             time.sleep(0.1)
 
-    def ended(self) -> str | None:
-        """Name a part that has ended, if one has."""
-        return next((name for name, part in self._parts.items() if part.poll() is not None), None)
+    def _ended(self) -> list[str]:
+        """Name the parts that have ended."""
+        return [name for name, part in self._parts.items() if part.poll() is not None]
 
     def _why(self, name: str) -> str:
         """Say what a part's log ends with."""
@@ -186,10 +188,14 @@ class Stack:
         return f"{name} ended with exit code {self._parts[name].returncode}: {reason}"
 
     def wait(self) -> None:
-        """Wait until a part ends, which none should. Raises CannotServe."""
-        while (ended := self.ended()) is None:
+        """Wait until a tier has ended with all its replicas, which should not happen. Raises CannotServe."""
+        while True:
+            ended = self._ended()
+            standing = {_tier(name) for name in self._parts if name not in ended}
+            for name in ended:
+                if _tier(name) not in standing:
+                    raise CannotServe(self._why(name))
             time.sleep(0.2)
-        raise CannotServe(self._why(ended))
 
     def stop(self) -> None:
         """Stop all parts, gracefully first."""
@@ -206,8 +212,12 @@ class Stack:
             part.wait()
 
 
-def _part(name: str, host: str) -> str:
-    return name if host == LOOPBACK else f"{name}-{host}"
+def _part(tier: str, host: str) -> str:
+    return tier if host == LOOPBACK else f"{tier}-{host}"
+
+
+def _tier(part: str) -> str:
+    return part.partition("-")[0]
 
 
 def _end_with_parent() -> None:
@@ -265,7 +275,8 @@ def main() -> int:
     base = arguments.base_port
     ports = Ports.from_base(arguments.port, base) if base else replace(Ports(), edge=arguments.port)
     plan = Plan(ports, arguments.workers, arguments.inference_replicas, arguments.web_replicas, arguments.logs)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` stops it as Ctrl-C does
+    for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT is ignored when a shell started this in the background
+        signal.signal(number, signal.default_int_handler)
     stack = Stack(plan)
     print("starting, a few seconds ...", file=sys.stderr, flush=True)
     try:

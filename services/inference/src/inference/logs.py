@@ -15,6 +15,7 @@ def _add_request_id(record: logging.LogRecord) -> bool:
 
 def configure(level: str, part: str) -> None:
     """Log from `level` upwards; `part` says which of the processes a line is from."""
+    logging.captureWarnings(capture=True)  # Pillow warns of odd files; on stderr that would be no JSON
     logging.config.dictConfig(
         {
             "version": 1,

@@ -74,9 +74,17 @@ class Worker:
         )
         self._stopping = asyncio.Event()
 
+    @property
+    def waiting(self) -> int:
+        """How many callers stand in line for an inference."""
+        return self._slot.waiting
+
+    def stop(self) -> None:
+        """Begin to drain."""
+        self._stopping.set()
+
     async def run(self) -> None:
-        """Serve until SIGTERM, then drain. Raises CannotStart, EngineNotInstalled or UnknownEngine."""
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._stopping.set)
+        """Serve until told to stop, then drain. Raises CannotStart, EngineNotInstalled or UnknownEngine."""
         await self._say(NOT_SERVING)  # the health service would say SERVING of itself
         await prove_reuse_port()
         # Two servers, since SO_REUSEPORT is a property of a server: on the own port it would hide a double start.
@@ -206,7 +214,9 @@ def main() -> None:
 
 
 async def _run(settings: Settings, slot: int, heartbeat_fd: int) -> None:
-    await Worker(settings, slot, load, heartbeat_fd).run()
+    worker = Worker(settings, slot, load, heartbeat_fd)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.stop)
+    await worker.run()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,178 @@
+"""Decoding: what is accepted, what it becomes, and what the rest is told."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from inference.errors import EmptyImage, ImageTooLarge, InvalidImage, RequestError, UnsupportedFormat
+from inference.image import ImageLimits, decode
+from PIL import Image
+
+from tests.conftest import encode
+
+LIMITS = ImageLimits(max_bytes=10 * 1024 * 1024, max_pixels=40_000_000, max_side=16384)
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that says it is so large and has no more than a few bytes."""
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)), (b"IDAT", zlib.compress(b"\0" * 9))]
+    body = b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
+def test_the_accepted_formats_are_decoded_to_rgb(face: Image.Image, form: str) -> None:
+    """Each gives (height, width, 3) uint8, close to the original."""
+    picture = decode(encode(face, form, quality=95), LIMITS)
+    assert (picture.width, picture.height) == face.size
+    assert picture.rgb.dtype == np.uint8
+    assert np.abs(picture.rgb.astype(int) - np.asarray(face)).mean() < 4
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_exif_orientation_is_undone(face: Image.Image, orientation: int) -> None:
+    """The picture comes out upright, and the answer can say what was undone."""
+    undo = {
+        1: lambda image: image,
+        2: lambda image: image.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+        3: lambda image: image.rotate(180),
+        4: lambda image: image.transpose(Image.Transpose.FLIP_TOP_BOTTOM),
+        5: lambda image: image.transpose(Image.Transpose.TRANSPOSE),
+        6: lambda image: image.rotate(90, expand=True),
+        7: lambda image: image.transpose(Image.Transpose.TRANSVERSE),
+        8: lambda image: image.rotate(-90, expand=True),
+    }
+    stored = undo[orientation](face)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture = decode(encode(stored, exif=exif), LIMITS)
+    assert np.array_equal(picture.rgb, np.asarray(face))
+    assert picture.orientation == orientation
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 65535])
+def test_a_senseless_orientation_spoils_nothing(face: Image.Image, orientation: int) -> None:
+    """EXIF that makes no sense is as good as none."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture = decode(encode(face, exif=exif), LIMITS)
+    assert np.array_equal(picture.rgb, np.asarray(face))
+    assert picture.orientation == 1
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_broken_exif_spoils_nothing(face: Image.Image) -> None:
+    """Bytes that are no EXIF at all are passed over."""
+    picture = decode(encode(face, "JPEG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff"), LIMITS)
+    assert (picture.width, picture.height) == face.size
+
+
+def test_sixteen_bits_are_scaled_and_not_clipped() -> None:
+    """Pillow's own conversion would make everything above 255 white."""
+    grey = np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16)
+    picture = decode(encode(Image.fromarray(grey)), LIMITS)
+    assert np.array_equal(picture.rgb[..., 0], grey >> 8)
+
+
+def test_transparency_is_shown_over_white() -> None:
+    """What is invisible must not come out black, or as the colour that happens to be stored below."""
+    image = Image.new("RGBA", (32, 32), (255, 0, 0, 0))
+    image.paste((0, 0, 255, 255), (0, 0, 16, 32))
+    picture = decode(encode(image), LIMITS)
+    assert tuple(picture.rgb[0, 31]) == (255, 255, 255)
+    assert tuple(picture.rgb[0, 0]) == (0, 0, 255)
+
+
+def test_a_palette_with_a_transparent_colour_is_shown_over_white() -> None:
+    """The same for an indexed PNG."""
+    image = Image.new("P", (16, 16), 1)
+    image.putpalette([0, 0, 0, 10, 200, 30])
+    image.paste(0, (0, 0, 8, 16))
+    picture = decode(encode(image, transparency=0), LIMITS)
+    assert tuple(picture.rgb[0, 0]) == (255, 255, 255)
+    assert tuple(picture.rgb[0, 15]) == (10, 200, 30)
+
+
+@pytest.mark.parametrize(("mode", "form"), [("L", "PNG"), ("LA", "PNG"), ("P", "PNG"), ("CMYK", "JPEG")])
+def test_other_modes_look_as_a_viewer_shows_them(face: Image.Image, mode: str, form: str) -> None:
+    """Grey, grey with alpha, palette and CMYK keep the picture's look."""
+    picture = decode(encode(face.convert(mode), form), LIMITS)
+    assert picture.rgb.shape == (120, 107, 3)
+    assert np.corrcoef(picture.rgb.mean(axis=2).ravel(), np.asarray(face.convert("L")).ravel())[0, 1] > 0.98
+
+
+def test_one_bit_is_black_and_white() -> None:
+    """Not zero and one."""
+    image = Image.new("1", (16, 16))
+    image.paste(1, (8, 0, 16, 16))
+    row = decode(encode(image), LIMITS).rgb[0]
+    assert (tuple(row[0]), tuple(row[15])) == ((0, 0, 0), (255, 255, 255))
+
+
+def test_of_several_frames_the_first_counts(face: Image.Image) -> None:
+    """MPO and the animated forms of PNG and WebP are accepted for their first picture."""
+    black = Image.new("RGB", face.size)
+    for form in ("MPO", "PNG", "WEBP"):
+        data = encode(face, form, save_all=True, append_images=[black])
+        assert np.abs(decode(data, LIMITS).rgb.astype(int) - np.asarray(face)).mean() < 8, form
+
+
+@pytest.mark.parametrize(
+    ("data", "error"),
+    [
+        (b"", EmptyImage),
+        (b"hello, I am called photo.jpg", InvalidImage),
+        (b"\xff\xd8\xff\xe0 only a beginning", InvalidImage),
+        (png_header(20000, 20000), ImageTooLarge),
+        (png_header(65000, 1), ImageTooLarge),
+        (png_header(1, 16385), ImageTooLarge),
+        (png_header(100, 100), InvalidImage),
+        (b"\0" * (LIMITS.max_bytes + 1), ImageTooLarge),
+        (b"%PDF-1.7", UnsupportedFormat),
+        (b"\0\0\0\x1cftypavif", UnsupportedFormat),
+        (b"\0\0\0\x18ftypheic", UnsupportedFormat),
+    ],
+)
+def test_what_cannot_be_examined_is_refused_for_its_own_reason(data: bytes, error: type[RequestError]) -> None:
+    """Nothing of it becomes an empty picture."""
+    with pytest.raises(error):
+        decode(data, LIMITS)
+
+
+@pytest.mark.parametrize("form", ["GIF", "TIFF", "BMP"])
+def test_another_format_is_named(face: Image.Image, form: str) -> None:
+    """The sender reads what was recognised, and what to send."""
+    with pytest.raises(UnsupportedFormat, match=f"{form}.*JPEG, PNG or WebP"):
+        decode(encode(face, form), LIMITS)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.95])
+def test_a_truncated_file_is_refused(astronaut: Image.Image, form: str, part: float) -> None:
+    """Half a picture is never examined as if it were whole."""
+    data = encode(astronaut, form)
+    with pytest.raises(InvalidImage):
+        decode(data[: int(part * len(data))], LIMITS)
+
+
+def test_a_picture_at_the_limits_is_accepted() -> None:
+    """The longest side, and the most pixels: one more is one too many."""
+    limits = ImageLimits(max_bytes=10**6, max_pixels=10_000, max_side=200)
+    assert decode(encode(Image.new("L", (200, 50))), limits).width == 200
+    for size in ((201, 1), (101, 100)):
+        with pytest.raises(ImageTooLarge, match=f"{size[0]} x {size[1]}"):
+            decode(encode(Image.new("L", size)), limits)
+
+
+def test_other_decoders_never_see_the_bytes(face: Image.Image) -> None:
+    """A format that Pillow knows and we do not name is not opened by its plug-in."""
+    file = io.BytesIO()
+    face.save(file, "PPM")
+    with pytest.raises(InvalidImage):
+        decode(file.getvalue(), LIMITS)

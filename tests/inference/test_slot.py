@@ -1,0 +1,139 @@
+"""The line in front of the inference: one at a time, bounded, and left by those who do not wait any more."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+
+import pytest
+from inference.errors import Busy
+from inference.mtcnn.steps import Abandoned, Steps
+from inference.slot import InferenceSlot
+
+
+def test_one_piece_of_work_runs_at_a_time() -> None:
+    """Five callers at once, and never two in the work."""
+    running, most = 0, 0
+
+    def work() -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        time.sleep(0.01)
+        running -= 1
+
+    async def main() -> None:
+        slot = InferenceSlot(places=10, max_wait=10)
+        await asyncio.gather(*(slot.run(work, Steps()) for _ in range(5)))
+
+    asyncio.run(main())
+    assert most == 1
+
+
+def test_who_finds_all_places_taken_is_refused_at_once() -> None:
+    """One runs, two wait, the fourth is turned away before the first has ended."""
+
+    async def main() -> None:
+        slot, release = InferenceSlot(places=2, max_wait=60), threading.Event()
+        others = [asyncio.create_task(slot.run(release.wait, Steps())) for _ in range(3)]
+        await asyncio.sleep(0)
+        with pytest.raises(Busy, match="2 requests are waiting"):
+            await slot.run(release.wait, Steps())
+        release.set()
+        await asyncio.gather(*others)
+
+    asyncio.run(main())
+
+
+def test_who_waits_too_long_is_refused() -> None:
+    """The wait is bounded in time, and the place is free again after it."""
+
+    async def main() -> None:
+        slot, release = InferenceSlot(places=1, max_wait=0.05), threading.Event()
+        first = asyncio.create_task(slot.run(release.wait, Steps()))
+        await asyncio.sleep(0)
+        for _ in range(2):
+            with pytest.raises(Busy, match=r"waited 0\.05 s"):
+                await slot.run(release.wait, Steps())
+        release.set()
+        assert await first
+
+    asyncio.run(main())
+
+
+def test_a_wait_that_the_process_slept_through_does_not_count() -> None:
+    """After SIGSTOP and SIGCONT nobody is turned away for time that was not spent in the line."""
+
+    async def main() -> None:
+        slot, release = InferenceSlot(places=1, max_wait=0.2), threading.Event()
+        first = asyncio.create_task(slot.run(release.wait, Steps()))
+        await asyncio.sleep(0)
+        second = asyncio.create_task(slot.run(lambda: "computed", Steps()))
+        await asyncio.sleep(0)
+        time.sleep(1)  # noqa: ASYNC251 - this is the process that does not run
+        release.set()
+        await first
+        assert await second == "computed"
+
+    asyncio.run(main())
+
+
+def test_a_caller_who_leaves_the_line_is_not_computed() -> None:
+    """A cancelled wait gives its place back and its work never begins."""
+    computed = []
+
+    async def main() -> None:
+        slot, release = InferenceSlot(places=1, max_wait=60), threading.Event()
+        first = asyncio.create_task(slot.run(release.wait, Steps()))
+        await asyncio.sleep(0)
+        leaver = asyncio.create_task(slot.run(lambda: computed.append("left"), Steps()))
+        await asyncio.sleep(0)
+        leaver.cancel()
+        await asyncio.wait([leaver])
+        stayer = asyncio.create_task(slot.run(lambda: computed.append("stayed"), Steps()))
+        await asyncio.sleep(0)
+        release.set()
+        await asyncio.gather(first, stayer)
+
+    asyncio.run(main())
+    assert computed == ["stayed"]
+
+
+def test_a_running_work_ends_at_its_next_step_when_its_caller_leaves() -> None:
+    """The slot is given back by the work's end, not by the caller's."""
+    ended = []
+
+    async def main() -> None:
+        slot, started, go_on = InferenceSlot(places=1, max_wait=60), threading.Event(), threading.Event()
+        steps = Steps()
+
+        def work() -> None:
+            started.set()
+            go_on.wait()
+            try:
+                with steps("the next"):
+                    ended.append("computed")
+            except Abandoned:
+                ended.append("abandoned")
+                raise
+
+        leaver = asyncio.create_task(slot.run(work, steps))
+        await asyncio.to_thread(started.wait)
+        leaver.cancel()
+        await asyncio.wait([leaver])
+        assert slot.busy_for > 0  # the thread still works
+        go_on.set()
+        await slot.run(lambda: ended.append("next caller"), Steps())
+        assert slot.busy_for == 0
+
+    asyncio.run(main())
+    assert ended == ["abandoned", "next caller"]
+
+
+def test_no_step_begins_after_the_deadline() -> None:
+    """The thread looks at the clock itself."""
+    steps = Steps(deadline=time.monotonic() - 1)
+    with pytest.raises(Abandoned), steps("pnet"):
+        pytest.fail("it has begun")
+    assert steps.milliseconds == {}

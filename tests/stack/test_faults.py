@@ -1,0 +1,118 @@
+"""Parts die, stop, restart: nothing is lost, and the stack heals."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import grpc
+import psutil
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from tests.stack.running import Load, RunningStack, gone, running_stack, wait_for
+
+CALLERS = 16
+
+
+def test_requests_spread_evenly_over_the_worker_processes(stack: RunningStack, face_file: bytes) -> None:
+    """16 callers, 4 workers: each process answers 25 % of the requests, give or take 5 points."""
+    wait_for(lambda: stack.serving() == 4, "4 workers serve")
+    with Load(stack.url, face_file, CALLERS) as load:
+        load.wait_for_more(500)
+    shares = {worker: count / load.count for worker, count in load.by_worker().items()}
+    assert len(shares) == 4
+    assert all(0.20 <= share <= 0.30 for share in shares.values()), shares
+    assert load.lost() == {}
+
+
+def test_a_killed_worker_costs_no_request_and_is_replaced(stack: RunningStack, face_file: bytes) -> None:
+    """Kill -9 of one of 4 workers under load: every request is answered, and a new process serves."""
+    wait_for(lambda: stack.serving() == 4, "4 workers serve")
+    with Load(stack.url, face_file, CALLERS) as load:
+        load.wait_for_more(50)
+        victim = stack.workers()[1]
+        victim.kill()
+        wait_for(lambda: stack.serving() == 4, "a new worker serves")
+        load.wait_for_more(100)
+    assert load.lost() == {}
+    assert victim.pid not in [worker.pid for worker in stack.workers()]
+    assert len(stack.workers()) == 4
+
+
+def test_a_stopped_worker_costs_no_request(stack: RunningStack, face_file: bytes) -> None:
+    """SIGSTOP of a worker under load: what it holds is answered by another after the per-try timeout."""
+    wait_for(lambda: stack.serving() == 4, "4 workers serve")
+    with Load(stack.url, face_file, CALLERS) as load:
+        load.wait_for_more(50)
+        victim = stack.workers()[2]
+        victim.send_signal(signal.SIGSTOP)
+        try:
+            load.wait_for_more(300)
+            assert victim.status() == psutil.STATUS_STOPPED
+        finally:
+            victim.send_signal(signal.SIGCONT)
+    assert load.lost() == {}
+
+
+def test_sighup_replaces_every_worker_and_loses_nothing(stack: RunningStack, face_file: bytes) -> None:
+    """A rolling restart under load: all processes are new, all requests are answered."""
+    wait_for(lambda: stack.serving() == 4, "4 workers serve")
+    before = {worker.pid for worker in stack.workers()}
+    with Load(stack.url, face_file, 4) as load:
+        load.wait_for_more(10)
+        stack.supervisors()[0].send_signal(signal.SIGHUP)
+        wait_for(lambda: len(stack.workers()) == 4 and before.isdisjoint(w.pid for w in stack.workers()), "new workers")
+        wait_for(lambda: stack.serving() == 4, "4 workers serve")
+        load.wait_for_more(50)
+    assert load.lost() == {}
+
+
+def test_health_answers_while_all_workers_are_busy(stack: RunningStack, astronaut_file: bytes) -> None:
+    """A health check takes no turn in the line of the inferences."""
+    wait_for(lambda: stack.serving() == 4, "4 workers serve")
+    checks = 0
+    with Load(stack.url, astronaut_file, CALLERS) as load, grpc.insecure_channel(stack.own(0)) as channel:
+        health: Any = health_pb2_grpc.HealthStub(channel)
+        start = load.count
+        while load.count < start + 60:
+            answer = health.Check(health_pb2.HealthCheckRequest(service="Inference"), timeout=2)
+            assert answer.status == health_pb2.HealthCheckResponse.SERVING
+            checks += 1
+    assert checks > 60  # more than one a request: it did not wait for them
+    assert load.lost() == {}
+
+
+def test_sigterm_of_one_of_two_services_loses_nothing(tmp_path: Path, face_file: bytes) -> None:
+    """Two inference services, one is told to stop under load: it drains, its exit code is 0, nothing is lost."""
+    with running_stack(tmp_path / "logs", "--workers=1", "--inference-replicas=2") as two:
+        wait_for(lambda: len(_answering(two, face_file)) == 2, "both services answer")
+        with Load(two.url, face_file, 8) as load:
+            load.wait_for_more(40)
+            leaving = next(p for p in two.supervisors() if p.environ()["FACET_HOST"] == "127.0.0.2")
+            leaving.terminate()
+            wait_for(lambda: gone(leaving), "the service ends")
+            load.wait_for_more(20)
+        assert load.lost() == {}
+        assert two.log_lines("inference-127.0.0.2")[-1]["exit_code"] == 0
+
+
+def _answering(stack: RunningStack, body: bytes) -> set[str]:
+    with Load(stack.url, body, 4) as load:
+        load.wait_for_more(8)
+    return {worker for (status, worker, _) in load.answers if status == 200}
+
+
+def test_a_single_worker_is_replaced_without_a_gap(tmp_path: Path, face_file: bytes) -> None:
+    """SIGHUP with one worker: its successor serves before it goes; SIGKILL of the supervisor leaves no worker."""
+    with running_stack(tmp_path / "logs", "--workers=1") as one:
+        before = one.workers()[0]
+        with Load(one.url, face_file, 2) as load:
+            load.wait_for_more(5)
+            one.supervisors()[0].send_signal(signal.SIGHUP)
+            wait_for(lambda: gone(before), "the old worker goes")
+            load.wait_for_more(20)
+        assert load.lost() == {}
+        workers = one.workers()
+        one.supervisors()[0].kill()
+        wait_for(lambda: all(gone(worker) for worker in workers), "no worker stays behind")
