@@ -6,6 +6,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 PORT ?= 8080
 WORKERS ?=
+BASE_PORT ?=
 BIN := .venv/bin
 PACKAGES := protos services/inference services/web
 LOCKS := uv inference tensorflow web dev
@@ -29,8 +30,8 @@ help:  ## print this list
 	@touch $@
 
 .PHONY: serve
-serve: .venv/ready  ## run the whole stack on this machine without containers (PORT=8080, WORKERS=one per CPU)
-	@exec $(BIN)/python deploy/serve.py --port $(PORT) $(if $(WORKERS),--workers $(WORKERS))
+serve: .venv/ready  ## run the whole stack on this machine without containers (PORT=8080, WORKERS=one per CPU, BASE_PORT=for all other ports)
+	@exec $(BIN)/python deploy/serve.py --port $(PORT) $(if $(WORKERS),--workers $(WORKERS)) $(if $(BASE_PORT),--base-port $(BASE_PORT))
 
 .PHONY: test
 test: .venv/ready  ## run all tests that need no container engine (ARGS= goes to pytest)

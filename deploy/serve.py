@@ -148,7 +148,8 @@ class Stack:
         config = self._plan.logs / "envoy.json"
         config.write_text(json.dumps(local_envoy_config(self._plan), indent=1))
         command = [envoy_binary(), "--config-path", str(config), "--disable-hot-restart", "--log-level", "warn"]
-        self._run("envoy", [*command, "--log-format", ENVOY_LOG], {})
+        # Written every half second and not every ten: somebody is looking.
+        self._run("envoy", [*command, "--log-format", ENVOY_LOG, "--file-flush-interval-msec", "500"], {})
 
     def _run(self, name: str, command: list[str], settings: dict[str, str]) -> None:
         with (self._plan.logs / f"{name}.log").open("wb") as log:

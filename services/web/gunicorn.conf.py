@@ -4,7 +4,6 @@ import os
 import shutil
 import tempfile
 
-from prometheus_client import multiprocess
 from web import logs
 from web.settings import Settings
 
@@ -32,6 +31,8 @@ os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"  # nothing of gRPC exists at the fo
 
 def child_exit(server, worker):  # noqa: ANN001, ANN201, ARG001 - gunicorn's hook
     """Drop the gauges of a process that has ended."""
+    from prometheus_client import multiprocess  # noqa: PLC0415 - imported before, it would not know the folder
+
     multiprocess.mark_process_dead(worker.pid)
 
 

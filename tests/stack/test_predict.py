@@ -1,0 +1,274 @@
+"""Pictures through the front door: HTTP in its three forms, gRPC in its two, and what comes with the answer."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from PIL import Image
+
+from protos import infer_pb2, infer_pb2_grpc
+from tests.conftest import encode
+from tests.stack.running import RunningStack, wait_for
+
+FORMS = ["json", "multipart", "raw"]
+
+
+def post(client: httpx.Client, form: str, data: bytes, **options: Any) -> httpx.Response:
+    """Send a picture in one of the three forms, with its options where the form has them."""
+    if form == "json":
+        return client.post("/predict", json={"image": base64.b64encode(data).decode(), **options})
+    if form == "multipart":
+        fields = {name: str(value) for name, value in options.items()}
+        return client.post("/predict", files={"image": ("photo.jpg", data)}, data=fields)
+    headers = {"Content-Type": "application/octet-stream"}
+    return client.post("/predict", content=data, params=options, headers=headers)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_astronaut_is_found(client: httpx.Client, astronaut_file: bytes, form: str) -> None:
+    """One face, 83 x 107 at (182, 64) with a confidence of 0.9991, in every form of input."""
+    response = post(client, form, astronaut_file)
+    assert response.status_code == 200
+    answer = response.json()
+    assert list(answer) == ["message", "imageId", "width", "height", "results", "metaData"]
+    assert (answer["message"], answer["width"], answer["height"]) == ("", 512, 512)
+    (face,) = answer["results"]
+    up_left, lower_right = face["box"]["upLeft"], face["box"]["lowerRight"]
+    assert [round(up_left["x"]), round(up_left["y"])] == [182, 64]
+    assert [round(lower_right[axis] - up_left[axis]) for axis in ("x", "y")] == [83, 107]
+    assert face["confidence"] == pytest.approx(0.9991, abs=5e-5)
+    assert set(face["landmarks"]) == {"leftEye", "rightEye", "nose", "mouthLeft", "mouthRight"}
+
+
+def test_all_forms_give_identical_results(client: httpx.Client, astronaut_file: bytes) -> None:
+    """To the last digit, with options and without."""
+    for options in ({}, {"min_face_size": 40, "min_confidence": 0.9, "max_faces": 1}):
+        answers = [post(client, form, astronaut_file, **options).json()["results"] for form in FORMS]
+        assert len(answers[0]) == 1
+        assert answers[0] == answers[1] == answers[2]
+
+
+def test_a_png_jpeg_and_webp_are_accepted_by_their_own_type(client: httpx.Client, face: Image.Image) -> None:
+    """image/* is the bare picture."""
+    for form in ("png", "jpeg", "webp"):
+        data = encode(face, form, quality=95)
+        response = client.post("/predict", content=data, headers={"Content-Type": f"image/{form}"})
+        assert (response.status_code, len(response.json()["results"])) == (200, 1)
+
+
+@pytest.mark.parametrize("name", ["image", "rawData", "raw_data"])
+def test_json_takes_the_field_by_each_of_its_names(client: httpx.Client, face_file: bytes, name: str) -> None:
+    """The proto3 JSON form, the .proto form, and the alias; a data URL too, and URL-safe base64 without padding."""
+    texts = [
+        base64.b64encode(face_file).decode(),
+        base64.urlsafe_b64encode(face_file).decode().rstrip("="),
+        base64.encodebytes(face_file).decode(),
+        "data:image/png;base64," + base64.b64encode(face_file).decode(),
+    ]
+    for text in texts:
+        response = client.post("/predict", json={name: text, "width": 107, "height": 120, "imageId": "seven"})
+        assert (response.status_code, len(response.json()["results"])) == (200, 1), response.text
+        assert response.json()["imageId"] == "seven"
+
+
+def test_options_are_taken_in_camel_case_and_nested_as_in_the_contract(client: httpx.Client, face_file: bytes) -> None:
+    """What protobuf's own JSON printer writes is understood."""
+    image = base64.b64encode(face_file).decode()
+    for options in ({"minConfidence": 1}, {"options": {"minConfidence": 1.0}}, {"options": {"min_confidence": 1}}):
+        response = client.post("/predict", json={"image": image, **options})
+        assert (response.status_code, response.json()["results"]) == (200, [])
+
+
+def test_no_face_is_an_empty_list(client: httpx.Client) -> None:
+    """200 and nothing in it, also for a picture too small to hold a face."""
+    for size in ((200, 200), (11, 11), (1, 1), (12, 300)):
+        response = post(client, "raw", encode(Image.new("RGB", size, "teal")))
+        assert (response.status_code, response.json()["results"]) == (200, [])
+        assert (response.json()["width"], response.json()["height"]) == size
+
+
+def test_fields_that_are_zero_are_there(client: httpx.Client, astronaut: Image.Image) -> None:
+    """A box that is clipped at the picture's edge has x = 0 and says so."""
+    response = post(client, "raw", encode(astronaut.crop((200, 40, 400, 220))))
+    corners = [face["box"]["upLeft"] for face in response.json()["results"]]
+    assert 0 in [corner["x"] for corner in corners], response.text
+
+
+def test_grpc_gives_what_http_gives(stack: RunningStack, client: httpx.Client, astronaut_file: bytes) -> None:
+    """Through the edge, on the workers' shared port, and on a worker's own."""
+    expected = post(client, "raw", astronaut_file).json()["results"][0]
+    for target in (stack.edge, stack.shared, stack.own(0)):
+        with grpc.insecure_channel(target) as channel:
+            answer = infer_pb2_grpc.InferenceStub(channel).Predict(infer_pb2.Image(raw_data=astronaut_file), timeout=60)
+        (face,) = answer.results
+        assert face.confidence == expected["confidence"]
+        assert face.box.up_left.x == pytest.approx(expected["box"]["upLeft"]["x"], abs=1e-3)
+        assert face.landmarks.nose.y == pytest.approx(expected["landmarks"]["nose"]["y"], abs=1e-3)
+
+
+# The contract as it is published, without what was added behind its numbers.
+CONTRACT = """
+syntax = "proto3";
+message Point        { float x = 1; float y = 2; }
+message Box          { Point up_left = 1; Point lower_right = 2; }
+message Landmarks    { Point left_eye = 1; Point right_eye = 2; Point nose = 3;
+                       Point mouth_left = 4; Point mouth_right = 5; }
+message MetaData     { }
+message Image        { bytes raw_data = 1; int32 height = 2; int32 width = 3; string image_id = 4;
+                       MetaData _meta_data = 5; }
+message Result       { Box box = 1; Landmarks landmarks = 2; double confidence = 3; }
+message InferResults { string image_id = 1; MetaData _meta_data = 2; repeated Result results = 3; }
+service Inference    { rpc Predict (Image) returns (InferResults) {} }
+"""
+OLD_CLIENT = """
+import sys, grpc, infer_pb2, infer_pb2_grpc
+data = open(sys.argv[2], "rb").read()
+with grpc.insecure_channel(sys.argv[1]) as channel:
+    image = infer_pb2.Image(raw_data=data, width=512, height=512, image_id="old")
+    answer = infer_pb2_grpc.InferenceStub(channel).Predict(image, timeout=60)
+(face,) = answer.results
+corners = (face.box.up_left.x, face.box.up_left.y, face.box.lower_right.x, face.box.lower_right.y)
+print(answer.image_id, *map(round, corners), round(face.confidence, 4))
+"""
+
+
+def test_a_client_made_from_the_published_text_works(stack: RunningStack, tmp_path: Path) -> None:
+    """Generated from the contract alone, by a compiler and in a process that know nothing of ours."""
+    (tmp_path / "infer.proto").write_text(CONTRACT)
+    compiler = [
+        sys.executable,
+        "-m",
+        "grpc_tools.protoc",
+        "-I.",
+        "--python_out=.",
+        "--grpc_python_out=.",
+        "infer.proto",
+    ]
+    subprocess.run(compiler, cwd=tmp_path, check=True)
+    picture = Path(__file__).parents[1] / "images/astronaut.webp"
+    for target in (stack.edge, stack.shared):
+        command = [sys.executable, "-c", OLD_CLIENT, target, str(picture)]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert done.stdout.split() == ["old", "182", "64", "265", "171", "0.9991"]
+
+
+def test_a_stream_through_the_edge_answers_in_order(stack: RunningStack, face_file: bytes) -> None:
+    """A bad picture in the middle answers for itself."""
+    files = [face_file, b"no image", face_file]
+    with grpc.insecure_channel(stack.edge) as channel:
+        images = (infer_pb2.Image(raw_data=file, image_id=str(index)) for index, file in enumerate(files))
+        answers = list(infer_pb2_grpc.InferenceStub(channel).PredictStream(images, timeout=60))
+    assert [(answer.image_id, len(answer.results), answer.code) for answer in answers] == [
+        ("0", 1, ""),
+        ("1", 0, "INVALID_IMAGE"),
+        ("2", 1, ""),
+    ]
+
+
+def test_a_batch_has_an_entry_per_image(client: httpx.Client, face_file: bytes) -> None:
+    """In the order of the files, each under its file's name; 200 when all were examined."""
+    empty = encode(Image.new("RGB", (64, 64)))
+    names = [f"{index}.png" for index in range(7)]
+    files = [("image", (name, face_file if index % 2 else empty)) for index, name in enumerate(names)]
+    response = client.post("/predict/batch", files=files)
+    assert (response.status_code, response.json()["message"]) == (200, "")
+    entries = response.json()["images"]
+    assert [entry["imageId"] for entry in entries] == names
+    assert [len(entry["results"]) for entry in entries] == [0, 1, 0, 1, 0, 1, 0]
+    assert all(entry["message"] == "" for entry in entries)
+
+
+def test_one_bad_image_does_not_spoil_a_batch(client: httpx.Client, face_file: bytes) -> None:
+    """Its entry says why; the status is 207, since an error never hides behind a 200."""
+    files = [("image", ("a.png", face_file)), ("image", ("b.png", b"no image")), ("image", ("c.png", face_file))]
+    response = client.post("/predict/batch", files=files, data={"min_confidence": "0.5"})
+    assert (response.status_code, response.json()["message"][:9]) == (207, "1 of 3 im")
+    entries = response.json()["images"]
+    assert [len(entry["results"]) for entry in entries] == [1, 0, 1]
+    assert entries[1]["code"] == "INVALID_IMAGE"
+    assert entries[1]["message"]
+
+
+def test_the_request_id_goes_everywhere(stack: RunningStack, client: httpx.Client, face_file: bytes) -> None:
+    """Given by the client, it is returned and stands in the log of every tier; without one, one is made."""
+    mine = "3f0c7a6e-0000-4000-8000-00000000beef"  # the form in which Envoy would hide a digit of its own
+    headers = {"Content-Type": "image/png", "X-Request-ID": mine}
+    assert client.post("/predict", content=face_file, headers=headers).headers["X-Request-ID"] == mine
+
+    def logged_by(part: str) -> bool:
+        return mine in [line.get("request_id") for line in stack.log_lines(part)]
+
+    for part in ("envoy", "web", "inference"):
+        wait_for(partial(logged_by, part), f"{part} logs it")
+    made = client.post("/predict", content=face_file, headers={"Content-Type": "image/png"}).headers["X-Request-ID"]
+    assert len(made) == 36
+    refused = client.post("/predict", content=b"", headers=headers)
+    assert refused.json()["requestId"] == refused.headers["X-Request-ID"] == mine
+
+
+def test_no_log_line_has_the_picture_in_it(stack: RunningStack, client: httpx.Client, face_file: bytes) -> None:
+    """Every line of every tier is JSON, and short."""
+    assert post(client, "json", face_file).status_code == 200
+    for part in ("envoy", "web", "inference"):
+        lines = stack.log_lines(part)
+        assert lines
+        assert max(len(json.dumps(line)) for line in lines) < 2000
+        assert all("tier" in line for line in lines)
+
+
+def test_the_deadline_travels_to_the_worker(stack: RunningStack, client: httpx.Client, astronaut: Image.Image) -> None:
+    """A wish too short for the picture: 504, and the worker stops on its own account."""
+    big = encode(astronaut.resize((3000, 3000)), "JPEG")
+    headers = {"Content-Type": "image/jpeg", "X-Request-Timeout": "0.3", "X-Request-ID": "in-a-hurry"}
+    response = client.post("/predict", content=big, headers=headers)
+    assert (response.status_code, response.json()["code"]) == (504, "DEADLINE_EXCEEDED")
+
+    def stopped() -> bool:
+        mine = [line for line in stack.log_lines("inference") if line.get("request_id") == "in-a-hurry"]
+        assert all(line["message"] != "predict" for line in mine)  # it was not computed to its end
+        return any(line.get("code") == "DEADLINE_EXCEEDED" for line in mine)
+
+    wait_for(stopped, "the worker gives up")
+
+
+def test_health_ready_and_metrics(stack: RunningStack, client: httpx.Client) -> None:
+    """Alive and ready through the edge; metrics on their own port and never through the edge."""
+    assert client.get("/healthz").json() == {"status": "alive"}
+    assert client.get("/readyz").json() == {"status": "ready"}
+    assert client.get("/metrics").status_code == 404
+    metrics = httpx.get(stack.metrics_url)
+    assert metrics.status_code == 200
+    assert 'facet_http_requests_total{method="GET",route="/healthz",status="200"}' in metrics.text
+
+
+@pytest.mark.parametrize("service", ["", "Inference"])
+def test_grpc_health_answers_at_the_edge_and_inside(stack: RunningStack, service: str) -> None:
+    """By both names, at each of the ports that a probe may ask."""
+    for target in (stack.edge, stack.internal, stack.shared, stack.own(1)):
+        with grpc.insecure_channel(target) as channel:
+            stub: Any = health_pb2_grpc.HealthStub(channel)
+            answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=30)
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_a_large_picture_passes_every_hop(client: httpx.Client) -> None:
+    """Close to the limit of the body: no hop has a smaller one."""
+    import numpy as np  # noqa: PLC0415 - only here
+
+    noise = np.random.default_rng(0).integers(0, 255, (1300, 2650, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(noise).resize((2650, 1300)).save(file, "PNG", compress_level=0)
+    assert 10_200_000 < len(file.getvalue()) < 10_485_760
+    response = client.post("/predict?min_face_size=400", content=file.getvalue(), headers={"Content-Type": "image/png"})
+    assert (response.status_code, response.json()["width"]) == (200, 2650), response.text
