@@ -88,8 +88,15 @@ def _seconds_left() -> float:
 def _answer(results: infer_pb2.InferResults) -> dict[str, Any]:
     """Give the JSON form of an answer; fields that are zero are there."""
     answer = MessageToDict(results, always_print_fields_with_no_presence=True)
-    size = {name: answer["metaData"][name] for name in ("width", "height")}
-    return {"message": "", "imageId": answer["imageId"], **size} | {key: answer[key] for key in ("results", "metaData")}
+    did = answer.get("metaData", {})
+    return {
+        "message": "",
+        "imageId": answer["imageId"],
+        "width": did.get("width", 0),
+        "height": did.get("height", 0),
+        "results": answer["results"],
+        "metaData": did,
+    }
 
 
 def _entry(image: infer_pb2.Image, answer: infer_pb2.InferResults | RequestFailed) -> dict[str, Any]:

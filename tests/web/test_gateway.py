@@ -1,0 +1,181 @@
+"""The gateway against a stand-in for the workers that answers with any status: what becomes of it over HTTP."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+import pytest
+from flask.testing import FlaskClient
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_status import rpc_status
+from inference.errors import STATUS as WORKER_STATUS
+from inference.errors import rich_status
+from web.app import create_app
+from web.errors import STATUS
+from web.settings import Settings
+
+from protos import infer_pb2, infer_pb2_grpc
+
+
+class StandIn(infer_pb2_grpc.InferenceServicer):
+    """Workers that do what a test tells them."""
+
+    def __init__(self) -> None:
+        self.status: tuple[grpc.StatusCode, str, str] | None = None
+        self.seconds_left: list[float] = []
+        self.metadata: dict[str, Any] = {}
+
+    def Predict(self, request: infer_pb2.Image, context: Any) -> infer_pb2.InferResults:  # noqa: N802
+        self.seconds_left.append(context.time_remaining())
+        self.metadata = dict(context.invocation_metadata())
+        if self.status is not None:
+            code, reason, message = self.status
+            if reason:
+                context.abort_with_status(rpc_status.to_status(rich_status(code, reason, message)))
+            context.abort(code, message)
+        return infer_pb2.InferResults(image_id=request.image_id)
+
+    def PredictStream(self, request_iterator: Any, context: Any) -> Any:  # noqa: N802
+        raise NotImplementedError
+
+
+class Workers:
+    """The stand-in as a server."""
+
+    def __init__(self) -> None:
+        self.servicer = StandIn()
+        self.health = health.HealthServicer()
+        self.server = grpc.server(ThreadPoolExecutor(8))
+        infer_pb2_grpc.add_InferenceServicer_to_server(self.servicer, self.server)
+        health_pb2_grpc.add_HealthServicer_to_server(self.health, self.server)
+        self.port = self.server.add_insecure_port("127.0.0.1:0")
+        self.server.start()
+
+
+@pytest.fixture
+def workers() -> Iterator[Workers]:
+    started = Workers()
+    yield started
+    started.server.stop(None).wait()
+
+
+@pytest.fixture
+def http(workers: Workers, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> FlaskClient:
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path_factory.mktemp("metrics")))
+    app = create_app(Settings(inference_target=f"127.0.0.1:{workers.port}", deadline_seconds=5))
+    return app.test_client()
+
+
+def predict(http: FlaskClient, **headers: str) -> Any:
+    return http.post("/predict", data=b"picture", content_type="image/png", headers=headers)
+
+
+def test_every_reason_of_the_workers_has_an_http_status() -> None:
+    """The two tables belong together."""
+    assert {reason for _, reason in WORKER_STATUS.values()} <= set(STATUS)
+
+
+@pytest.mark.parametrize(
+    ("grpc_status", "reason", "status", "code"),
+    [
+        (grpc.StatusCode.INVALID_ARGUMENT, "EMPTY_IMAGE", 400, "EMPTY_IMAGE"),
+        (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_OPTION", 400, "INVALID_OPTION"),
+        (grpc.StatusCode.INVALID_ARGUMENT, "IMAGE_TOO_LARGE", 413, "IMAGE_TOO_LARGE"),
+        (grpc.StatusCode.INVALID_ARGUMENT, "UNSUPPORTED_FORMAT", 415, "UNSUPPORTED_FORMAT"),
+        (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_IMAGE", 422, "INVALID_IMAGE"),
+        (grpc.StatusCode.INTERNAL, "INTERNAL", 500, "INTERNAL"),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "BUSY", 503, "BUSY"),
+        (grpc.StatusCode.UNAVAILABLE, "NOT_READY", 503, "NOT_READY"),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", 504, "DEADLINE_EXCEEDED"),
+    ],
+)
+def test_a_workers_reason_becomes_a_status_and_its_text_is_passed_on(
+    http: FlaskClient, workers: Workers, grpc_status: grpc.StatusCode, reason: str, status: int, code: str
+) -> None:
+    """It was written for the sender."""
+    workers.servicer.status = (grpc_status, reason, "words for the sender")
+    response = predict(http)
+    assert response.status_code == status
+    assert response.json["code"] == code
+    assert response.json["message"] == "words for the sender"
+    assert (response.headers.get("Retry-After") is not None) == (status == 503)
+
+
+@pytest.mark.parametrize(
+    ("grpc_status", "status", "code"),
+    [
+        (grpc.StatusCode.UNAVAILABLE, 503, "NOT_READY"),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, 503, "BUSY"),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, 504, "DEADLINE_EXCEEDED"),
+        (grpc.StatusCode.UNKNOWN, 500, "INTERNAL"),
+        (grpc.StatusCode.INVALID_ARGUMENT, 500, "INTERNAL"),
+        (grpc.StatusCode.UNIMPLEMENTED, 500, "INTERNAL"),
+    ],
+)
+def test_a_status_without_a_reason_is_put_into_our_words(
+    http: FlaskClient, workers: Workers, grpc_status: grpc.StatusCode, status: int, code: str
+) -> None:
+    """A proxy's or a library's text is not for the sender."""
+    workers.servicer.status = (grpc_status, "", "upstream connect error, reset reason: secret")
+    response = predict(http)
+    assert (response.status_code, response.json["code"]) == (status, code)
+    assert "secret" not in response.text
+
+
+def test_no_worker_at_all_is_503_at_once(http: FlaskClient, workers: Workers) -> None:
+    """And not ready."""
+    workers.server.stop(None).wait()
+    response = predict(http)
+    assert (response.status_code, response.json["code"]) == (503, "NOT_READY")
+    assert response.headers["Retry-After"] == "1"
+    assert http.get("/readyz").status_code == 503
+
+
+def test_ready_is_what_health_says(http: FlaskClient, workers: Workers) -> None:
+    """Alive all the same."""
+    for status, expected in (("NOT_SERVING", 503), ("SERVING", 200)):
+        workers.health.set("Inference", health_pb2.HealthCheckResponse.ServingStatus.Value(status))
+        assert http.get("/readyz").status_code == expected
+        assert http.get("/healthz").status_code == 200
+
+
+def test_the_deadline_is_the_wish_and_at_most_the_limit(http: FlaskClient, workers: Workers) -> None:
+    """Without a wish the limit; a longer wish is cut."""
+    for wish in ({}, {"X-Request-Timeout": "2"}, {"X-Request-Timeout": "600"}):
+        assert predict(http, **wish).status_code == 200
+    unsaid, two, long = workers.servicer.seconds_left
+    assert two <= 2 < unsaid <= 5
+    assert 2 < long <= 5
+
+
+def test_the_request_id_goes_on_as_metadata(http: FlaskClient, workers: Workers) -> None:
+    """The worker logs it."""
+    predict(http, **{"X-Request-ID": "abc-123"})
+    assert workers.servicer.metadata["x-request-id"] == "abc-123"
+
+
+def test_a_fault_of_ours_is_500_without_its_text(
+    http: FlaskClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log has it."""
+
+    def broken(*_: Any) -> None:
+        raise RuntimeError("secret")
+
+    monkeypatch.setattr("web.routes.read_image", broken)
+    response = predict(http)
+    assert (response.status_code, response.json["code"]) == (500, "INTERNAL")
+    assert "secret" not in response.text
+    assert "secret" in caplog.text
+
+
+def test_a_batch_asks_for_a_few_at_a_time_and_keeps_the_order(http: FlaskClient) -> None:
+    """More than its concurrency, and each in its place."""
+    files = [(io.BytesIO(b"x"), f"{index}.png") for index in range(20)]
+    response: Any = http.post("/predict/batch", data={"image": files}, content_type="multipart/form-data")
+    assert response.status_code == 200
+    assert [entry["imageId"] for entry in response.json["images"]] == [f"{index}.png" for index in range(20)]
