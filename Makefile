@@ -38,12 +38,13 @@ test: .venv/ready  ## run all tests that need no container engine (ARGS= goes to
 	@exec $(BIN)/python -m pytest $(ARGS)
 
 .PHONY: check
-check: .venv/ready  ## format, lint, types, generated code, envoy.yaml and locks
+check: .venv/ready  ## format, lint, types, generated code, settings' documents, envoy.yaml and locks
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/yamllint --strict .
 	$(BIN)/python deploy/serve.py --validate
+	$(BIN)/python docs/settings.py --check
 	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT && $(call PROTOC,$$fresh) && \
 	  diff -r -x __init__.py -x py.typed -x __pycache__ "$$fresh/protos" protos/src/protos || \
 	  { echo "protos/src/protos differs from what protoc makes: run make protos" >&2; exit 1; }
@@ -52,6 +53,10 @@ check: .venv/ready  ## format, lint, types, generated code, envoy.yaml and locks
 .PHONY: protos
 protos: .venv/ready  ## make the Python modules and stubs from protos/infer.proto
 	$(call PROTOC,protos/src)
+
+.PHONY: settings
+settings: .venv/ready  ## write .env.example and the README's table from the settings classes
+	$(BIN)/python docs/settings.py
 
 # dev is solved first and constrains the rest, so that all images and this machine run the same versions. Existing pins are
 # kept where they still fit: UPGRADE=1 takes the newest.

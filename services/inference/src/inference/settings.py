@@ -14,7 +14,9 @@ MAX_WORKERS = 16
 class Settings(BaseSettings):
     """Each field is the variable FACET_ + its name in capitals."""
 
-    model_config = SettingsConfigDict(env_prefix="FACET_", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="FACET_", env_ignore_empty=True, frozen=True, use_attribute_docstrings=True
+    )
 
     workers: int | None = Field(None, ge=1, le=MAX_WORKERS)
     """Worker processes, 1 to 16. Left open: one per CPU that the cgroup grants."""

@@ -9,7 +9,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 class Settings(BaseSettings):
     """Each field is the variable FACET_ + its name in capitals."""
 
-    model_config = SettingsConfigDict(env_prefix="FACET_", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="FACET_", env_ignore_empty=True, frozen=True, use_attribute_docstrings=True
+    )
 
     web_host: str = "0.0.0.0"  # noqa: S104 - containers listen on all their addresses; `make serve` on loopback
     """Address to listen on."""

@@ -1,0 +1,72 @@
+"""Writes .env.example and the table of settings in README.md from the two settings classes: `make settings`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from inference.settings import Settings as InferenceSettings
+from pydantic.fields import FieldInfo
+from web.settings import Settings as WebSettings
+
+ROOT = Path(__file__).parents[1]
+BEGIN, END = "<!-- settings: make settings -->\n", "<!-- end of settings -->\n"
+HEAD = """# The settings of facet with their defaults, from `make settings`. Copy to .env and change what you need.
+"""
+
+
+def settings() -> dict[str, tuple[FieldInfo, list[str]]]:
+    """Give each setting by its variable's name, with the services that read it."""
+    found: dict[str, tuple[FieldInfo, list[str]]] = {}
+    for service, fields in (("inference", InferenceSettings.model_fields), ("web", WebSettings.model_fields)):
+        for name, field in fields.items():
+            known, readers = found.setdefault(f"FACET_{name.upper()}", (field, []))
+            assert known.default == field.default, f"{name} has two defaults"  # noqa: S101 - ends the writing
+            readers.append(service)
+    return found
+
+
+def value(field: FieldInfo) -> str:
+    """Give the default as it is written in an environment file."""
+    return "" if field.default is None else f"{field.default:g}" if _is_float(field) else str(field.default)
+
+
+def _is_float(field: FieldInfo) -> bool:
+    return isinstance(field.default, float)
+
+
+def env_example() -> str:
+    """Make the text of .env.example: each setting explained once, commented out at its default."""
+    entries = [
+        f"\n# {field.description} ({', '.join(readers)})\n#{name}={value(field)}\n"
+        for name, (field, readers) in settings().items()
+    ]
+    return HEAD + "".join(entries)
+
+
+def table() -> str:
+    """Make the README's table."""
+    rows = [
+        f"| `{name}` | {value(field) or 'open'} | {field.description} |\n" for name, (field, _) in settings().items()
+    ]
+    return "| variable | default | meaning |\n|---|---|---|\n" + "".join(rows)
+
+
+def main() -> int:
+    """Write both files, or with --check only say whether they are up to date."""
+    readme = ROOT / "README.md"
+    before, rest = readme.read_text().split(BEGIN)
+    after = rest.split(END)[1]
+    wanted = {ROOT / ".env.example": env_example(), readme: before + BEGIN + table() + END + after}
+    behind = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
+    if "--check" in sys.argv:
+        for path in behind:
+            print(f"{path.name} is behind the settings: run make settings", file=sys.stderr)
+        return bool(behind)
+    for path in behind:
+        path.write_text(wanted[path])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

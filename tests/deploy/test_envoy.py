@@ -1,0 +1,131 @@
+"""What must agree between envoy.yaml, the two services' settings and gunicorn: names, ports, limits and times."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from inference.settings import MAX_WORKERS
+from inference.settings import Settings as InferenceSettings
+from inference.worker import MESSAGE_OVERHEAD
+from serve import Ports
+from web.settings import Settings as WebSettings
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def envoy() -> dict[str, Any]:
+    config: dict[str, Any] = yaml.safe_load((ROOT / "envoy/envoy.yaml").read_text())
+    return config
+
+
+def listener(envoy: dict[str, Any], name: str) -> dict[str, Any]:
+    (found,) = (entry for entry in envoy["static_resources"]["listeners"] if entry["name"] == name)
+    return dict(found)
+
+
+def manager(envoy: dict[str, Any], name: str) -> dict[str, Any]:
+    return dict(listener(envoy, name)["filter_chains"][0]["filters"][0]["typed_config"])
+
+
+def cluster(envoy: dict[str, Any], name: str) -> dict[str, Any]:
+    (found,) = (entry for entry in envoy["static_resources"]["clusters"] if entry["name"] == name)
+    return dict(found)
+
+
+def addresses(envoy: dict[str, Any], name: str) -> list[tuple[str, int]]:
+    (group,) = cluster(envoy, name)["load_assignment"]["endpoints"]
+    sockets = [entry["endpoint"]["address"]["socket_address"] for entry in group["lb_endpoints"]]
+    return [(socket["address"], socket["port_value"]) for socket in sockets]
+
+
+def seconds(text: str) -> float:
+    assert text.endswith("s")
+    return float(text[:-1])
+
+
+def timeouts(envoy: dict[str, Any], name: str) -> list[float]:
+    """Give the time limits of a listener's routes, in order; 0 is none."""
+    (host,) = manager(envoy, name)["route_config"]["virtual_hosts"]
+    return [seconds(route["route"]["timeout"]) for route in host["routes"]]
+
+
+def test_the_endpoints_are_the_ports_of_the_most_workers_and_one_successor(envoy: dict[str, Any]) -> None:
+    """Each worker process has one, whatever FACET_WORKERS says."""
+    first = InferenceSettings().worker_port
+    assert addresses(envoy, "inference") == [("inference", first + slot) for slot in range(MAX_WORKERS + 1)]
+
+
+def test_the_gateway_is_where_envoy_looks_and_looks_where_envoy_is(envoy: dict[str, Any]) -> None:
+    """Names and ports are said in several files, and are the same."""
+    settings = WebSettings()
+    assert addresses(envoy, "web") == [("web", settings.web_port)]
+    internal = listener(envoy, "internal")["address"]["socket_address"]["port_value"]
+    assert settings.inference_target == f"envoy:{internal}"
+    inference = InferenceSettings()
+    edge = listener(envoy, "edge")["address"]["socket_address"]["port_value"]
+    admin = envoy["admin"]["address"]["socket_address"]
+    assert admin["address"] == "127.0.0.1"
+    assert Ports() == Ports(
+        edge=edge,
+        web=settings.web_port,
+        metrics=settings.web_metrics_port,
+        internal=internal,
+        shared=inference.port,
+        worker=inference.worker_port,
+        admin=admin["port_value"],
+    )
+
+
+def test_limits_are_the_same_everywhere(envoy: dict[str, Any]) -> None:
+    """The body's, in Envoy, gateway and worker; what is kept for a second try is the largest message."""
+    limit = InferenceSettings().max_body_bytes
+    assert WebSettings().max_body_bytes == limit
+    (buffer, _) = manager(envoy, "edge")["http_filters"]
+    assert buffer["typed_config"]["max_request_bytes"] == limit
+    for name in ("edge", "internal"):
+        (host,) = manager(envoy, name)["route_config"]["virtual_hosts"]
+        assert host["routes"][0]["request_body_buffer_limit"] == limit + MESSAGE_OVERHEAD
+
+
+def test_who_is_asked_gives_up_before_who_asks(envoy: dict[str, Any]) -> None:
+    """The one that knows why it took too long gets to say so: the worker, the route to it, the route to the web."""
+    deadline = InferenceSettings().deadline_seconds
+    assert WebSettings().deadline_seconds == deadline
+    predict, streams, web = timeouts(envoy, "edge")
+    assert timeouts(envoy, "internal") == [predict, streams]
+    assert deadline < predict < web
+    assert streams == 0
+    assert deadline < InferenceSettings().stall_seconds < InferenceSettings().hang_seconds
+
+
+def test_a_stopped_workers_requests_have_time_for_another(envoy: dict[str, Any]) -> None:
+    """The per-try timeout leaves something of the deadline, and is above the wait in a worker's line."""
+    (host,) = manager(envoy, "internal")["route_config"]["virtual_hosts"]
+    per_try = seconds(host["routes"][0]["route"]["retry_policy"]["per_try_timeout"])
+    assert InferenceSettings().queue_seconds < per_try < InferenceSettings().deadline_seconds
+
+
+def test_a_draining_worker_waits_until_envoy_has_noticed(envoy: dict[str, Any]) -> None:
+    """Above health interval x threshold; and the grace covers the drain and the longest request."""
+    (check,) = cluster(envoy, "inference")["health_checks"]
+    settings = InferenceSettings()
+    assert settings.drain_seconds > seconds(check["interval"]) * check["unhealthy_threshold"]
+    assert settings.grace_seconds > settings.drain_seconds + settings.deadline_seconds
+
+
+def test_envoy_lets_go_of_a_gateways_connection_first(
+    envoy: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Else it would send a request into a connection that gunicorn is just closing."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "")  # set back afterwards
+    gunicorn = runpy.run_path(str(ROOT / "services/web/gunicorn.conf.py"))
+    (options,) = cluster(envoy, "web")["typed_extension_protocol_options"].values()
+    assert seconds(options["common_http_protocol_options"]["idle_timeout"]) < gunicorn["keepalive"]
+    assert gunicorn["graceful_timeout"] > WebSettings().deadline_seconds
+    assert gunicorn["preload_app"] is False

@@ -1,0 +1,65 @@
+"""What the README shows is what happens: its commands are run, its answers compared."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from typing import Any
+
+from tests.stack.running import ROOT, RunningStack
+
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    """Give the README's code blocks of a language."""
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def run(command: str, stack: RunningStack) -> Any:
+    """Run a command of the README against the test's stack and read the JSON that it prints."""
+    here = command.replace("curl", "curl --silent --show-error").replace("localhost:8080", stack.edge)
+    done = subprocess.run(["bash", "-c", here], cwd=ROOT, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def without_times(answer: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what differs from run to run: times, and which worker it was."""
+    did = {key: value for key, value in answer["metaData"].items() if key not in ("milliseconds", "worker")}
+    return answer | {"metaData": did}
+
+
+def test_every_curl_gives_the_answer_that_is_shown(stack: RunningStack) -> None:
+    """All of them ask about the same picture."""
+    commands = [line[2:] for block in blocks("console") for line in block.splitlines() if "curl" in line]
+    assert len(commands) == 4
+    shown = json.loads(blocks("json")[0])
+    for command in commands:
+        answer = run(command, stack)
+        assert without_times(answer) == without_times(shown), command
+        assert set(answer["metaData"]["milliseconds"]) == set(shown["metaData"]["milliseconds"])
+
+
+def test_the_error_that_is_shown_is_the_one_that_comes(stack: RunningStack) -> None:
+    """A GIF."""
+    shown = json.loads(blocks("json")[1])
+    answer = run("printf GIF89a | curl -H 'Content-Type: image/gif' --data-binary @- localhost:8080/predict", stack)
+    assert answer | {"requestId": ""} == shown | {"requestId": ""}
+
+
+def test_the_python_client_runs(stack: RunningStack) -> None:
+    """As it stands there."""
+    (code,) = blocks("python")
+    command = [sys.executable, "-c", code.replace("localhost:8080", stack.edge)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "0.9991 at (182, 64)\n"
+
+
+def test_every_make_target_that_is_named_exists() -> None:
+    """In the README and in CONTRIBUTING."""
+    text = README + (ROOT / "CONTRIBUTING.md").read_text()
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"(?:`|\$ )make ([a-z-]+)", text))
+    assert {"serve", "test", "check"} <= named <= targets
