@@ -99,7 +99,11 @@ class RunningStack:
 
     def serving(self) -> int:
         """How many workers say that they serve."""
-        count = 0
+        return len(self.serving_slots())
+
+    def serving_slots(self) -> list[int]:
+        """Where they are: which slots are taken changes with every rolling restart."""
+        slots = []
         for slot in range(17):
             with grpc.insecure_channel(self.own(slot)) as channel:
                 stub: Any = health_pb2_grpc.HealthStub(channel)
@@ -107,8 +111,9 @@ class RunningStack:
                     answer = stub.Check(health_pb2.HealthCheckRequest(service="Inference"), timeout=5)
                 except grpc.RpcError:
                     continue
-                count += answer.status == health_pb2.HealthCheckResponse.SERVING
-        return count
+                if answer.status == health_pb2.HealthCheckResponse.SERVING:
+                    slots.append(slot)
+        return slots
 
     def log_lines(self, part: str) -> list[dict[str, Any]]:
         """Read a part's log; each line must be a JSON object."""

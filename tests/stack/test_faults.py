@@ -72,7 +72,10 @@ def test_health_answers_while_all_workers_are_busy(stack: RunningStack, astronau
     """A health check takes no turn in the line of the inferences."""
     wait_for(lambda: stack.serving() == 4, "4 workers serve")
     checks = 0
-    with Load(stack.url, astronaut_file, CALLERS) as load, grpc.insecure_channel(stack.own(0)) as channel:
+    with (
+        Load(stack.url, astronaut_file, CALLERS) as load,
+        grpc.insecure_channel(stack.own(stack.serving_slots()[0])) as channel,
+    ):
         health: Any = health_pb2_grpc.HealthStub(channel)
         start = load.count
         while load.count < start + 60:

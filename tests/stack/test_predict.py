@@ -108,7 +108,7 @@ def test_fields_that_are_zero_are_there(client: httpx.Client, astronaut: Image.I
 def test_grpc_gives_what_http_gives(stack: RunningStack, client: httpx.Client, astronaut_file: bytes) -> None:
     """Through the edge, on the workers' shared port, and on a worker's own."""
     expected = post(client, "raw", astronaut_file).json()["results"][0]
-    for target in (stack.edge, stack.shared, stack.own(0)):
+    for target in (stack.edge, stack.shared, stack.own(stack.serving_slots()[0])):
         with grpc.insecure_channel(target) as channel:
             answer = infer_pb2_grpc.InferenceStub(channel).Predict(infer_pb2.Image(raw_data=astronaut_file), timeout=60)
         (face,) = answer.results
@@ -255,7 +255,7 @@ def test_health_ready_and_metrics(stack: RunningStack, client: httpx.Client) -> 
 @pytest.mark.parametrize("service", ["", "Inference"])
 def test_grpc_health_answers_at_the_edge_and_inside(stack: RunningStack, service: str) -> None:
     """By both names, at each of the ports that a probe may ask."""
-    for target in (stack.edge, stack.internal, stack.shared, stack.own(1)):
+    for target in (stack.edge, stack.internal, stack.shared, stack.own(stack.serving_slots()[0])):
         with grpc.insecure_channel(target) as channel:
             stub: Any = health_pb2_grpc.HealthStub(channel)
             answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=30)
