@@ -2,12 +2,17 @@
 
 import os
 import shutil
+import sys
 import tempfile
 
+from pydantic import ValidationError
 from web import logs
 from web.settings import Settings
 
-settings = Settings()
+try:
+    settings = Settings()
+except ValidationError as error:
+    sys.exit("\n".join(f"FACET_{str(fault['loc'][0]).upper()}: {fault['msg']}" for fault in error.errors()))
 
 wsgi_app = "web.app:create_app()"
 bind = [f"{settings.web_host}:{settings.web_port}", f"{settings.web_host}:{settings.web_metrics_port}"]

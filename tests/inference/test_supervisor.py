@@ -168,6 +168,21 @@ def test_a_silent_worker_is_killed_and_replaced(start: Start) -> None:
     assert running.lines("worker ended")[0]["status"] == -signal.SIGKILL
 
 
+def test_after_a_pause_of_them_all_nobody_is_taken_for_silent(start: Start) -> None:
+    """A frozen container goes on where it was."""
+    running = start()
+    running.wait_for_serving(2)
+    everybody = [psutil.Process(running.process.pid), *running.children()]
+    for process in everybody:
+        process.suspend()
+    time.sleep(1.5)  # above the silence that is suffered
+    for process in everybody:
+        process.resume()
+        time.sleep(0.3)  # the supervisor first: it must not judge before the others have had their turn
+    assert running.lines("worker is silent, killing it") == []
+    assert {child.pid for child in running.children()} == {process.pid for process in everybody[1:]}
+
+
 def test_sighup_starts_each_successor_before_its_predecessor_goes(start: Start) -> None:
     """There are never fewer workers than there should be, nor more than one too many."""
     running = start(workers=3)

@@ -62,8 +62,16 @@ class StandIn:
 class Running:
     """A worker that listens, its stand-in, and stubs for its own port."""
 
-    def __init__(self, worker: Worker, engine: StandIn, channel: grpc.aio.Channel, settings: Settings) -> None:
+    def __init__(
+        self,
+        worker: Worker,
+        task: asyncio.Task[None],
+        engine: StandIn,
+        channel: grpc.aio.Channel,
+        settings: Settings,
+    ) -> None:
         self.worker = worker
+        self.task = task
         self.engine = engine
         self.channel = channel
         self.settings = settings
@@ -106,7 +114,7 @@ async def running_worker(load: Callable[[], Any] = lambda: None, **settings: Any
     try:
         async with grpc.aio.insecure_channel(worker.address) as channel:
             await asyncio.wait_for(channel.channel_ready(), 30)
-            yield Running(worker, engine, channel, chosen)
+            yield Running(worker, running, engine, channel, chosen)
     finally:
         engine.go.set()
         worker.stop()
@@ -455,5 +463,19 @@ def test_times_are_those_of_the_steps(face_file: bytes) -> None:
             worker.engine.go.set()
             queued = max([(await call)._meta_data.milliseconds["queue"] for call in calls])
             assert queued >= 200
+
+    asyncio.run(main())
+
+
+def test_a_stop_while_the_model_loads_is_obeyed_at_once() -> None:
+    """It never says SERVING, and does not wait for the load to end."""
+    loaded = threading.Event()
+
+    async def main() -> None:
+        async with running_worker(lambda: loaded.wait(60)) as worker:
+            worker.worker.stop()
+            await asyncio.wait_for(asyncio.shield(worker.task), 30)
+            assert not loaded.is_set()
+            loaded.set()
 
     asyncio.run(main())

@@ -29,13 +29,7 @@ class InferenceSlot:
         self.waiting = 0
         self._turn = asyncio.Lock()  # first come, first served
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="inference")
-        self._began: float | None = None
-
-    @property
-    def busy_for(self) -> float:
-        """Seconds that the running work has taken so far, 0 when none runs."""
-        began = self._began
-        return 0.0 if began is None else time.monotonic() - began
+        self.running_since: float | None = None  # of time.monotonic(); None when nothing runs
 
     async def run(self, work: Callable[[], T], steps: Steps, *, patient: bool = False) -> T:
         """Wait for the turn, then run `work` and give its result. Raises Busy, or what `work` raises.
@@ -45,7 +39,7 @@ class InferenceSlot:
         deadline and takes no place in the line.
         """
         await self._wait_for_turn(steps, patient=patient)
-        self._began = time.monotonic()
+        self.running_since = time.monotonic()
         in_context = partial(contextvars.copy_context().run, work)
         running = asyncio.get_running_loop().run_in_executor(self._thread, in_context)
         running.add_done_callback(self._leave)
@@ -83,6 +77,6 @@ class InferenceSlot:
         return True
 
     def _leave(self, running: asyncio.Future[T]) -> None:
-        self._began = None
+        self.running_since = None
         self._turn.release()
         running.cancelled() or running.exception()  # looked at, so that an abandoned work's error is not reported again

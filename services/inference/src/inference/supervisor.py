@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 log = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.1
+LATE_SECONDS = 0.5  # no tick is so late while this process runs
 # A worker that has served for so long has started well: the next death begins with no back-off again.
 STABLE_SECONDS = 10.0
 MAX_BACKOFF_SECONDS = 30.0
@@ -83,6 +84,7 @@ class Supervisor:
         self._not_before = 0.0
         self._stop_by: float | None = None
         self._exit_code = 0
+        self._ticked = time.monotonic()
         self._selector = selectors.DefaultSelector()
 
     def run(self) -> int:
@@ -95,6 +97,7 @@ class Supervisor:
                 else:
                     self._hear(key.data)
             self._reap()
+            self._notice_own_sleep()
             self._kill_the_silent()
             if self._stop_by is None:
                 self._keep_alive()
@@ -176,6 +179,14 @@ class Supervisor:
         wait = 0.0 if self._failures == 1 else min(MAX_BACKOFF_SECONDS, 2.0 ** (self._failures - 2))
         self._not_before = now + wait
         log.info("replacing it", extra={"in_seconds": wait})
+
+    def _notice_own_sleep(self) -> None:
+        """After a pause of this process itself (a frozen container) nobody's silence counts."""
+        now = time.monotonic()
+        if now - self._ticked > LATE_SECONDS:
+            for child in self._children:
+                child.last_beat = child.last_beat and now
+        self._ticked = now
 
     def _kill_the_silent(self) -> None:
         """End a worker that does not come up, does not go, or is heard no more (stopped, or stuck in C code)."""

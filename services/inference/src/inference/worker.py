@@ -95,13 +95,20 @@ class Worker:
         for server in servers:
             await server.start()
         # In a thread, so that health answers "not yet" meanwhile.
-        self._servicer.detector = await asyncio.to_thread(self._load, self._settings, self._limits)
-        await self._say(SERVING)
-        log.info("serving", extra={"address": self.address})
-        watchdog = asyncio.create_task(self._watch())
-        await self._stopping.wait()
-        await self._drain(servers)
-        watchdog.cancel()
+        loading = asyncio.create_task(asyncio.to_thread(self._load, self._settings, self._limits))
+        stopping = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait([loading, stopping], return_when=asyncio.FIRST_COMPLETED)
+        if not stopping.done():
+            self._servicer.detector = loading.result()
+            await self._say(SERVING)
+            log.info("serving", extra={"address": self.address})
+            watchdog = asyncio.create_task(self._watch())
+            await stopping
+            await self._drain()
+            watchdog.cancel()
+        left = self._settings.grace_seconds - self._settings.drain_seconds
+        await asyncio.gather(*(server.stop(max(left - 1, 0)) for server in servers))
+        log.info("stopped")
 
     def _server(self, address: str, *, reuse_port: bool) -> grpc.aio.Server:
         server = grpc.aio.server(
@@ -126,11 +133,14 @@ class Worker:
 
     async def _watch(self) -> None:
         """Beat while all is well; step back while an inference is too slow; end the process when one hangs."""
-        stalled = False
+        stalled, busy_for, before = False, 0.0, None
         while True:
-            busy_for = self._slot.busy_for
+            # Reckoned in beats, so that time for which the whole process was stopped does not count.
+            running = self._slot.running_since
+            busy_for = busy_for + HEARTBEAT_SECONDS if running is not None and running == before else 0.0
+            before = running
             if busy_for > self._settings.hang_seconds:
-                log.critical("the inference hangs, ending this worker", extra={"seconds": round(busy_for, 1)})
+                log.critical("the inference hangs, ending this worker", extra={"seconds": busy_for})
                 logging.shutdown()
                 os._exit(EXIT_HUNG)  # the hanging thread cannot be ended in another way
             if stalled != (busy_for > self._settings.stall_seconds):
@@ -141,14 +151,11 @@ class Worker:
                 os.write(self._heartbeat_fd, b".")
             await asyncio.sleep(HEARTBEAT_SECONDS)
 
-    async def _drain(self, servers: list[grpc.aio.Server]) -> None:
+    async def _drain(self) -> None:
         """Let traffic leave before the ports close: with an immediate stop a balancer still sends requests here."""
         log.info("draining")
         await self._health.enter_graceful_shutdown()
         await asyncio.sleep(self._settings.drain_seconds)
-        left = self._settings.grace_seconds - self._settings.drain_seconds
-        await asyncio.gather(*(server.stop(max(left - 1, 0)) for server in servers))
-        log.info("stopped")
 
 
 async def prove_reuse_port() -> None:
@@ -209,14 +216,14 @@ def main() -> None:
     except (CannotStart, EngineNotInstalled, UnknownEngine) as error:
         log.critical(str(error))
         sys.exit(EXIT_CANNOT_START)
-    logging.shutdown()
-    os._exit(0)  # all calls are answered; an abandoned inference that still runs is not waited for
 
 
 async def _run(settings: Settings, slot: int, heartbeat_fd: int) -> None:
     worker = Worker(settings, slot, load, heartbeat_fd)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.stop)
     await worker.run()
+    logging.shutdown()
+    os._exit(0)  # all calls are answered; what an abandoned thread still computes is not waited for
 
 
 if __name__ == "__main__":
