@@ -12,7 +12,6 @@ import ctypes
 import importlib.metadata
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -32,6 +31,7 @@ LOGS = ROOT / ".serve"
 LOOPBACK = "127.0.0.1"
 READY_SECONDS = 180  # a cold start of the slowest engine on a busy machine
 STOP_SECONDS = 30  # above the parts' own grace periods
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback, whatever http_proxy says
 ENVOY_LOG = '{"ts":"%Y-%m-%dT%T.%eZ","tier":"envoy","level":"%l","message":"%j"}'
 
 
@@ -118,8 +118,7 @@ class Stack:
         ports = self._plan.ports
         for port in (ports.edge, ports.web, ports.metrics, ports.internal, ports.admin):
             _check_free(port)
-        shutil.rmtree(self._plan.logs, ignore_errors=True)
-        self._plan.logs.mkdir(parents=True)
+        self._plan.logs.mkdir(parents=True, exist_ok=True)
         for host in addresses(self._plan.inference_replicas):
             self._start_inference(host)
         for host in addresses(self._plan.web_replicas):
@@ -239,7 +238,7 @@ def _check_free(port: int) -> None:
 
 def _answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 - an address of ours
+        with DIRECT.open(url, timeout=2) as answer:
             return bool(answer.status == 200)  # noqa: PLR2004
     except OSError:
         return False
@@ -268,21 +267,22 @@ def main() -> int:
     parser.add_argument("--workers", type=int, help="worker processes (default: one per CPU)")
     parser.add_argument("--inference-replicas", type=int, default=1, help="inference services, on 127.0.0.1, .2, ...")
     parser.add_argument("--web-replicas", type=int, default=1, help="gateways, likewise")
-    parser.add_argument("--logs", type=Path, default=LOGS, help="folder for the parts' logs; it is emptied")
+    parser.add_argument("--logs", type=Path, help="folder for the parts' logs (default: .serve/PORT)")
     parser.add_argument("--validate", action="store_true", help="only check envoy.yaml")
     arguments = parser.parse_args()
     if arguments.validate:
         return validate()
     base = arguments.base_port
     ports = Ports.from_base(arguments.port, base) if base else replace(Ports(), edge=arguments.port)
-    plan = Plan(ports, arguments.workers, arguments.inference_replicas, arguments.web_replicas, arguments.logs)
+    logs = arguments.logs or LOGS / str(ports.edge)
+    plan = Plan(ports, arguments.workers, arguments.inference_replicas, arguments.web_replicas, logs)
     for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT is ignored when a shell started this in the background
         signal.signal(number, signal.default_int_handler)
     stack = Stack(plan)
     print("starting, a few seconds ...", file=sys.stderr, flush=True)
     try:
         stack.start()
-        print(f"facet answers at {stack.address} (logs in {arguments.logs.name}/, Ctrl-C stops it)", flush=True)
+        print(f"facet answers at {stack.address} (logs in {os.path.relpath(logs)}/, Ctrl-C stops it)", flush=True)
         stack.wait()
     except KeyboardInterrupt:
         print("stopping ...", file=sys.stderr, flush=True)

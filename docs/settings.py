@@ -11,7 +11,8 @@ from web.settings import Settings as WebSettings
 
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- settings: make settings -->\n", "<!-- end of settings -->\n"
-HEAD = """# The settings of facet with their defaults, from `make settings`. Copy to .env and change what you need.
+HEAD = """# The settings of facet with their defaults, from `make settings`. Copy this to .env and change what you need:
+# `make serve` reads it. Addresses and ports it sets itself (PORT=, BASE_PORT=), and WORKERS= goes before FACET_WORKERS.
 """
 
 

@@ -17,13 +17,23 @@ from tests.conftest import encode
 LIMITS = ImageLimits(max_bytes=10 * 1024 * 1024, max_pixels=40_000_000, max_side=16384)
 
 
+def chunk(kind: bytes, data: bytes) -> bytes:
+    """One chunk of a PNG."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(*chunks: bytes) -> bytes:
+    """A PNG of these chunks."""
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks) + chunk(b"IEND", b"")
+
+
 def png_header(width: int, height: int) -> bytes:
     """A PNG that says it is so large and has no more than a few bytes."""
-    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)), (b"IDAT", zlib.compress(b"\0" * 9))]
-    body = b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
-    )
-    return b"\x89PNG\r\n\x1a\n" + body
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return png(chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(b"\0" * 9)))
+
+
+pixel = chunk(b"IDAT", zlib.compress(b"\0\5"))  # of an image with one index a pixel
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
@@ -64,6 +74,15 @@ def test_a_senseless_orientation_spoils_nothing(face: Image.Image, orientation: 
     picture = decode(encode(face, exif=exif), LIMITS)
     assert np.array_equal(picture.rgb, np.asarray(face))
     assert picture.orientation == 1
+
+
+@pytest.mark.parametrize(("kind", "value"), [(3, struct.pack(">HH", 6, 0)), (11, struct.pack(">f", 6.0))])
+def test_an_orientation_of_another_number_type_is_understood(face: Image.Image, kind: int, value: bytes) -> None:
+    """SHORT is what the standard says; FLOAT is what somebody writes. The answer has a whole number."""
+    tiff = b"MM\0*" + struct.pack(">IHHHI", 8, 1, 0x0112, kind, 1) + value + bytes(4)
+    picture = decode(encode(face, "JPEG", exif=b"Exif\0\0" + tiff), LIMITS)
+    assert (picture.width, picture.height) == (120, 107)
+    assert (picture.orientation, type(picture.orientation)) == (6, int)
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
@@ -133,6 +152,7 @@ def test_of_several_frames_the_first_counts(face: Image.Image) -> None:
         (png_header(65000, 1), ImageTooLarge),
         (png_header(1, 16385), ImageTooLarge),
         (png_header(100, 100), InvalidImage),
+        (png(chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 3, 0, 0, 0)), pixel), InvalidImage),  # palette without one
         (b"\0" * (LIMITS.max_bytes + 1), ImageTooLarge),
         (b"%PDF-1.7", UnsupportedFormat),
         (b"\0\0\0\x1cftypavif", UnsupportedFormat),

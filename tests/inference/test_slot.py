@@ -122,10 +122,10 @@ def test_a_running_work_ends_at_its_next_step_when_its_caller_leaves() -> None:
         await asyncio.to_thread(started.wait)
         leaver.cancel()
         await asyncio.wait([leaver])
-        assert slot.running_since is not None  # the thread still works
+        assert slot.running is not None  # the thread still works
         go_on.set()
         await slot.run(lambda: ended.append("next caller"), Steps())
-        assert slot.running_since is None
+        assert slot.running is None
 
     asyncio.run(main())
     assert ended == ["abandoned", "next caller"]

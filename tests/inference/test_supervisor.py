@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 import pytest
-from inference.supervisor import PortInUse, check_ports
+from inference.ports import PortInUse, check_ports
 
 from tests.stack.running import gone, wait_for
 
@@ -176,9 +176,9 @@ def test_after_a_pause_of_them_all_nobody_is_taken_for_silent(start: Start) -> N
     for process in everybody:
         process.suspend()
     time.sleep(1.5)  # above the silence that is suffered
-    for process in everybody:
+    for process in everybody:  # the supervisor first: it must not judge before the others have had their turn
         process.resume()
-        time.sleep(0.3)  # the supervisor first: it must not judge before the others have had their turn
+        time.sleep(0.3)
     assert running.lines("worker is silent, killing it") == []
     assert {child.pid for child in running.children()} == {process.pid for process in everybody[1:]}
 

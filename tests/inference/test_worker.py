@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -17,12 +20,14 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from inference.mtcnn.detector import RGB, Box, Detector, Face, Landmarks, Point
 from inference.mtcnn.steps import Steps
 from inference.settings import Settings
-from inference.worker import CannotStart, Worker
+from inference.system import CannotStart
+from inference.watchdog import EXIT_HUNG
+from inference.worker import Worker
 from PIL import Image
 
 from protos import infer_pb2, infer_pb2_grpc
 from tests.conftest import encode
-from tests.stack.running import free_base_port
+from tests.stack.running import free_base_port, wait_for
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -408,6 +413,97 @@ def test_streams_are_bounded(face_file: bytes) -> None:
             assert len([answer async for answer in worker.stub.PredictStream(iter([infer_pb2.Image()]))]) == 1
 
     asyncio.run(main())
+
+
+def test_a_stream_ends_between_two_pictures_when_the_worker_is_replaced(face_file: bytes) -> None:
+    """What was begun is answered; the sender learns that the rest belongs into a new stream."""
+
+    async def main() -> None:
+        async with serving_worker() as worker:
+            worker.engine.go.clear()
+            stream = worker.stub.PredictStream()
+            await stream.write(infer_pb2.Image(raw_data=face_file))
+            await worker.until(worker.engine.entered.is_set)
+            worker.worker.stop()
+            await worker.becomes(NOT_SERVING)
+            worker.engine.go.set()
+            answer: Any = await stream.read()
+            assert len(answer.results) == 3
+            with refused(grpc.StatusCode.UNAVAILABLE, "new stream"):
+                await stream.read()
+
+    asyncio.run(main())
+
+
+def test_the_shared_port_is_open_only_while_it_serves(face_file: bytes) -> None:
+    """The kernel deals its connections to whoever listens: not to one that still loads, nor to one that leaves."""
+
+    async def main() -> None:
+        loaded = threading.Event()
+        async with running_worker(lambda: loaded.wait(60)) as worker:
+            shared = f"127.0.0.1:{worker.settings.port}"
+            assert not _listens(worker.settings.port)
+            loaded.set()
+            await worker.becomes(SERVING)
+            async with grpc.aio.insecure_channel(shared) as channel:
+                answer: Any = await infer_pb2_grpc.InferenceStub(channel).Predict(infer_pb2.Image(raw_data=face_file))
+                assert len(answer.results) == 3
+            worker.worker.stop()
+            await worker.becomes(NOT_SERVING)
+            await worker.until(lambda: not _listens(worker.settings.port))
+
+    asyncio.run(main())
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+# A worker in a process of its own, whose engine never comes back.
+HANGING_WORKER = """
+import asyncio, sys, threading
+from inference import logs
+from inference.mtcnn.detector import Detector
+from inference.settings import Settings
+from inference.watchdog import EXIT_HUNG
+from inference.worker import Worker
+class Hanging:
+    name = "hanging"
+    def find_faces(self, *_):
+        threading.Event().wait()
+logs.configure("INFO", "worker")
+async def main():
+    await Worker(Settings(), 0, lambda _: Detector(Hanging()), 1).run()
+asyncio.run(main())
+"""
+
+
+def test_an_inference_that_hangs_ends_the_worker(face_file: bytes) -> None:
+    """With an exit code of its own and the request's id in the log; the supervisor starts another."""
+    base = free_base_port()
+    settings = {"FACET_HOST": "127.0.0.1", "FACET_PORT": str(base), "FACET_WORKER_PORT": str(base + 1)}
+    worker = subprocess.Popen(
+        [sys.executable, "-c", HANGING_WORKER],
+        env=os.environ | settings | {"FACET_STALL_SECONDS": "0.5", "FACET_HANG_SECONDS": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        with grpc.insecure_channel(f"127.0.0.1:{base + 1}") as channel:
+            health: Any = health_pb2_grpc.HealthStub(channel)
+            ask = health_pb2.HealthCheckRequest(service="Inference")
+            wait_for(lambda: health.Check(ask, wait_for_ready=True, timeout=60).status == SERVING, "it serves")
+            with pytest.raises(grpc.RpcError):
+                infer_pb2_grpc.InferenceStub(channel).Predict(
+                    infer_pb2.Image(raw_data=face_file), metadata=(("x-request-id", "poison"),)
+                )
+        output, _ = worker.communicate(timeout=60)
+    finally:
+        worker.kill()
+        worker.wait()
+    assert worker.returncode == EXIT_HUNG
+    assert '"message": "the inference hangs, ending this worker", "request_id": "poison"' in output
 
 
 def test_its_own_port_is_its_own() -> None:

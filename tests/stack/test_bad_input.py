@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import struct
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import encode
-from tests.inference.test_image import png_header
+from tests.inference.test_image import chunk, pixel, png, png_header
 from tests.stack.running import RunningStack
 from tests.stack.test_predict import FORMS, post
 
@@ -58,6 +59,11 @@ def bad_images() -> dict[str, tuple[bytes, int, str]]:
         "65000 x 1": (png_header(65000, 1), 413, "IMAGE_TOO_LARGE"),
         "a header without a picture": (png_header(100, 100), 422, "INVALID_IMAGE"),
         "nulls": (bytes(1000), 422, "INVALID_IMAGE"),
+        "a palette image without a palette": (
+            png(chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 3, 0, 0, 0)), pixel),
+            422,
+            "INVALID_IMAGE",
+        ),
     }
 
 
@@ -102,8 +108,11 @@ def test_an_odd_image_is_examined(client: httpx.Client, face: Image.Image, form:
         assert found["box"]["upLeft"]["y"] == pytest.approx(plain["y"], abs=4), name
 
 
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_boxes_are_those_of_the_upright_picture(client: httpx.Client, face: Image.Image, orientation: int) -> None:
+def test_boxes_are_those_of_the_upright_picture(
+    client: httpx.Client, face: Image.Image, orientation: int, form: str
+) -> None:
     """Whatever way the camera was held, the answer is that of the upright picture, and says what was undone."""
     undo = {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -117,8 +126,8 @@ def test_boxes_are_those_of_the_upright_picture(client: httpx.Client, face: Imag
     exif = Image.Exif()
     exif[0x0112] = orientation
     stored = face.transpose(undo[orientation]) if orientation in undo else face
-    upright = post(client, "raw", encode(face)).json()
-    turned = post(client, "raw", encode(stored, exif=exif)).json()
+    upright = post(client, form, encode(face)).json()
+    turned = post(client, form, encode(stored, exif=exif)).json()
     assert turned["results"] == upright["results"]
     assert (turned["width"], turned["height"]) == face.size
     assert turned["metaData"]["orientation"] == orientation
@@ -146,6 +155,12 @@ def test_boxes_are_those_of_the_upright_picture(client: httpx.Client, face: Imag
         (b'{"image": "aGVsbG8=", "max_faces": true}', "INVALID_OPTION", "whole number"),
         (b'{"image": "aGVsbG8=", "max_faces": 1.5}', "INVALID_OPTION", "whole number"),
         (b'{"image": "aGVsbG8=", "max_faces": 1e99}', "INVALID_OPTION", "whole number"),
+        (b'{"image": "aGVsbG8=", "max_faces": ' + b"9" * 400 + b"}", "INVALID_OPTION", "whole number"),
+        (b'{"image": "aGVsbG8=", "image": "aGVsbG8="}', "MALFORMED_REQUEST", "two images"),
+        (b'{"image": "aGVsbG8=", "max_faces": 1, "max_faces": 2}', "INVALID_OPTION", "twice"),
+        (b'{"image": "aGVsbG8=", "options": {"maxFaces": 1}, "options": {"max_faces": 2}}', "INVALID_OPTION", "twice"),
+        (b'{"image": "aGVsbG8=", "Options": {"maxFaces": 1}}', "INVALID_OPTION", "no option 'Options'"),
+        (b'{"image": "aGVsbG8=", "' + b"x" * 100_000 + b'": 1}', "INVALID_OPTION", "xxx..."),
         (b'{"image": "aGVsbG8=", "max_faces": {"a": 1}}', "INVALID_OPTION", "whole number"),
         (b'{"image": "aGVsbG8=", "max_faces": 1, "options": {"maxFaces": 1}}', "INVALID_OPTION", "twice"),
     ],
@@ -163,7 +178,8 @@ def test_bad_forms_are_told_what_is_wrong(client: httpx.Client, face_file: bytes
     says(other, 400, "MALFORMED_REQUEST", "'picture'", "`image`")
     says(client.post("/predict", files=[("image", one), ("image", one)]), 400, "MALFORMED_REQUEST", "/predict/batch")
     says(client.post("/predict", files={"note": (None, "x")}), 400, "MISSING_IMAGE", "curl -F")
-    says(client.post("/predict", files={"image": (None, "x")}), 400, "MALFORMED_REQUEST", "must be a file")
+    for text in ("x", "x" * 600_000):
+        says(client.post("/predict", files={"image": (None, text)}), 400, "MALFORMED_REQUEST", "must be a file")
     broken = {"Content-Type": "multipart/form-data"}
     says(client.post("/predict", content=b"--x\r\n", headers=broken), 400, "MISSING_IMAGE")
     says(

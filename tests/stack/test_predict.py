@@ -90,10 +90,11 @@ def test_options_are_taken_in_camel_case_and_nested_as_in_the_contract(client: h
         assert (response.status_code, response.json()["results"]) == (200, [])
 
 
-def test_no_face_is_an_empty_list(client: httpx.Client) -> None:
+@pytest.mark.parametrize("form", FORMS)
+def test_no_face_is_an_empty_list(client: httpx.Client, form: str) -> None:
     """200 and nothing in it, also for a picture too small to hold a face."""
     for size in ((200, 200), (11, 11), (1, 1), (12, 300)):
-        response = post(client, "raw", encode(Image.new("RGB", size, "teal")))
+        response = post(client, form, encode(Image.new("RGB", size, "teal")))
         assert (response.status_code, response.json()["results"]) == (200, [])
         assert (response.json()["width"], response.json()["height"]) == size
 
@@ -240,6 +241,24 @@ def test_the_deadline_travels_to_the_worker(stack: RunningStack, client: httpx.C
         return any(line.get("code") == "DEADLINE_EXCEEDED" for line in mine)
 
     wait_for(stopped, "the worker gives up")
+
+
+def test_a_caller_who_hangs_up_is_not_computed_for(
+    stack: RunningStack, client: httpx.Client, astronaut: Image.Image
+) -> None:
+    """The gateway sees that nobody is there any more, and the worker stops before its next step."""
+    big = encode(astronaut.resize((3000, 3000)), "JPEG")
+    headers = {"Content-Type": "image/jpeg", "X-Request-ID": "hangs-up"}
+    with pytest.raises(httpx.ReadTimeout):
+        client.post("/predict", content=big, headers=headers, timeout=httpx.Timeout(60, read=0.3))
+
+    def logged(part: str) -> list[dict[str, Any]]:
+        return [line for line in stack.log_lines(part) if line.get("request_id") == "hangs-up"]
+
+    wait_for(lambda: any(line.get("code") == "CALLER_LEFT" for line in logged("web")), "the gateway notices")
+    for _ in range(8):  # every worker has had a turn after it
+        assert client.post("/predict", content=big, headers={"Content-Type": "image/jpeg"}).status_code == 200
+    assert [line for line in logged("inference") if line["message"] == "predict"] == []
 
 
 def test_health_ready_and_metrics(stack: RunningStack, client: httpx.Client) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -19,6 +20,7 @@ from web.errors import STATUS
 from web.settings import Settings
 
 from protos import infer_pb2, infer_pb2_grpc
+from tests.stack.running import wait_for
 
 
 class StandIn(infer_pb2_grpc.InferenceServicer):
@@ -28,10 +30,13 @@ class StandIn(infer_pb2_grpc.InferenceServicer):
         self.status: tuple[grpc.StatusCode, str, str] | None = None
         self.seconds_left: list[float] = []
         self.metadata: dict[str, Any] = {}
+        self.go = threading.Event()
+        self.go.set()
 
     def Predict(self, request: infer_pb2.Image, context: Any) -> infer_pb2.InferResults:  # noqa: N802
         self.seconds_left.append(context.time_remaining())
         self.metadata = dict(context.invocation_metadata())
+        self.go.wait(60)
         if self.status is not None:
             code, reason, message = self.status
             if reason:
@@ -49,7 +54,7 @@ class Workers:
     def __init__(self) -> None:
         self.servicer = StandIn()
         self.health = health.HealthServicer()
-        self.server = grpc.server(ThreadPoolExecutor(8))
+        self.server = grpc.server(ThreadPoolExecutor(16))
         infer_pb2_grpc.add_InferenceServicer_to_server(self.servicer, self.server)
         health_pb2_grpc.add_HealthServicer_to_server(self.health, self.server)
         self.port = self.server.add_insecure_port("127.0.0.1:0")
@@ -66,7 +71,7 @@ def workers() -> Iterator[Workers]:
 @pytest.fixture
 def http(workers: Workers, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> FlaskClient:
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path_factory.mktemp("metrics")))
-    app = create_app(Settings(inference_target=f"127.0.0.1:{workers.port}", deadline_seconds=5))
+    app = create_app(Settings(inference_target=f"127.0.0.1:{workers.port}", deadline_seconds=5, web_threads=12))
     return app.test_client()
 
 
@@ -172,6 +177,39 @@ def test_a_fault_of_ours_is_500_without_its_text(
     assert (response.status_code, response.json["code"]) == (500, "INTERNAL")
     assert "secret" not in response.text
     assert "secret" in caplog.text
+
+
+def test_a_batch_has_one_deadline_for_all(http: FlaskClient, workers: Workers) -> None:
+    """Those that are begun late have what is left, not the whole again; each says so in its entry."""
+    workers.servicer.go.clear()
+    files = [(io.BytesIO(b"x"), f"{index}.png") for index in range(12)]
+    response: Any = http.post(
+        "/predict/batch",
+        data={"image": files},
+        content_type="multipart/form-data",
+        headers={"X-Request-Timeout": "0.5"},
+    )
+    workers.servicer.go.set()
+    assert response.status_code == 207
+    assert [entry["code"] for entry in response.json["images"]] == ["DEADLINE_EXCEEDED"] * 12
+    assert all(left < 0.4 for left in workers.servicer.seconds_left[4:])
+
+
+def test_with_all_places_taken_health_answers_and_the_rest_is_refused_at_once(
+    http: FlaskClient, workers: Workers
+) -> None:
+    """Some threads are kept free for it."""
+    workers.servicer.go.clear()
+    workers.health.set("Inference", health_pb2.HealthCheckResponse.SERVING)
+    places = 12 - 4
+    with ThreadPoolExecutor(places) as callers:
+        waiting = [callers.submit(lambda: predict(http.application.test_client())) for _ in range(places)]
+        wait_for(lambda: len(workers.servicer.seconds_left) == places, "all places are taken")
+        refused = predict(http)
+        assert (refused.status_code, refused.json["code"]) == (503, "BUSY")
+        assert [http.get(path).status_code for path in ("/healthz", "/readyz")] == [200, 200]
+        workers.servicer.go.set()
+        assert [call.result().status_code for call in waiting] == [200] * places
 
 
 def test_a_batch_asks_for_a_few_at_a_time_and_keeps_the_order(http: FlaskClient) -> None:

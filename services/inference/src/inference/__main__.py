@@ -9,10 +9,12 @@ import sys
 from pydantic import ValidationError
 
 from inference import logs
+from inference.ports import PortInUse, check_ports
 from inference.settings import Settings
-from inference.supervisor import EXIT_PORT_IN_USE, Policy, PortInUse, Supervisor, check_ports
+from inference.supervisor import Policy, Supervisor
 
 EXIT_BAD_SETTINGS = 2
+EXIT_PORT_IN_USE = 2
 
 
 def main() -> int:

@@ -88,11 +88,11 @@ def decode(data: bytes, limits: ImageLimits) -> Picture:
     _check_size(image, limits)
     try:
         image.load()
-    # Pillow's decoders raise nearly anything on hostile bytes (OSError, SyntaxError, struct.error, ...).
+        orientation = _orientation(image)
+        image = _to_rgb(image)
+    # Pillow raises nearly anything on hostile bytes (OSError, SyntaxError, AssertionError, struct.error, ...).
     except Exception as error:
         raise InvalidImage("the image is damaged or cut short and cannot be decoded; send the whole file") from error
-    orientation = _orientation(image)
-    image = _to_rgb(image)
     if orientation in UPRIGHT:
         image = image.transpose(UPRIGHT[orientation])
     return Picture(np.asarray(image), orientation)
@@ -126,7 +126,7 @@ def _orientation(image: Image.Image) -> int:
         orientation = image.getexif().get(ORIENTATION_TAG, 1)
     except Exception:  # noqa: BLE001 - broken EXIF raises nearly anything, and spoils no picture
         return 1
-    return orientation if orientation in UPRIGHT else 1
+    return int(orientation) if orientation in UPRIGHT else 1  # 6.0 is what some cameras write
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

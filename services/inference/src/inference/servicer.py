@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+import uuid
 from collections.abc import AsyncIterator
 from typing import Any, NoReturn
 
 import grpc
 from grpc_status import rpc_status
 
-from inference.errors import Busy, DeadlineExceeded, InvalidOption, NotReady, describe, rich_status
+from inference.errors import Busy, DeadlineExceeded, NotReady, describe, rich_status
 from inference.image import ImageLimits, Picture, decode
 from inference.logs import request_id
-from inference.mtcnn.detector import SMALLEST_FACE, DetectOptions, Detector, Face, Point
+from inference.messages import read_options, result
+from inference.mtcnn.detector import DetectOptions, Detector
 from inference.mtcnn.steps import Abandoned, Steps
 from inference.slot import InferenceSlot
 from protos import infer_pb2, infer_pb2_grpc
@@ -38,12 +40,17 @@ class InferenceServicer(infer_pb2_grpc.InferenceServicer):
         worker: str,
     ) -> None:
         self.detector: Detector | None = None
+        self._draining = asyncio.Event()
         self._slot = slot
         self._limits = limits
         self._defaults = defaults
         self._deadline = deadline  # seconds that a picture may take when the caller sets no shorter one
         self._free_streams = max_streams  # a waiting stream holds a picture in memory
         self._worker = worker
+
+    def drain(self) -> None:
+        """Let open streams end after the picture that is being examined."""
+        self._draining.set()
 
     async def Predict(self, request: infer_pb2.Image, context: Context) -> infer_pb2.InferResults:  # noqa: N802
         """Answer one picture, or end the call with a status."""
@@ -65,18 +72,35 @@ class InferenceServicer(infer_pb2_grpc.InferenceServicer):
         try:
             async for answer in self._answers(request_iterator, context):
                 yield answer
+            if self._draining.is_set():
+                await _abort(context, NotReady("this worker is being replaced; send the rest in a new stream"))
         finally:
             self._free_streams += 1
 
     async def _answers(
         self, requests: AsyncIterator[infer_pb2.Image], context: Context
     ) -> AsyncIterator[infer_pb2.InferResults]:
-        async for request in requests:
+        async for request in self._until_draining(requests):
             try:
                 yield await self._answer(request, _seconds_left(context), patient=True)
             except Exception as error:  # noqa: BLE001 - one picture's trouble does not end the others
                 _, code, message = _logged(error)
                 yield infer_pb2.InferResults(image_id=request.image_id, message=message, code=code)
+
+    async def _until_draining(self, requests: AsyncIterator[infer_pb2.Image]) -> AsyncIterator[infer_pb2.Image]:
+        """Give what comes in until the stream or this worker's service ends."""
+        draining = asyncio.create_task(self._draining.wait())
+        try:
+            while not draining.done():
+                following = asyncio.ensure_future(anext(requests, None))
+                await asyncio.wait([following, draining], return_when=asyncio.FIRST_COMPLETED)
+                request = following.result() if following.done() else None
+                following.cancel()
+                if request is None:
+                    return
+                yield request
+        finally:
+            draining.cancel()
 
     async def _answer(
         self, request: infer_pb2.Image, seconds_left: float, *, patient: bool = False
@@ -84,7 +108,7 @@ class InferenceServicer(infer_pb2_grpc.InferenceServicer):
         detector = self.detector
         if detector is None:
             raise NotReady("the worker is loading its model; try again in a few seconds")
-        options = _options(request.options, self._defaults)
+        options = read_options(request.options, self._defaults)
         seconds = min(self._deadline, seconds_left)
         steps = Steps(time.monotonic() + seconds)
         try:
@@ -114,7 +138,7 @@ class InferenceServicer(infer_pb2_grpc.InferenceServicer):
         )
         return infer_pb2.InferResults(
             image_id=request.image_id,
-            results=map(_result, faces),
+            results=map(result, faces),
             _meta_data=self._meta_data(picture, detector, steps),
         )
 
@@ -130,41 +154,6 @@ class InferenceServicer(infer_pb2_grpc.InferenceServicer):
         )
 
 
-def _options(wish: infer_pb2.DetectOptions, defaults: DetectOptions) -> DetectOptions:
-    """Check the options of a request; what it leaves open is the server's default. Raises InvalidOption."""
-    options = DetectOptions(
-        min_face_size=wish.min_face_size if wish.HasField("min_face_size") else defaults.min_face_size,
-        min_confidence=wish.min_confidence if wish.HasField("min_confidence") else defaults.min_confidence,
-        max_faces=wish.max_faces if wish.HasField("max_faces") else defaults.max_faces,
-    )
-    if options.min_face_size < SMALLEST_FACE:
-        raise InvalidOption(f"min_face_size is {options.min_face_size}; it must be at least {SMALLEST_FACE} pixels")
-    if not 0 <= options.min_confidence <= 1:
-        raise InvalidOption(f"min_confidence is {options.min_confidence:g}; it must be between 0 and 1")
-    if options.max_faces < 0:
-        raise InvalidOption(f"max_faces is {options.max_faces}; it must be 1 or more, or 0 for all")
-    return options
-
-
-def _result(face: Face) -> infer_pb2.Result:
-    box, marks = face.box, face.landmarks
-    return infer_pb2.Result(
-        box=infer_pb2.Box(up_left=_point(box.up_left), lower_right=_point(box.lower_right)),
-        landmarks=infer_pb2.Landmarks(
-            left_eye=_point(marks.left_eye),
-            right_eye=_point(marks.right_eye),
-            nose=_point(marks.nose),
-            mouth_left=_point(marks.mouth_left),
-            mouth_right=_point(marks.mouth_right),
-        ),
-        confidence=face.confidence,
-    )
-
-
-def _point(point: Point) -> infer_pb2.Point:
-    return infer_pb2.Point(x=point.x, y=point.y)
-
-
 def _seconds_left(context: Context) -> float:
     """Say how long the caller still waits, infinity when it set no deadline."""
     left = context.time_remaining()
@@ -172,8 +161,9 @@ def _seconds_left(context: Context) -> float:
 
 
 def _request_id(context: Context) -> str:
+    """Take the caller's id of the request, or make one."""
     metadata = dict(context.invocation_metadata() or ())
-    return str(metadata.get("x-request-id", ""))
+    return str(metadata.get("x-request-id") or uuid.uuid4())
 
 
 def _logged(error: Exception) -> tuple[grpc.StatusCode, str, str]:

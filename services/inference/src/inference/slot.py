@@ -7,7 +7,6 @@ import contextvars
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import TypeVar
 
 from inference.errors import Busy
@@ -29,7 +28,7 @@ class InferenceSlot:
         self.waiting = 0
         self._turn = asyncio.Lock()  # first come, first served
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="inference")
-        self.running_since: float | None = None  # of time.monotonic(); None when nothing runs
+        self.running: contextvars.Context | None = None  # of the work that runs: its request's id, for the log
 
     async def run(self, work: Callable[[], T], steps: Steps, *, patient: bool = False) -> T:
         """Wait for the turn, then run `work` and give its result. Raises Busy, or what `work` raises.
@@ -39,9 +38,8 @@ class InferenceSlot:
         deadline and takes no place in the line.
         """
         await self._wait_for_turn(steps, patient=patient)
-        self.running_since = time.monotonic()
-        in_context = partial(contextvars.copy_context().run, work)
-        running = asyncio.get_running_loop().run_in_executor(self._thread, in_context)
+        self.running = contextvars.copy_context()
+        running = asyncio.get_running_loop().run_in_executor(self._thread, self.running.copy().run, work)
         running.add_done_callback(self._leave)
         try:
             return await asyncio.shield(running)
@@ -77,6 +75,6 @@ class InferenceSlot:
         return True
 
     def _leave(self, running: asyncio.Future[T]) -> None:
-        self.running_since = None
+        self.running = None
         self._turn.release()
         running.cancelled() or running.exception()  # looked at, so that an abandoned work's error is not reported again

@@ -24,12 +24,7 @@ LATE_SECONDS = 0.5  # no tick is so late while this process runs
 # A worker that has served for so long has started well: the next death begins with no back-off again.
 STABLE_SECONDS = 10.0
 MAX_BACKOFF_SECONDS = 30.0
-EXIT_PORT_IN_USE = 2
 EXIT_KILLED = 1
-
-
-class PortInUse(Exception):
-    """A port that the service needs is taken; the text names it."""
 
 
 @dataclass(frozen=True)
@@ -183,9 +178,12 @@ class Supervisor:
     def _notice_own_sleep(self) -> None:
         """After a pause of this process itself (a frozen container) nobody's silence counts."""
         now = time.monotonic()
-        if now - self._ticked > LATE_SECONDS:
+        late = now - self._ticked - TICK_SECONDS
+        if late > LATE_SECONDS:
             for child in self._children:
-                child.last_beat = child.last_beat and now
+                child.born += late
+                child.last_beat = child.last_beat and child.last_beat + late
+                child.draining_since = child.draining_since and child.draining_since + late
         self._ticked = now
 
     def _kill_the_silent(self) -> None:
@@ -208,9 +206,10 @@ class Supervisor:
     def _keep_alive(self) -> None:
         """Start what is missing; during a rolling restart one more than there should be."""
         wanted = self._policy.workers + bool(self._outdated())
-        missing = wanted - len(self._children)
+        missing = wanted - sum(not child.draining for child in self._children)
+        slots_left = self._policy.workers + 1 - len(self._children)
         if time.monotonic() >= self._not_before:
-            for _ in range(missing):
+            for _ in range(min(missing, slots_left)):
                 self._start()
 
     def _outdated(self) -> list[Child]:
@@ -242,16 +241,3 @@ class Supervisor:
 
 def _about(child: Child, **more: object) -> dict[str, object]:
     return {"slot": child.slot, "pid": child.process.pid, **more}
-
-
-def check_ports(host: str, ports: Sequence[int]) -> None:
-    """See that each TCP port can be listened on. Raises PortInUse with the first that cannot."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    for port in ports:
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            # Connections of an earlier run in TIME_WAIT do not matter; a listener does.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host.strip("[]"), port))
-            except OSError as error:
-                raise PortInUse(f"cannot listen on {host}:{port}: {error.strerror}") from error

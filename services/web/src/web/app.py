@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 import time
 import uuid
 
@@ -18,6 +19,7 @@ from web.settings import Settings
 
 log = logging.getLogger("web")
 
+SPARE_THREADS = 4  # of each process, for health, metrics and refusals while all others wait for workers
 # What may stand in a log line, a header and gRPC metadata; anything else is replaced by an id of ours.
 REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
@@ -29,6 +31,9 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.request_class = BoundedRequest
     app.config["SETTINGS"] = settings
     app.json.sort_keys = False  # type: ignore[attr-defined]  # the answer in the order that the documents show
+    # The body is measured before it is read; a field of a form may be as large as the file it should have been.
+    app.config["MAX_FORM_MEMORY_SIZE"] = settings.max_body_bytes
+    app.extensions["places"] = threading.BoundedSemaphore(max(1, settings.web_threads - SPARE_THREADS))
     app.extensions["inference"] = InferenceClient(settings.inference_target)
     app.register_blueprint(api)
     register_error_handlers(app)

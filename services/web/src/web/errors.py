@@ -6,12 +6,13 @@ import logging
 from http import HTTPStatus
 
 from flask import Flask, Response, g, jsonify
+from grpc import StatusCode
 from werkzeug.exceptions import HTTPException
 
 log = logging.getLogger(__name__)
 
 # The reasons that workers give (inference/errors.py) and our own.
-STATUS = {
+STATUS: dict[str, int] = {
     "MALFORMED_REQUEST": HTTPStatus.BAD_REQUEST,
     "MISSING_IMAGE": HTTPStatus.BAD_REQUEST,
     "EMPTY_IMAGE": HTTPStatus.BAD_REQUEST,
@@ -27,6 +28,13 @@ STATUS = {
     "BUSY": HTTPStatus.SERVICE_UNAVAILABLE,
     "NOT_READY": HTTPStatus.SERVICE_UNAVAILABLE,
     "DEADLINE_EXCEEDED": HTTPStatus.GATEWAY_TIMEOUT,
+    "CALLER_LEFT": 499,  # for the log and the metrics; nobody is there to read it
+}
+# For a gRPC status that comes without a reason: Envoy's own, or gRPC's.
+BY_GRPC_STATUS: dict[StatusCode, tuple[str, str]] = {
+    StatusCode.DEADLINE_EXCEEDED: ("DEADLINE_EXCEEDED", "no answer in time; allow more time or send less"),
+    StatusCode.RESOURCE_EXHAUSTED: ("BUSY", "the service is busy; try again in a second"),
+    StatusCode.UNAVAILABLE: ("NOT_READY", "no worker can be reached right now; try again in a second"),
 }
 RETRY_AFTER_SECONDS = "1"
 UNFORESEEN = "the request failed because of a fault in the service; its log has the details under this requestId"
@@ -73,6 +81,7 @@ def _http_error(error: HTTPException) -> Response:
 _HINTS = {
     HTTPStatus.NOT_FOUND: "there is nothing here; the API has /predict, /predict/batch, /healthz and /readyz",
     HTTPStatus.METHOD_NOT_ALLOWED: "this path does not take this method; see the Allow header",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "the form has too many parts; send at most 1000",
 }
 
 

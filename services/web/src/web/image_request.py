@@ -16,11 +16,10 @@ from flask import Request
 from protos import infer_pb2
 from web.errors import RequestFailed
 
-# The names of the proto3 JSON form and those of the .proto file are both right.
 OPTIONS: dict[str, type[int | float]] = {"min_face_size": int, "min_confidence": float, "max_faces": int}
-IMAGE_FIELDS = ("raw_data", "image")
-IGNORED_FIELDS = ("width", "height", "meta_data")  # a sender's view of the picture: its header counts
+IGNORED = ("width", "height", "_meta_data")  # a sender's view of the picture: its header counts
 RAW_TYPES = re.compile(r"image/.+|application/octet-stream|")
+ECHOED = 60  # characters of an unknown name or value that go into a message
 DATA_URL = re.compile(r"data:[^,]*;base64,")
 
 
@@ -82,28 +81,35 @@ def _query(request: Request) -> list[tuple[str, Any]]:
     return list(request.args.items(multi=True))
 
 
+class _Object(list[tuple[str, Any]]):
+    """A JSON object with all its fields, also those that come twice; a null is absent, as in proto3 JSON."""
+
+    def __init__(self, pairs: Iterable[tuple[str, Any]]) -> None:
+        super().__init__((_canonical(name), value) for name, value in pairs if value is not None)
+
+    def all(self, *names: str) -> list[Any]:
+        """Give the values of the fields of these names."""
+        return [value for name, value in self if name in names]
+
+
 def _from_json(request: Request) -> infer_pb2.Image:
     """Read the proto3 JSON form of Image; `image` is accepted for `rawData`, and the options beside it."""
     try:
-        body = json.loads(request.get_data())
-    except ValueError as error:  # not JSON, or not text
+        body = json.loads(request.get_data(), object_pairs_hook=_Object)
+    except (ValueError, RecursionError) as error:  # not JSON, not text, or nested too deep
         raise RequestFailed("MALFORMED_REQUEST", f"the body is not JSON: {error}") from error
-    except RecursionError as error:
-        raise RequestFailed("MALFORMED_REQUEST", "the body is not JSON that is accepted: nested too deep") from error
-    if not isinstance(body, dict):
+    if not isinstance(body, _Object):
         raise RequestFailed("MALFORMED_REQUEST", 'the JSON must be an object: {"image": "<base64>"}')
-    fields = [(name, value) for name, value in body.items() if value is not None]  # null is absent, as in proto3 JSON
-    nested: Any = next((value for name, value in fields if name == "options"), {})
-    if not isinstance(nested, dict):
-        raise RequestFailed("MALFORMED_REQUEST", "`options` must be an object")
-    data = [value for name, value in fields if _snake(name) in IMAGE_FIELDS]
+    data, options = body.all("image", "raw_data"), body.all("options")
     if not data:
         raise RequestFailed("MISSING_IMAGE", "the JSON has no `image` (or `rawData`) with the image in base64")
     if len(data) > 1:
         raise RequestFailed("MALFORMED_REQUEST", "there are two images; send one, as `image` or as `rawData`")
-    rest = [(name, value) for name, value in fields if _snake(name) not in (*IMAGE_FIELDS, *IGNORED_FIELDS, "options")]
-    image = infer_pb2.Image(raw_data=_from_base64(data[0]))
-    return _with_fields(image, [*_query(request), *rest, *nested.items()])
+    if not all(isinstance(nested, _Object) for nested in options):
+        raise RequestFailed("MALFORMED_REQUEST", "`options` must be an object")
+    beside = [(name, value) for name, value in body if name not in ("image", "raw_data", "options", *IGNORED)]
+    nested = [field for each in options for field in each]
+    return _with_fields(infer_pb2.Image(raw_data=_from_base64(data[0])), [*_query(request), *beside, *nested])
 
 
 def _from_base64(text: Any) -> bytes:
@@ -122,10 +128,9 @@ def _from_base64(text: Any) -> bytes:
 def _with_fields(image: infer_pb2.Image, fields: Iterable[tuple[str, Any]]) -> infer_pb2.Image:
     """Set the image's id and options. Ranges are the worker's business. Raises RequestFailed."""
     seen = set()
-    for given, value in fields:
-        name = _snake(given)
+    for name, value in ((_canonical(name), value) for name, value in fields):
         if name in seen:
-            raise RequestFailed("INVALID_OPTION", f"{given} is given twice; give it once")
+            raise RequestFailed("INVALID_OPTION", f"{_short(name)} is given twice; give it once")
         seen.add(name)
         try:
             if name == "image_id":
@@ -133,17 +138,23 @@ def _with_fields(image: infer_pb2.Image, fields: Iterable[tuple[str, Any]]) -> i
             elif name in OPTIONS:
                 setattr(image.options, name, NUMBERS[OPTIONS[name]](value))
             else:
-                raise RequestFailed("INVALID_OPTION", f"there is no option {given!r}{_guess(name)}")
-        except (TypeError, ValueError) as error:
+                raise RequestFailed("INVALID_OPTION", f"there is no option {_short(name)!r}{_guess(name)}")
+        except (TypeError, ValueError, OverflowError) as error:
             kind = "text" if name == "image_id" else "a whole number" if OPTIONS[name] is int else "a number"
-            raise RequestFailed("INVALID_OPTION", f"{given} is {value!r}; it must be {kind}") from error
+            raise RequestFailed("INVALID_OPTION", f"{name} is {_short(value)!r}; it must be {kind}") from error
     return image
 
 
 def _guess(name: str) -> str:
     known = [*OPTIONS, "image_id"]
-    close = difflib.get_close_matches(name, known, n=1)
+    close = difflib.get_close_matches(name, known, n=1) if len(name) <= ECHOED else []
     return f"; did you mean {close[0]}?" if close else f"; there are {', '.join(known)}"
+
+
+def _short(value: Any) -> Any:
+    """Cut what is sent back to its sender to a readable length."""
+    text = str(value)
+    return value if len(text) <= ECHOED else text[:ECHOED] + "..."
 
 
 def _text(value: Any) -> str:
@@ -169,6 +180,16 @@ def _number(value: Any) -> float:
 NUMBERS: dict[type[int | float], Callable[[Any], float]] = {int: _integer, float: _number}
 
 
-def _snake(name: str) -> str:
-    """Bring the JSON form of a field's name to the .proto form: rawData, raw_data and _meta_data, MetaData."""
-    return re.sub(r"(?<=[a-z])([A-Z])", r"_\1", name).lower().removeprefix("_")
+def _canonical(name: str) -> str:
+    """Give a field's name in the .proto file for either of its spellings, rawData and raw_data."""
+    return SPELLINGS.get(name, name)
+
+
+def _camel(name: str) -> str:
+    head, *tail = name.split("_")
+    return head + "".join(map(str.capitalize, tail))
+
+
+# Both spellings of protobuf's JSON form are right, for every field: `raw_data` and `rawData`.
+FIELDS = ("raw_data", "image_id", "_meta_data", *OPTIONS)
+SPELLINGS = {_camel(name): name for name in FIELDS} | {"metaData": "_meta_data"}

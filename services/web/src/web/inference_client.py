@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -13,7 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
 from protos import infer_pb2, infer_pb2_grpc
-from web.errors import STATUS, UNFORESEEN, RequestFailed
+from web.errors import BY_GRPC_STATUS, STATUS, UNFORESEEN, RequestFailed
 
 log = logging.getLogger(__name__)
 
@@ -23,19 +25,18 @@ CHANNEL_OPTIONS = [
     ("grpc.max_receive_message_length", -1),
     # Envoy repeats what may be repeated, within its budget.
     ("grpc.enable_retries", 0),
+    # Envoy is next door, whatever http_proxy says.
+    ("grpc.enable_http_proxy", 0),
     # When Envoy has been away, come back within a second and not within two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
 ]
 READY_SECONDS = 1.0
+LOOK_SECONDS = 0.25  # how often a waiting thread looks whether its caller is still there
 
-# For a status without a reason of ours: Envoy's, or gRPC's own.
-BY_STATUS = {
-    grpc.StatusCode.DEADLINE_EXCEEDED: ("DEADLINE_EXCEEDED", "no answer in time; allow more time or send less"),
-    grpc.StatusCode.RESOURCE_EXHAUSTED: ("BUSY", "the service is busy; try again in a second"),
-    grpc.StatusCode.UNAVAILABLE: ("NOT_READY", "no worker can be reached right now; try again in a second"),
-}
+Answer = infer_pb2.InferResults
+CallerLeft = Callable[[], bool]
 
 
 class InferenceClient:
@@ -46,25 +47,52 @@ class InferenceClient:
         self._inference = infer_pb2_grpc.InferenceStub(channel)
         self._health: Any = health_pb2_grpc.HealthStub(channel)  # its stubs are untyped
 
-    def predict(self, image: infer_pb2.Image, seconds: float, request_id: str) -> infer_pb2.InferResults:
-        """Have one image examined within `seconds`. Raises RequestFailed."""
-        try:
-            return self._inference.Predict(image, timeout=seconds, metadata=_metadata(request_id))
-        except grpc.RpcError as error:
-            raise _failure(error) from error
+    def predict(self, image: infer_pb2.Image, seconds: float, request_id: str, caller_left: CallerLeft) -> Answer:
+        """Have one image examined within `seconds`, or until the caller has left. Raises RequestFailed."""
+        return self._wait(self._begin(image, seconds, request_id), caller_left)
 
     def predict_all(
-        self, images: Iterable[infer_pb2.Image], seconds: float, request_id: str, concurrency: int
-    ) -> Iterator[infer_pb2.InferResults | RequestFailed]:
-        """Have images examined, `concurrency` at a time, and give each its answer or its failure, in their order."""
-        calls = (self._inference.Predict.future(i, timeout=seconds, metadata=_metadata(request_id)) for i in images)
-        running = list(islice(calls, concurrency))
+        self,
+        images: Iterable[infer_pb2.Image],
+        seconds: float,
+        request_id: str,
+        caller_left: CallerLeft,
+        *,
+        concurrency: int,
+    ) -> Iterator[Answer | RequestFailed]:
+        """Have images examined, all of them within `seconds`, and give each its answer or its failure, in their order.
+
+        `concurrency` of them are under way at a time. Raises RequestFailed when the caller has left.
+        """
+        due = time.monotonic() + seconds
+        calls = (self._begin(image, max(0.0, due - time.monotonic()), request_id) for image in images)
+        running = deque(islice(calls, concurrency))
         while running:
             try:
-                yield running.pop(0).result()
-            except grpc.RpcError as error:
-                yield _failure(error)
+                yield self._wait(running.popleft(), caller_left)
+            except RequestFailed as failure:
+                if failure.code == "CALLER_LEFT":
+                    for call in running:
+                        call.cancel()
+                    raise
+                yield failure
             running.extend(islice(calls, 1))
+
+    def _begin(self, image: infer_pb2.Image, seconds: float, request_id: str) -> Any:
+        return self._inference.Predict.future(image, timeout=seconds, metadata=(("x-request-id", request_id),))
+
+    def _wait(self, call: Any, caller_left: CallerLeft) -> Answer:
+        while True:
+            try:
+                answer: Answer = call.result(timeout=LOOK_SECONDS)
+            except grpc.FutureTimeoutError:
+                if caller_left():
+                    call.cancel()
+                    raise RequestFailed("CALLER_LEFT", "the caller has left") from None
+            except grpc.RpcError as error:
+                raise _failure(error) from error
+            else:
+                return answer
 
     def is_ready(self) -> bool:
         """Ask through Envoy whether a worker serves."""
@@ -73,10 +101,6 @@ class InferenceClient:
         except grpc.RpcError:
             return False
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
-
-
-def _metadata(request_id: str) -> tuple[tuple[str, str], ...]:
-    return (("x-request-id", request_id),)
 
 
 def _failure(error: Any) -> RequestFailed:
@@ -88,4 +112,4 @@ def _failure(error: Any) -> RequestFailed:
             return RequestFailed(info.reason, status.message)
     code = error.code()
     log.warning("call failed", extra={"grpc_status": code.name, "details": error.details()})
-    return RequestFailed(*BY_STATUS.get(code, ("INTERNAL", UNFORESEEN)))
+    return RequestFailed(*BY_GRPC_STATUS.get(code, ("INTERNAL", UNFORESEEN)))

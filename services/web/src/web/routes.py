@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -23,7 +27,8 @@ def predict() -> Response:
     """Find the faces in one image."""
     read_body(request, _settings().max_body_bytes)
     image = read_image(request)
-    return jsonify(_answer(_client().predict(image, _seconds_left(), g.request_id)))
+    with _admitted():
+        return jsonify(_answer(_client().predict(image, _seconds_left(), g.request_id, _caller_left)))
 
 
 @api.post("/predict/batch")
@@ -38,8 +43,11 @@ def predict_batch() -> Response:
         raise RequestFailed("MALFORMED_REQUEST", f"there are {len(images)} images; send at most {limit} at a time")
     for image, file in zip(images, request.files.getlist("image"), strict=True):
         image.image_id = image.image_id or file.filename or ""
-    answers = _client().predict_all(images, _seconds_left(), g.request_id, _settings().batch_concurrency)
-    entries = [_entry(image, answer) for image, answer in zip(images, answers, strict=True)]
+    with _admitted():
+        answers = _client().predict_all(
+            images, _seconds_left(), g.request_id, _caller_left, concurrency=_settings().batch_concurrency
+        )
+        entries = [_entry(image, answer) for image, answer in zip(images, answers, strict=True)]
     failed = sum(1 for entry in entries if entry["message"])
     message = f"{failed} of {len(entries)} images could not be examined; their entries say why" if failed else ""
     response = jsonify(message=message, images=entries)
@@ -67,6 +75,31 @@ def _settings() -> Settings:
 
 def _client() -> InferenceClient:
     return cast("InferenceClient", current_app.extensions["inference"])
+
+
+@contextmanager
+def _admitted() -> Iterator[None]:
+    """Let in as many requests as leave some threads free for health and for saying no. Raises RequestFailed."""
+    places: threading.BoundedSemaphore = current_app.extensions["places"]
+    if not places.acquire(blocking=False):
+        raise RequestFailed("BUSY", "all places are taken; try again in a second")
+    try:
+        yield
+    finally:
+        places.release()
+
+
+def _caller_left() -> bool:
+    """Look whether the other end of the connection is closed (gunicorn hands its socket down)."""
+    connection: socket.socket | None = request.environ.get("gunicorn.socket")
+    if connection is None:
+        return False
+    try:
+        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
 
 
 def _seconds_left() -> float:

@@ -1,0 +1,23 @@
+"""Are the ports free? Asked before the first worker is started, so that the answer is one line."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+
+
+class PortInUse(Exception):
+    """A port that the service needs is taken; the text names it."""
+
+
+def check_ports(host: str, ports: Sequence[int]) -> None:
+    """See that each TCP port can be listened on. Raises PortInUse with the first that cannot."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    for port in ports:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            # Connections of an earlier run in TIME_WAIT do not matter; a listener does.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host.strip("[]"), port))
+            except OSError as error:
+                raise PortInUse(f"cannot listen on {host}:{port}: {error.strerror}") from error
