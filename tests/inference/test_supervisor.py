@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -206,13 +207,12 @@ def test_repeated_starts_and_stops_leave_nothing(start: Start) -> None:
     """A signal at any moment of the start is obeyed."""
     for delay in (0.0, 0.02, 0.05, 0.1, 0.2, 0.3):
         running = start()
+        wait_for(partial(running.lines, "worker started"), "it catches signals")
+        children = running.children()
         time.sleep(delay)  # the moment is the point
-        if running.lines("worker started"):
-            running.process.terminate()
-            assert running.end() in (0, 128 + signal.SIGTERM)
-        else:
-            running.process.kill()  # it had not come so far as to catch a signal
-            running.end()
+        running.process.terminate()
+        assert running.end() == 0
+        assert all(gone(child) for child in children)
 
 
 def test_a_port_in_use_is_named() -> None:

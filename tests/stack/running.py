@@ -94,6 +94,10 @@ class RunningStack:
     def supervisors(self) -> list[psutil.Process]:
         return [p for p in self.processes() if _command(p)[-2:] == ["-m", "inference"]]
 
+    def gateways(self) -> list[psutil.Process]:
+        """The masters of gunicorn."""
+        return [p for p in psutil.Process(self.process.pid).children() if "gunicorn" in _command(p)]
+
     def workers(self) -> list[psutil.Process]:
         return [p for p in self.processes() if "inference.worker" in _command(p)]
 

@@ -10,6 +10,7 @@ import grpc
 import psutil
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from protos import infer_pb2, infer_pb2_grpc
 from tests.stack.running import Load, RunningStack, gone, running_stack, wait_for
 
 CALLERS = 16
@@ -86,15 +87,23 @@ def test_health_answers_while_all_workers_are_busy(stack: RunningStack, astronau
     assert load.lost() == {}
 
 
-def test_sigterm_of_one_of_two_services_loses_nothing(tmp_path: Path, face_file: bytes) -> None:
-    """Two inference services, one is told to stop under load: it drains, its exit code is 0, nothing is lost."""
-    with running_stack(tmp_path / "logs", "--workers=1", "--inference-replicas=2") as two:
+def test_of_two_of_each_tier_one_may_stop_or_die(tmp_path: Path, face_file: bytes) -> None:
+    """A gateway's process is killed, a gateway stops, an inference service stops: nothing is lost."""
+    with running_stack(tmp_path / "logs", "--workers=1", "--inference-replicas=2", "--web-replicas=2") as two:
         wait_for(lambda: len(_answering(two, face_file)) == 2, "both services answer")
         with Load(two.url, face_file, 8) as load:
+            load.wait_for_more(20)
+            staying, leaving = two.gateways()
+            victim = staying.children()[0]
+            victim.kill()
+            wait_for(lambda: len([p for p in staying.children() if not gone(p)]) == 2, "gunicorn replaces its process")
             load.wait_for_more(40)
-            leaving = next(p for p in two.supervisors() if p.environ()["FACET_HOST"] == "127.0.0.2")
             leaving.terminate()
-            wait_for(lambda: gone(leaving), "the service ends")
+            wait_for(lambda: gone(leaving), "the gateway ends")
+            load.wait_for_more(40)
+            service = next(p for p in two.supervisors() if p.environ()["FACET_HOST"] == "127.0.0.2")
+            service.terminate()
+            wait_for(lambda: gone(service), "the inference service ends")
             load.wait_for_more(20)
         assert load.lost() == {}
         assert two.log_lines("inference-127.0.0.2")[-1]["exit_code"] == 0
@@ -107,15 +116,27 @@ def _answering(stack: RunningStack, body: bytes) -> set[str]:
 
 
 def test_a_single_worker_is_replaced_without_a_gap(tmp_path: Path, face_file: bytes) -> None:
-    """SIGHUP with one worker: its successor serves before it goes; SIGKILL of the supervisor leaves no worker."""
+    """SIGHUP with one worker: its successor serves before it goes, also for those who come to the shared port."""
     with running_stack(tmp_path / "logs", "--workers=1") as one:
         before = one.workers()[0]
         with Load(one.url, face_file, 2) as load:
             load.wait_for_more(5)
             one.supervisors()[0].send_signal(signal.SIGHUP)
-            wait_for(lambda: gone(before), "the old worker goes")
+            direct = 0
+            while not gone(before):  # each with a connection of its own
+                with grpc.insecure_channel(one.shared) as channel:
+                    image = infer_pb2.Image(raw_data=face_file)
+                    answer = infer_pb2_grpc.InferenceStub(channel).Predict(image, timeout=60, wait_for_ready=True)
+                assert len(answer.results) == 1
+                direct += 1
             load.wait_for_more(20)
         assert load.lost() == {}
+        assert direct > 5
+
+
+def test_a_killed_supervisor_leaves_no_worker(tmp_path: Path) -> None:
+    """The kernel tells them."""
+    with running_stack(tmp_path / "logs", "--workers=2") as one:
         workers = one.workers()
         one.supervisors()[0].kill()
         wait_for(lambda: all(gone(worker) for worker in workers), "no worker stays behind")
