@@ -57,6 +57,9 @@ class InferenceServicer(infer_pb2_grpc.InferenceServicer):
         request_id.set(_request_id(context))
         try:
             return await self._answer(request, _seconds_left(context))
+        except asyncio.CancelledError:
+            log.info("predict abandoned", extra={"reason": "the caller has gone or its deadline is over"})
+            raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a status and no traceback
             await _abort(context, error)
 
@@ -93,9 +96,11 @@ class InferenceServicer(infer_pb2_grpc.InferenceServicer):
         try:
             while not draining.done():
                 following = asyncio.ensure_future(anext(requests, None))
-                await asyncio.wait([following, draining], return_when=asyncio.FIRST_COMPLETED)
-                request = following.result() if following.done() else None
-                following.cancel()
+                try:
+                    await asyncio.wait([following, draining], return_when=asyncio.FIRST_COMPLETED)
+                    request = following.result() if following.done() else None
+                finally:
+                    following.cancel()
                 if request is None:
                     return
                 yield request
