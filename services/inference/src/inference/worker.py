@@ -16,7 +16,6 @@ import socket
 import sys
 from collections.abc import Callable
 from importlib.resources import files
-from typing import Literal
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -46,7 +45,6 @@ WARM_UP_LIMITS = ImageLimits(max_bytes=100_000, max_pixels=100_000, max_side=100
 MESSAGE_OVERHEAD = 1024 * 1024
 
 EXIT_CANNOT_START = 3
-
 
 Load = Callable[[Settings], Detector]
 
@@ -98,33 +96,30 @@ class Worker:
         loading = asyncio.create_task(asyncio.to_thread(self._load, self._settings))
         stopping = asyncio.create_task(self._stopping.wait())
         await asyncio.wait([loading, stopping], return_when=asyncio.FIRST_COMPLETED)
-        if not stopping.done():
-            self._servicer.detector = loading.result()
-            await self._serve(until=stopping)
-        await own.stop(self._grace)
-        log.info("stopped")
-
-    async def _serve(self, until: asyncio.Task[Literal[True]]) -> None:
-        """Serve on both ports until the stop, then let traffic leave before the worker's own one closes.
-
-        The kernel deals the shared port's connections to whoever listens, so only who serves does. Behind the other one
-        is a balancer that asks after our health: with an immediate stop it would still send requests here.
-        """
-        # A server of its own, since SO_REUSEPORT holds for all of a server's ports: on our own one it would hide a
-        # double start.
+        if stopping.done():
+            await own.stop(None)
+            return
+        self._servicer.detector = loading.result()
+        # A server of its own, since SO_REUSEPORT holds for all of a server's ports: on our own port it would hide a
+        # double start. The kernel deals its connections to whoever listens, so only a worker that serves does.
         shared = self._server(f"{self._settings.host}:{self._settings.port}", reuse_port=True)
         await shared.start()
         await self._say(SERVING)
         log.info("serving", extra={"address": self.address})
         watching = asyncio.create_task(self._watchdog.run())
-        await until
+        await stopping
+        await self._drain(own, shared)
+        watching.cancel()
+        log.info("stopped")
+
+    async def _drain(self, own: grpc.aio.Server, shared: grpc.aio.Server) -> None:
+        """Let traffic leave before the own port closes: with an immediate stop a balancer still sends requests here."""
         log.info("draining")
         await self._health.enter_graceful_shutdown()
         self._servicer.drain()
-        leaving = asyncio.create_task(shared.stop(self._grace))
+        closing = asyncio.create_task(shared.stop(self._grace))
         await asyncio.sleep(self._settings.drain_seconds)
-        await leaving
-        watching.cancel()
+        await asyncio.gather(closing, own.stop(self._grace))
 
     def _server(self, address: str, *, reuse_port: bool) -> grpc.aio.Server:
         server = grpc.aio.server(
