@@ -78,7 +78,7 @@ def test_a_senseless_orientation_spoils_nothing(face: Image.Image, orientation: 
 
 @pytest.mark.parametrize(("kind", "value"), [(3, struct.pack(">HH", 6, 0)), (11, struct.pack(">f", 6.0))])
 def test_an_orientation_of_another_number_type_is_understood(face: Image.Image, kind: int, value: bytes) -> None:
-    """SHORT is what the standard says; FLOAT is what somebody writes. The answer has a whole number."""
+    """SHORT is what the standard says; from a FLOAT, too, the answer has a whole number."""
     tiff = b"MM\0*" + struct.pack(">IHHHI", 8, 1, 0x0112, kind, 1) + value + bytes(4)
     picture = decode(encode(face, "JPEG", exif=b"Exif\0\0" + tiff), LIMITS)
     assert (picture.width, picture.height) == (120, 107)
@@ -188,6 +188,17 @@ def test_a_picture_at_the_limits_is_accepted() -> None:
     for size in ((201, 1), (101, 100)):
         with pytest.raises(ImageTooLarge, match=f"{size[0]} x {size[1]}"):
             decode(encode(Image.new("L", size)), limits)
+
+
+def test_a_lack_of_memory_is_not_blamed_on_the_picture(face_file: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stays what it is: a fault of the service."""
+
+    def exhausted(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Image.Image, "convert", exhausted)
+    with pytest.raises(MemoryError):
+        decode(face_file, LIMITS)
 
 
 def test_other_decoders_never_see_the_bytes(face: Image.Image) -> None:

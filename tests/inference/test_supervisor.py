@@ -40,14 +40,17 @@ while behaviour == "does not stop" or not stopping:
     time.sleep(0.02)
 time.sleep(0.1)
 """
-# Runs the supervisor on the stand-in: `python supervise.py STAND_IN BEHAVIOUR WORKERS GRACE`.
+# Runs the supervisor on the stand-in: `python supervise.py STAND_IN BEHAVIOUR WORKERS START SILENCE GRACE`.
 SUPERVISE = """
 import sys
 from inference import logs
 from inference.supervisor import Policy, Supervisor
-stand_in, behaviour, workers, grace = sys.argv[1:]
+stand_in, behaviour, workers, *seconds = sys.argv[1:]
+start, silence, grace = map(float, seconds)
 logs.configure("INFO", "supervisor")
-policy = Policy(int(workers), start_seconds=1, silence_seconds=1, handover_seconds=0.1, grace_seconds=float(grace))
+policy = Policy(
+    int(workers), start_seconds=start, silence_seconds=silence, handover_seconds=0.1, grace_seconds=grace
+)
 command = lambda slot, beat: [sys.executable, stand_in, str(slot), str(beat), behaviour]
 sys.exit(Supervisor(policy, command).run())
 """
@@ -56,13 +59,20 @@ sys.exit(Supervisor(policy, command).run())
 class Running:
     """A supervisor at work, and its log."""
 
-    def __init__(self, folder: Path, behaviour: str, workers: int, grace: float) -> None:
+    def __init__(self, folder: Path, behaviour: str, workers: int, seconds: tuple[float, float, float]) -> None:
         (folder / "stand_in.py").write_text(STAND_IN)
         (folder / "supervise.py").write_text(SUPERVISE)
         self._log = folder / "log"
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, folder / "supervise.py", folder / "stand_in.py", behaviour, str(workers), str(grace)],
+                [
+                    sys.executable,
+                    folder / "supervise.py",
+                    folder / "stand_in.py",
+                    behaviour,
+                    str(workers),
+                    *map(str, seconds),
+                ],
                 stdout=log,
             )
 
@@ -88,8 +98,10 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """Start supervisors; whatever is left of them is killed at the end."""
     started: list[Running] = []
 
-    def start(behaviour: str = "", workers: int = 2, grace: float = 20) -> Running:
-        started.append(Running(tmp_path, behaviour, workers, grace))
+    def start(
+        behaviour: str = "", workers: int = 2, *, start: float = 60, silence: float = 60, grace: float = 60
+    ) -> Running:
+        started.append(Running(tmp_path, behaviour, workers, (start, silence, grace)))
         return started[-1]
 
     yield start
@@ -140,7 +152,7 @@ def test_it_ends_with_the_exit_code_of_a_worker_that_cannot_start(start: Start) 
 
 def test_a_worker_that_never_comes_up_is_killed(start: Start) -> None:
     """The time to start is bounded; 137 is SIGKILL in a shell's words."""
-    assert start("never serves").end() == 128 + signal.SIGKILL
+    assert start("never serves", start=1).end() == 128 + signal.SIGKILL
 
 
 def test_a_dead_worker_is_replaced_in_its_slot(start: Start) -> None:
@@ -163,7 +175,7 @@ def test_a_worker_that_dies_again_and_again_is_started_more_and_more_slowly(star
 
 def test_a_silent_worker_is_killed_and_replaced(start: Start) -> None:
     """Stopped, or stuck where no Python runs: it cannot say so itself."""
-    running = start("falls silent")
+    running = start("falls silent", silence=1)
     wait_for(lambda: running.lines("worker is silent, killing it"), "the silence is noticed")
     running.wait_for_serving(3)
     assert running.lines("worker ended")[0]["status"] == -signal.SIGKILL
@@ -171,17 +183,19 @@ def test_a_silent_worker_is_killed_and_replaced(start: Start) -> None:
 
 def test_after_a_pause_of_them_all_nobody_is_taken_for_silent(start: Start) -> None:
     """A frozen container goes on where it was."""
-    running = start()
+    running = start(silence=3)
     running.wait_for_serving(2)
-    everybody = [psutil.Process(running.process.pid), *running.children()]
-    for process in everybody:
+    supervisor, children = psutil.Process(running.process.pid), running.children()
+    for process in (supervisor, *children):
         process.suspend()
-    time.sleep(1.5)  # above the silence that is suffered
-    for process in everybody:  # the supervisor first: it must not judge before the others have had their turn
-        process.resume()
-        time.sleep(0.3)
+    time.sleep(3.5)  # above the silence that is suffered
+    supervisor.resume()
+    time.sleep(0.5)  # it must not judge before the others have had their turn
+    for child in children:
+        child.resume()
+    running.process.send_signal(signal.SIGHUP)  # heard after it has judged
+    wait_for(lambda: running.lines("replacing the workers one by one"), "it goes on")
     assert running.lines("worker is silent, killing it") == []
-    assert {child.pid for child in running.children()} == {process.pid for process in everybody[1:]}
 
 
 def test_sighup_starts_each_successor_before_its_predecessor_goes(start: Start) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import socket
 import struct
 from collections.abc import Iterator
 from typing import Any
@@ -275,6 +276,17 @@ def test_other_paths_and_methods_answer_in_the_same_form(client: httpx.Client) -
     wrong = client.get("/predict")
     says(wrong, 405, "METHOD_NOT_ALLOWED")
     assert "POST" in wrong.headers["Allow"]
+
+
+def test_what_envoy_refuses_has_the_same_form(stack: RunningStack, client: httpx.Client) -> None:
+    """Headers that are too large, and a body that does not arrive."""
+    large = client.get("/healthz", headers={"X-Large": "x" * 20_000})
+    assert (large.status_code, large.json()["code"]) == (431, "HEADERS_TOO_LARGE")
+    with socket.create_connection(("127.0.0.1", stack.base + 23), timeout=60) as slow:
+        slow.sendall(b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nContent-Length: 9\r\n\r\nhalf")
+        head, _, body = slow.makefile("rb").read().partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 408 ")
+    assert json.loads(body)["code"] == "REQUEST_TIMEOUT"
 
 
 def test_a_senseless_request_id_is_replaced(client: httpx.Client, face_file: bytes) -> None:

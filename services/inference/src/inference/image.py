@@ -14,9 +14,9 @@ from inference.mtcnn.detector import RGB
 ACCEPTED = "JPEG, PNG or WebP"
 # Only these decoders of Pillow's three dozen ever see a stranger's bytes. The JPEG one also opens MPO, a JPEG with more
 # pictures behind the first (stereo cameras, many telephones); the first one counts.
-# They are imported here, or the first picture would wait while Pillow imports them all.
-_PLUGINS = (JpegImagePlugin, MpoImagePlugin, PngImagePlugin, WebPImagePlugin)
 DECODERS = ("JPEG", "PNG", "WEBP")
+# Imported with this module, or the first picture would wait while Pillow imports all of its decoders.
+_PLUGINS = (JpegImagePlugin, MpoImagePlugin, PngImagePlugin, WebPImagePlugin)
 # How others begin, (offset, bytes): told apart only to say more than "cannot be recognised".
 OTHER_FORMATS = {
     "GIF": (0, b"GIF8"),
@@ -90,6 +90,8 @@ def decode(data: bytes, limits: ImageLimits) -> Picture:
         image.load()
         orientation = _orientation(image)
         image = _to_rgb(image)
+    except MemoryError:
+        raise  # not the sender's fault
     # Pillow raises nearly anything on hostile bytes (OSError, SyntaxError, AssertionError, struct.error, ...).
     except Exception as error:
         raise InvalidImage("the image is damaged or cut short and cannot be decoded; send the whole file") from error
@@ -126,7 +128,7 @@ def _orientation(image: Image.Image) -> int:
         orientation = image.getexif().get(ORIENTATION_TAG, 1)
     except Exception:  # noqa: BLE001 - broken EXIF raises nearly anything, and spoils no picture
         return 1
-    return int(orientation) if orientation in UPRIGHT else 1  # 6.0 is what some cameras write
+    return int(orientation) if orientation in UPRIGHT else 1  # 6.0 is in it, too
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
