@@ -31,7 +31,8 @@ help:  ## print this list
 
 .PHONY: serve
 serve: .venv/ready  ## run the whole stack on this machine without containers (PORT=8080, WORKERS=one per CPU, BASE_PORT=for all other ports)
-	@set -a; [ ! -f .env ] || . ./.env; exec $(BIN)/python deploy/serve.py --port $(PORT) $(if $(WORKERS),--workers $(WORKERS)) $(if $(BASE_PORT),--base-port $(BASE_PORT))
+	@set -a; [ ! -f .env ] || . ./.env; exec $(BIN)/python deploy/serve.py --port $(PORT) \
+	  $(if $(WORKERS),--workers $(WORKERS)) $(if $(BASE_PORT),--base-port $(BASE_PORT))
 
 .PHONY: test
 test: .venv/ready  ## run all tests that need no container engine (ARGS= goes to pytest)

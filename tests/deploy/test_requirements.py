@@ -1,0 +1,23 @@
+"""What a package declares is what its lock was made from."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def declared(name: str) -> set[str]:
+    """Read the requirements of an .in file, without the reasons."""
+    lines = (line.partition("#")[0].strip() for line in (ROOT / f"requirements/{name}.in").read_text().splitlines())
+    return {line for line in lines if line and not line.startswith("-")}
+
+
+@pytest.mark.parametrize("name", ["inference", "web"])
+def test_a_service_depends_on_what_its_lock_holds(name: str) -> None:
+    """And on the contract, which is ours."""
+    project = tomllib.loads((ROOT / f"services/{name}/pyproject.toml").read_text())["project"]
+    assert set(project["dependencies"]) == declared(name) | {"facet-protos"}
