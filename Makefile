@@ -9,7 +9,8 @@ WORKERS ?=
 BASE_PORT ?=
 BIN := .venv/bin
 PACKAGES := protos services/inference services/web
-LOCKS := uv inference tensorflow web dev
+LOCKS := uv inference onnxruntime tensorflow web build dev
+BUILT := services/inference/src/inference/mtcnn/built
 # What protoc makes; -Iprotos=protos gives the file the import path protos.infer_pb2 whatever the folder is called.
 PROTOC = $(BIN)/python -m grpc_tools.protoc -Iprotos=protos --python_out=$(1) --grpc_python_out=$(1) --mypy_out=quiet:$(1) \
 	--mypy_grpc_out=quiet:$(1) --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy \
@@ -19,14 +20,22 @@ PROTOC = $(BIN)/python -m grpc_tools.protoc -Iprotos=protos --python_out=$(1) --
 help:  ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-# One virtual environment for everything on this machine; made again when a lock or a package's metadata changes.
-.venv/ready: requirements/uv.txt requirements/dev.txt $(addsuffix /pyproject.toml,$(PACKAGES))
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "facet needs Python 3.11 or newer: make PYTHON=/path/to/python3")'
+# What installing the worker's package compiles and converts (its hatch_build.py).
+BUILDS := $(wildcard services/inference/*.py) services/inference/src/inference/mtcnn/kernels.c
+
+# One virtual environment for everything on this machine; made again when a lock, a package's metadata or what it builds
+# from changes.
+.venv/ready: .venv/uv requirements/dev.txt $(addsuffix /pyproject.toml,$(PACKAGES)) $(BUILDS)
 	@echo "setting up .venv (about a minute the first time)" >&2
-	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
 	@$(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes requirements/dev.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation $(addprefix --editable ,$(PACKAGES))
+	@touch $@
+
+# The installer alone, which is all that making the locks needs.
+.venv/uv: requirements/uv.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "facet needs Python 3.11 or newer: make PYTHON=/path/to/python3")'
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
 	@touch $@
 
 .PHONY: serve
@@ -37,6 +46,10 @@ serve: .venv/ready  ## run the whole stack on this machine without containers (P
 .PHONY: test
 test: .venv/ready  ## run all tests that need no container engine (ARGS= goes to pytest)
 	@exec $(BIN)/python -m pytest $(ARGS)
+
+.PHONY: bench-detector
+bench-detector: .venv/ready  ## what a picture costs, beside the mtcnn package and a peer (ARGS=--quick: two pictures)
+	@exec $(BIN)/python benchmarks/detector.py $(ARGS)
 
 .PHONY: check
 check: .venv/ready  ## format, lint, types, generated code, settings' documents, envoy.yaml and locks
@@ -62,14 +75,15 @@ settings: .venv/ready  ## write .env.example and the README's table from the set
 # dev is solved first and constrains the rest, so that all images and this machine run the same versions. Existing pins are
 # kept where they still fit: UPGRADE=1 takes the newest.
 .PHONY: lock
-lock: .venv/ready  ## write requirements/*.txt from requirements/*.in (UPGRADE=1: newest versions)
+lock: .venv/uv  ## write requirements/*.txt from requirements/*.in (UPGRADE=1: newest versions)
 	@out=$(or $(OUT),requirements); [ $$out = requirements ] || cp requirements/*.in requirements/*.txt $$out/; \
 	for name in dev $(filter-out dev,$(LOCKS)); do \
 	  (cd $$out && $(abspath $(BIN))/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	    --excludes excludes.txt \
 	    $(if $(UPGRADE),--upgrade) $$([ $$name = dev ] || echo --constraints dev.txt) --output-file $$name.txt $$name.in); \
 	done; \
 	if [ -n "$(CHECK)" ]; then diff -r requirements $$out || { echo "the locks are behind requirements/*.in: run make lock" >&2; exit 1; }; rm -rf $$out; fi
 
 .PHONY: clean
 clean:  ## remove what the other targets made
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis $(BUILT)

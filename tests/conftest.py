@@ -19,6 +19,16 @@ def encode(image: Image.Image, form: str = "PNG", **options: Any) -> bytes:
     return file.getvalue()
 
 
+def wall_of_faces(face: Image.Image, width: int, height: int) -> Image.Image:
+    """Repeat a face, made as small as one can be found, over a whole picture."""
+    small = face.resize((26, 30), Image.Resampling.LANCZOS)
+    wall = Image.new("RGB", (width, height))
+    for x in range(0, width, small.width):
+        for y in range(0, height, small.height):
+            wall.paste(small, (x, y))
+    return wall
+
+
 @pytest.fixture(scope="session")
 def astronaut_file() -> bytes:
     """NASA's portrait of Eileen Collins, 512 x 512, one face; lossless, the pixels of scikit-image's astronaut."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 from tests.stack.running import free_base_port
 
@@ -24,6 +28,15 @@ def start(**settings: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def critical(ended: subprocess.CompletedProcess[str]) -> str:
+    """Give the worker's one CRITICAL line; nothing was printed beside the log."""
+    assert ended.stderr == ""
+    records = [json.loads(line) for line in ended.stdout.splitlines()]
+    (line,) = [record for record in records if record["level"] == "CRITICAL" and record["part"] == "worker 0"]
+    assert "exc_info" not in line
+    return str(line["message"])
+
+
 def test_a_port_in_use_ends_the_start() -> None:
     """Before any worker is started."""
     with socket.socket() as other:
@@ -40,7 +53,30 @@ def test_an_unknown_engine_ends_the_start() -> None:
     """The worker's exit code is the service's."""
     ended = start(FACET_ENGINE="caffe")
     assert ended.returncode == 3
-    assert "there is no engine 'caffe'; FACET_ENGINE can be: tensorflow" in ended.stdout
+    assert "there is no engine 'caffe'; FACET_ENGINE can be: openvino, onnxruntime, tensorflow" in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("engine", "packages"), [("openvino", "openvino"), ("onnxruntime", "onnxruntime"), ("tensorflow", "tensorflow")]
+)
+def test_an_engine_that_is_not_installed_ends_the_start(engine: str, packages: str, tmp_path: Path) -> None:
+    """In one sentence with what installs it; the package is hidden from the worker here."""
+    hidden = f"import sys\nsys.modules[{packages!r}] = None\n"
+    (tmp_path / "sitecustomize.py").write_text(hidden)
+    ended = start(FACET_ENGINE=engine, PYTHONPATH=str(tmp_path))
+    assert ended.returncode == 3
+    assert f"pip install 'facet-inference[{engine}]'" in critical(ended)
+
+
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+def test_bad_weights_end_the_start(engine: str, tmp_path: Path) -> None:
+    """In one sentence that names the file."""
+    (tmp_path / "pnet.onnx").write_text("not a network")
+    ended = start(FACET_ENGINE=engine, FACET_WEIGHTS=str(tmp_path))
+    assert ended.returncode == 3
+    assert critical(ended) == f"{tmp_path}/pnet.onnx cannot be read as an ONNX model"
+    missing = tmp_path / "nowhere"
+    assert f"there is no file {missing}/pnet.onnx" in critical(start(FACET_ENGINE=engine, FACET_WEIGHTS=str(missing)))
 
 
 def test_a_setting_out_of_range_is_named() -> None:

@@ -42,6 +42,7 @@ class StandIn:
     """An engine that finds FACES when it is let go, in as many steps as asked for."""
 
     name = "stand-in"
+    device = "none"
 
     def __init__(self) -> None:
         self.go = threading.Event()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import httpx
 import pytest
+from PIL import Image
 
+from tests.conftest import encode, wall_of_faces
 from tests.stack.running import RunningStack, running_stack
 
 
@@ -22,3 +25,15 @@ def client(stack: RunningStack) -> Iterator[httpx.Client]:
     """An HTTP client at the front door."""
     with httpx.Client(base_url=stack.url, timeout=60) as http:
         yield http
+
+
+@pytest.fixture(scope="session")
+def slow_file(astronaut: Image.Image, face: Image.Image) -> bytes:
+    """A picture that takes a worker seconds.
+
+    For the fast engines that is a wall of fifty thousand faces; `tensorflow` would need terabytes for it, and takes
+    seconds for nine megapixels.
+    """
+    if os.environ.get("FACET_ENGINE") == "tensorflow":
+        return encode(astronaut.resize((3000, 3000)), "JPEG")
+    return encode(wall_of_faces(face, 8000, 5000))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -26,8 +28,12 @@ class Settings(BaseSettings):
     """The port that all workers share (SO_REUSEPORT), for direct clients and for Kubernetes' probe."""
     worker_port: int = Field(50061, ge=1, le=65535 - MAX_WORKERS)
     """The first of the ports that belong to one worker each; Envoy's endpoints."""
-    engine: str = "tensorflow"
-    """What computes the networks: tensorflow (the mtcnn package itself)."""
+    engine: str = "openvino"
+    """What computes: openvino, onnxruntime, or tensorflow (the mtcnn package itself). The faces are the same."""
+    weights: Path | None = None
+    """A directory with your own three networks, see docs/weights.md. Left open: those of the mtcnn package."""
+    onnxruntime_provider: str = ""
+    """An accelerator for the engine onnxruntime, such as CUDAExecutionProvider. Left open, or not present: the CPU."""
 
     max_body_bytes: int = Field(10 * 1024 * 1024, ge=1024)
     """The largest request body, and so the largest image, in bytes. Envoy has its own limit of 10 MiB."""

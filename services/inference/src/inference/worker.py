@@ -24,7 +24,9 @@ from grpc_reflection.v1alpha import reflection
 from inference import logs
 from inference.image import ImageLimits, decode
 from inference.mtcnn.detector import CascadeSettings, DetectOptions, Detector
-from inference.mtcnn.engines import EngineNotInstalled, UnknownEngine, load_detector
+from inference.mtcnn.engines import EngineNotInstalled, EngineSettings, UnknownEngine, load_detector
+from inference.mtcnn.kernels import KernelsMissing
+from inference.mtcnn.networks import BadWeights
 from inference.mtcnn.steps import Steps
 from inference.servicer import InferenceServicer
 from inference.settings import Settings
@@ -87,11 +89,18 @@ class Worker:
         self._stopping.set()
 
     async def run(self) -> None:
-        """Serve until told to stop, then drain. Raises CannotStart, EngineNotInstalled or UnknownEngine."""
+        """Serve until told to stop, then drain. Raises CannotStart, or what `load` raises."""
         await self._say(NOT_SERVING)  # the health service would say SERVING of itself
         await prove_reuse_port()
         own = self._server(self.address, reuse_port=False)
         await own.start()
+        try:
+            await self._serve(own)
+        except BaseException:
+            await own.stop(None)
+            raise
+
+    async def _serve(self, own: grpc.aio.Server) -> None:
         # In a thread, so that health answers "not yet" meanwhile.
         loading = asyncio.create_task(asyncio.to_thread(self._load, self._settings))
         stopping = asyncio.create_task(self._stopping.wait())
@@ -154,7 +163,9 @@ def load(settings: Settings) -> Detector:
     cascade = CascadeSettings(
         settings.scale_factor, settings.pnet_threshold, settings.rnet_threshold, settings.onet_threshold
     )
-    detector = load_detector(settings.engine, cascade)
+    engine = EngineSettings(cascade, settings.weights, settings.onnxruntime_provider)
+    detector = load_detector(settings.engine, engine)
+    log.info("loaded", extra={"engine": detector.engine, "device": detector.device})
     picture = decode(files("inference").joinpath("warm_up.webp").read_bytes(), WARM_UP_LIMITS)
     if not detector.detect(picture.rgb, DetectOptions(), Steps()):
         log.warning("no face in the warm-up picture, which has one: look at the thresholds and the weights")
@@ -174,7 +185,7 @@ def main() -> None:
     logs.configure(settings.log_level, f"worker {arguments.slot}")
     try:
         asyncio.run(_run(settings, arguments.slot, arguments.heartbeat_fd))
-    except (CannotStart, EngineNotInstalled, UnknownEngine) as error:
+    except (CannotStart, UnknownEngine, EngineNotInstalled, BadWeights, KernelsMissing) as error:
         log.critical(str(error))
         sys.exit(EXIT_CANNOT_START)
     except Exception:

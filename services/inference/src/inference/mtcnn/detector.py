@@ -80,6 +80,7 @@ class Engine(Protocol):
     """The cascade on one model runtime. All engines give the same faces; `tensorflow` is the reference."""
 
     name: str
+    device: str
 
     def find_faces(self, picture: RGB, min_face_size: int, steps: Steps) -> list[Face]:
         """Find every face whose box has a side of at least about `min_face_size` pixels.
@@ -100,6 +101,11 @@ class Detector:
     def engine(self) -> str:
         """The engine's name."""
         return self._engine.name
+
+    @property
+    def device(self) -> str:
+        """What the engine computes on: CPU, or a provider of ONNX Runtime."""
+        return self._engine.device
 
     def detect(self, picture: RGB, options: DetectOptions, steps: Steps) -> list[Face]:
         """Find the faces in an upright picture of shape (height, width, 3), RGB.

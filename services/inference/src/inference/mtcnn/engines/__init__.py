@@ -6,8 +6,13 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
 
+from inference.mtcnn.cascade import Cascade
 from inference.mtcnn.detector import CascadeSettings, Detector, Engine
+from inference.mtcnn.kernels import load_kernels
+from inference.mtcnn.networks import OWN_WEIGHTS, BadWeights, load_networks
 
 
 class UnknownEngine(Exception):
@@ -18,11 +23,39 @@ class EngineNotInstalled(Exception):
     """The engine's packages are missing; the text says how to get them."""
 
 
-def _tensorflow(settings: CascadeSettings) -> Engine:
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """What an engine is made from.
+
+    `weights` is a directory with a user's own three ONNX files; `provider` an accelerator for `onnxruntime`.
+    """
+
+    cascade: CascadeSettings = field(default_factory=CascadeSettings)
+    weights: Path | None = None
+    provider: str = ""
+
+
+def _openvino(settings: EngineSettings) -> Engine:
+    from inference.mtcnn.engines.openvino import OpenVinoModel  # noqa: PLC0415 - only when it is chosen
+
+    networks = load_networks(OpenVinoModel, settings.weights or OWN_WEIGHTS)
+    return Cascade("openvino", load_kernels(), networks, settings.cascade)
+
+
+def _onnxruntime(settings: EngineSettings) -> Engine:
+    from inference.mtcnn.engines.onnxruntime import OnnxRuntimeModel  # noqa: PLC0415 - only when it is chosen
+
+    networks = load_networks(lambda path: OnnxRuntimeModel(path, settings.provider), settings.weights or OWN_WEIGHTS)
+    return Cascade("onnxruntime", load_kernels(), networks, settings.cascade)
+
+
+def _tensorflow(settings: EngineSettings) -> Engine:
+    if settings.weights:
+        raise BadWeights("the engine 'tensorflow' has the mtcnn package's weights: FACET_WEIGHTS needs another engine")
     with _quiet_stderr():
         from inference.mtcnn.engines.tensorflow import TensorFlowEngine  # noqa: PLC0415 - takes seconds and 300 MB
 
-        return TensorFlowEngine(settings)
+        return TensorFlowEngine(settings.cascade)
 
 
 @contextmanager
@@ -39,11 +72,18 @@ def _quiet_stderr() -> Iterator[None]:
         os.close(nowhere)
 
 
-ENGINES: dict[str, Callable[[CascadeSettings], Engine]] = {"tensorflow": _tensorflow}
+ENGINES: dict[str, Callable[[EngineSettings], Engine]] = {
+    "openvino": _openvino,
+    "onnxruntime": _onnxruntime,
+    "tensorflow": _tensorflow,
+}
 
 
-def load_detector(engine: str, settings: CascadeSettings) -> Detector:
-    """Load the networks on the engine of that name. Raises UnknownEngine or EngineNotInstalled."""
+def load_detector(engine: str, settings: EngineSettings) -> Detector:
+    """Load the networks on the engine of that name.
+
+    Raises UnknownEngine, EngineNotInstalled, `networks.BadWeights` or `kernels.KernelsMissing`.
+    """
     if engine not in ENGINES:
         raise UnknownEngine(f"there is no engine {engine!r}; FACET_ENGINE can be: {', '.join(ENGINES)}")
     try:

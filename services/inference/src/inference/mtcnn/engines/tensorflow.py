@@ -76,6 +76,7 @@ class TensorFlowEngine:
     """`mtcnn.MTCNN` on one CPU thread."""
 
     name = "tensorflow"
+    device = "CPU"
 
     def __init__(self, settings: CascadeSettings) -> None:
         # One math thread per worker: the workers share the CPUs, and more threads than CPUs only take turns.

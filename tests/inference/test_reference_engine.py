@@ -6,16 +6,15 @@ import time
 
 import numpy as np
 import pytest
-from inference.mtcnn.detector import CascadeSettings, DetectOptions, Detector
-from inference.mtcnn.engines import EngineNotInstalled, UnknownEngine, load_detector
+from inference.mtcnn.detector import DetectOptions, Detector
 from inference.mtcnn.steps import Abandoned, Steps
 from mtcnn import MTCNN
 from PIL import Image
 
 
 @pytest.fixture(scope="module")
-def detector() -> Detector:
-    return load_detector("tensorflow", CascadeSettings())
+def detector(reference: Detector) -> Detector:
+    return reference
 
 
 @pytest.fixture(scope="module")
@@ -83,12 +82,3 @@ def test_each_network_is_a_step(detector: Detector, astronaut: Image.Image) -> N
     with pytest.raises(Abandoned):
         detector.detect(np.asarray(astronaut), DetectOptions(), late)
     assert late.milliseconds == {}
-
-
-def test_an_engine_that_is_not_there_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An unknown name, and one whose packages are missing, each say what to do."""
-    with pytest.raises(UnknownEngine, match="FACET_ENGINE can be: tensorflow"):
-        load_detector("caffe", CascadeSettings())
-    monkeypatch.setitem(__import__("sys").modules, "inference.mtcnn.engines.tensorflow", None)
-    with pytest.raises(EngineNotInstalled, match=r"pip install 'facet-inference\[tensorflow\]'"):
-        load_detector("tensorflow", CascadeSettings())

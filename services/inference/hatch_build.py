@@ -1,0 +1,32 @@
+"""Builds what the package holds beside its sources: the compiled kernels and the converted weights.
+
+`pip install services/inference` does it, with what requirements/build.txt holds.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+ROOT = Path(__file__).parent
+BUILT = ROOT / "src/inference/mtcnn/built"
+
+
+class CustomBuildHook(BuildHookInterface):  # type: ignore[type-arg]
+    """Hatchling finds it by its name."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002 - the hook's interface
+        """Compile and convert, then say that the wheel is for this kind of machine only."""
+        sys.path.insert(0, str(ROOT))
+        from make_kernels import GLIBC, make_kernels  # noqa: PLC0415 - beside this file, which is no package
+        from make_weights import make_weights  # noqa: PLC0415
+
+        make_weights(BUILT)
+        make_kernels(BUILT)
+        build_data["artifacts"].append("src/inference/mtcnn/built/*")
+        build_data["pure_python"] = False
+        build_data["tag"] = f"py3-none-manylinux_{GLIBC.replace('.', '_')}_{platform.machine()}"

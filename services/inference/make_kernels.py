@@ -1,0 +1,57 @@
+"""Compile the kernels, once for each level of the processor's instruction set.
+
+    python services/inference/make_kernels.py DIRECTORY
+
+The compiler is Zig's clang, a package like every other: a machine without a C compiler builds the same kernels.
+"""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+SOURCE = Path(__file__).parent / "src/inference/mtcnn/kernels.c"
+# The name of each library, and the processor it is for. kernels.py chooses among them when it loads.
+PROCESSORS = {
+    "x86_64": {"x86_64_v4": "x86_64_v4", "x86_64_v3": "x86_64_v3", "x86_64_v2": "x86_64_v2"},
+    "aarch64": {"aarch64": "generic"},
+}
+# The oldest C library that the kernels run with: that of the manylinux wheels which the worker needs anyway.
+GLIBC = "2.28"
+FLAGS = (
+    "-std=c17",
+    "-O3",
+    "-mprefer-vector-width=512",
+    "-ffp-contract=on",  # fuse within an expression, unless the source forbids it there
+    "-fno-math-errno",
+    "-fno-sanitize=all",  # Zig's default is a debug build
+    "-fvisibility=hidden",
+    "-shared",
+    "-fPIC",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+)
+
+
+def make_kernels(directory: Path) -> None:
+    """Write kernels-<instruction set>.so for this machine's architecture."""
+    machine = platform.machine()
+    directory.mkdir(parents=True, exist_ok=True)
+    compiler = [sys.executable, "-m", "ziglang", "cc", "-target", f"{machine}-linux-gnu.{GLIBC}", *FLAGS, str(SOURCE)]
+    with tempfile.TemporaryDirectory() as cache:
+        for name, processor in PROCESSORS[machine].items():
+            subprocess.run(
+                [*compiler, f"-mcpu={processor}", "-o", str(directory / f"kernels-{name}.so")],
+                check=True,
+                env={"ZIG_GLOBAL_CACHE_DIR": cache, "ZIG_LOCAL_CACHE_DIR": cache},
+            )
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:  # noqa: PLR2004
+        sys.exit(__doc__)
+    make_kernels(Path(sys.argv[1]))

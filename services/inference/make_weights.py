@@ -1,0 +1,174 @@
+"""Convert the weights of the mtcnn package into the three ONNX files that the engines load.
+
+    python services/inference/make_weights.py DIRECTORY
+
+It runs once, when the package is built: the source files are pickles, so they are opened only if their hashes are
+known, and never at run time. docs/weights.md says what the files hold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+# The files of mtcnn 1.0.0.
+SOURCES = {
+    "pnet": "ea6b0c3e685ebee3165326ad6484acc95f2ef78f1c94fbf40a55704fa989f7b5",
+    "rnet": "cb00e6460f3c98b0bfafaba3c0a0ded4bdf6e62cee7174d969e8670d7e757fee",
+    "onet": "94f6ea2f4cf985275ee958cdd762d17b6009348a4fb9d8c6be39ba73ffd22ca3",
+}
+OPSET = 17
+Arrays = Iterator[NDArray[np.float32]]
+
+
+class UnknownSource(Exception):
+    """The mtcnn package is missing, or its weights are others than those this was written for."""
+
+
+def read(name: str) -> Arrays:
+    """Read a network's arrays in Keras' order. The mtcnn package is not imported: it would import TensorFlow."""
+    package = find_spec("mtcnn")
+    if package is None or package.origin is None:
+        raise UnknownSource("the package mtcnn is not installed: pip install -r requirements/build.txt")
+    file = Path(package.origin).parent / "assets/weights" / f"{name}.lz4"
+    content = file.read_bytes()
+    if hashlib.sha256(content).hexdigest() != SOURCES[name]:
+        raise UnknownSource(f"{file} is not the one of mtcnn 1.0.0, so it is not unpickled")
+    return iter([np.asarray(array, np.float32) for array in joblib.load(io.BytesIO(content))])
+
+
+class Graph:
+    """An ONNX graph that grows layer by layer. Tensors are (n, channels, height, width)."""
+
+    def __init__(self, name: str, source: str, shape: tuple[int | str, ...]) -> None:
+        self._name = name
+        self._nodes: list[onnx.NodeProto] = []
+        self._constants: list[onnx.TensorProto] = []
+        self._outputs: list[onnx.ValueInfoProto] = []
+        self._input = helper.make_tensor_value_info(source, TensorProto.FLOAT, shape)
+        self._last = source
+
+    def convolution(self, arrays: Arrays) -> None:
+        """Add a convolution without padding; Keras keeps (height, width, in, out)."""
+        self._add("Conv", next(arrays).transpose(3, 2, 0, 1), next(arrays))
+
+    def prelu(self, arrays: Arrays) -> None:
+        """Add a PReLU with one slope per channel."""
+        self._add("PRelu", _slope(next(arrays)))
+
+    def pool(self, side: int, padding: str) -> None:
+        """Add max pooling with stride 2; Keras' "same" pads below and to the right."""
+        auto_pad = {"same": "SAME_UPPER", "valid": "VALID"}[padding]
+        self._add("MaxPool", kernel_shape=[side, side], strides=[2, 2], auto_pad=auto_pad)
+
+    def flatten_and_connect(self, arrays: Arrays, side: int) -> None:
+        """Add a fully connected layer over side x side features, which the package flattens width before height."""
+        weight = next(arrays)
+        weight = weight.reshape(side, side, -1, weight.shape[1]).transpose(2, 1, 0, 3).reshape(weight.shape)
+        self._add("Flatten")
+        self._add("Gemm", weight, next(arrays))
+        self._add("PRelu", next(arrays))
+
+    def heads(self, arrays: Arrays, output: str, shape: tuple[int | str, ...]) -> None:
+        """Add the heads as one layer: the classes' logits become their difference, which is all that softmax sees."""
+        *others, class_weight, class_bias = list(arrays)
+        weights = [class_weight[..., 1:] - class_weight[..., :1], *others[::2]]
+        biases = [class_bias[1:] - class_bias[:1], *others[1::2]]
+        weight, bias = np.concatenate(weights, axis=-1), np.concatenate(biases)
+        if weight.ndim == 4:  # noqa: PLR2004 - a convolution
+            self._add("Conv", weight.transpose(3, 2, 0, 1), bias)
+        else:
+            self._add("Gemm", weight, bias)
+        self._nodes[-1].output[0] = output
+        self._outputs.append(helper.make_tensor_value_info(output, TensorProto.FLOAT, shape))
+
+    def constant(self, name: str, value: NDArray[np.float32]) -> None:
+        """Add an output that is always the same."""
+        tensor = numpy_helper.from_array(np.ascontiguousarray(value), f"{name}_value")
+        self._nodes.append(helper.make_node("Constant", [], [name], value=tensor))
+        self._outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, value.shape))
+
+    def save(self, directory: Path) -> None:
+        """Check the graph and write it."""
+        graph = helper.make_graph(self._nodes, self._name, [self._input], self._outputs, self._constants)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
+        onnx.checker.check_model(model, full_check=True)
+        (directory / f"{self._name}.onnx").write_bytes(model.SerializeToString(deterministic=True))
+
+    def _add(self, kind: str, *constants: NDArray[np.float32], **attributes: Any) -> None:
+        name = f"{kind.lower()}_{len(self._nodes)}"
+        inputs = [self._last]
+        for number, value in enumerate(constants):
+            inputs.append(f"{name}_{number}")
+            self._constants.append(numpy_helper.from_array(np.ascontiguousarray(value), inputs[-1]))
+        self._nodes.append(helper.make_node(kind, inputs, [name], name, **attributes))
+        self._last = name
+
+
+def _slope(array: NDArray[np.float32]) -> NDArray[np.float32]:
+    return array.reshape(-1, 1, 1)
+
+
+def make_pnet(directory: Path, arrays: Arrays) -> None:
+    """Write P-Net without its first layer, which is computed with the resize; its weights are outputs."""
+    graph = Graph("pnet", "features", (1, 10, "height", "width"))
+    graph.constant("first_weight", next(arrays).transpose(3, 2, 0, 1))
+    graph.constant("first_bias", next(arrays))
+    graph.constant("first_slope", next(arrays).ravel())
+    for _ in range(2):
+        graph.convolution(arrays)
+        graph.prelu(arrays)
+    graph.heads(arrays, "cells", (1, 5, "cell_rows", "cell_columns"))
+    graph.save(directory)
+
+
+def make_rnet(directory: Path, arrays: Arrays) -> None:
+    """Write R-Net."""
+    graph = Graph("rnet", "crops", ("n", 3, 24, 24))
+    for pooling in ((3, "same"), (3, "valid"), None):
+        graph.convolution(arrays)
+        graph.prelu(arrays)
+        if pooling:
+            graph.pool(*pooling)
+    graph.flatten_and_connect(arrays, side=3)
+    graph.heads(arrays, "faces", ("n", 5))
+    graph.save(directory)
+
+
+def make_onet(directory: Path, arrays: Arrays) -> None:
+    """Write O-Net."""
+    graph = Graph("onet", "crops", ("n", 3, 48, 48))
+    for pooling in ((3, "same"), (3, "valid"), (2, "same"), None):
+        graph.convolution(arrays)
+        graph.prelu(arrays)
+        if pooling:
+            graph.pool(*pooling)
+    graph.flatten_and_connect(arrays, side=3)
+    graph.heads(arrays, "faces", ("n", 15))
+    graph.save(directory)
+
+
+def make_weights(directory: Path) -> None:
+    """Write pnet.onnx, rnet.onnx and onet.onnx. Raises UnknownSource."""
+    directory.mkdir(parents=True, exist_ok=True)
+    make_pnet(directory, read("pnet"))
+    make_rnet(directory, read("rnet"))
+    make_onet(directory, read("onet"))
+
+
+if __name__ == "__main__":
+    try:
+        make_weights(Path(sys.argv[1]))
+    except (IndexError, UnknownSource) as error:
+        sys.exit(__doc__ if isinstance(error, IndexError) else str(error))

@@ -1,0 +1,72 @@
+"""The engine `openvino`: the networks on OpenVINO's CPU plug-in, the fastest of the runtimes."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from inference.mtcnn.networks import BadWeights, Floats, Port, Program
+
+# Importing openvino would tell a foreign host so, if this package is there; without it a stub takes its place.
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+
+import openvino as ov  # noqa: E402
+from openvino.frontend import FrontEndManager  # noqa: E402
+
+# One thread, since the workers share the CPUs; full precision, since the faces must be the same.
+SETTINGS = {
+    "PERFORMANCE_HINT": "LATENCY",
+    "NUM_STREAMS": 1,
+    "INFERENCE_NUM_THREADS": 1,
+    "INFERENCE_PRECISION_HINT": "f32",
+    "ENABLE_CPU_PINNING": False,
+}
+_core = ov.Core()
+# By its name: asked to read a file of whatever format, OpenVINO tries them all and complains on stderr.
+_onnx = FrontEndManager().load_by_framework("onnx")
+
+
+class OpenVinoModel:
+    """See `networks.Model`."""
+
+    device = "CPU"
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._model = _onnx.convert(_onnx.load(path))
+        except Exception as error:  # its own errors share no base
+            raise BadWeights(f"{path} cannot be read as an ONNX model") from error
+        self.inputs = {port.any_name: _port(port) for port in self._model.inputs}
+        self.outputs = {port.any_name: _port(port) for port in self._model.outputs}
+
+    def constant(self, name: str) -> Floats:
+        """See `networks.Model`."""
+        return np.array(self._model.output(name).node.input_value(0).node.data)
+
+    def compile(self, output: str, shape: tuple[int, ...]) -> Program:
+        """See `networks.Model`."""
+        whole = self._model.clone()
+        model = ov.Model([whole.output(output).node], whole.get_parameters())
+        model.reshape(shape)
+        return _Program(_core.compile_model(model, "CPU", SETTINGS))
+
+
+class _Program:
+    """See `networks.Program`."""
+
+    def __init__(self, compiled: ov.CompiledModel) -> None:
+        self._request = compiled.create_infer_request()
+        self.input: Floats = self._request.get_input_tensor().data
+        self.input[...] = 0
+        self._output: Floats = self._request.get_output_tensor().data
+
+    def __call__(self) -> Floats:
+        self._request.infer()
+        return self._output
+
+
+def _port(port: ov.Output) -> Port:
+    shape = tuple(None if side.is_dynamic else side.get_length() for side in port.partial_shape)
+    return Port(shape, port.element_type.to_dtype().name)

@@ -1,0 +1,33 @@
+"""What the detector's tests share."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+import pytest
+from inference.mtcnn.detector import Detector
+from inference.mtcnn.engines import EngineSettings, load_detector
+from PIL import Image
+
+
+@pytest.fixture(scope="session")
+def admiral() -> Image.Image:
+    """The US Navy's portrait of Grace Hopper, 512 x 600, one face; it ships with matplotlib."""
+    with files("matplotlib").joinpath("mpl-data/sample_data/grace_hopper.jpg").open("rb") as file:
+        return Image.open(file).convert("RGB")
+
+
+@pytest.fixture(scope="session")
+def reference() -> Detector:
+    """The mtcnn package."""
+    return load_detector("tensorflow", EngineSettings())
+
+
+@pytest.fixture(scope="session")
+def openvino() -> Detector:
+    return load_detector("openvino", EngineSettings())
+
+
+@pytest.fixture(scope="session")
+def onnxruntime() -> Detector:
+    return load_detector("onnxruntime", EngineSettings())
