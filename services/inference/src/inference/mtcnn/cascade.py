@@ -112,6 +112,8 @@ class Cascade:
         self, programs: dict[int, Program], name: str, picture: RGB, squares: NDArray[np.float64], steps: Steps
     ) -> Floats:
         """Run all squares through a network, in the batches it was compiled for, the largest first."""
+        order = np.argsort(squares[:, 1])  # from top to bottom: neighbours share what is in the cache
+        squares = squares[order]
         answers: list[Floats] = []
         done = 0
         for size, program in programs.items():
@@ -121,7 +123,11 @@ class Cascade:
                 with steps(name):
                     answers.append(program().copy())
                 done += size
-        return np.concatenate(answers) if answers else np.empty((0, 15), np.float32)
+        if not answers:
+            return np.empty((0, 15), np.float32)
+        found = np.concatenate(answers)
+        found[order] = found.copy()
+        return found
 
 
 def _logit(score: float) -> float:

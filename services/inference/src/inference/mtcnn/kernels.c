@@ -21,7 +21,7 @@ enum { LANES = 4, GROUP = 10 };
 #else
 enum { LANES = 4, GROUP = 5 };
 #endif
-enum { COLOURS = 3, CHANNELS = 10, RING = 4 };
+enum { COLOURS = 3, CHANNELS = 10, RING = 4, PAGE = 4096, CACHE_LINE = 64 };
 
 typedef float floats __attribute__((vector_size(4 * LANES)));
 typedef int32_t ints __attribute__((vector_size(4 * LANES)));
@@ -77,7 +77,8 @@ typedef struct {
     int plane;              /* floats from one plane of a row to the next */
 } Tile;
 
-/* Add rows of the picture, weighted: four at once, since loading and storing the sums costs more than adding. */
+/* Add rows of the picture, weighted: four at once, since loading and storing the sums costs more than adding. In a large
+ * picture each row is on a page of its own, where no processor looks ahead by itself. */
 static void add_rows(const Tile *tile, Span rows) {
     const int values = COLOURS * (tile->to - tile->from);
     const ptrdiff_t stride = COLOURS * (ptrdiff_t)tile->width;
@@ -87,6 +88,8 @@ static void add_rows(const Tile *tile, Span rows) {
     for (int i = 0; i < values; i++) sum[i] = -mean;
     for (int y = 0; y < rows.count; y += 4, in += 4 * stride) {
         const int left = rows.count - y;
+        for (int row = 4; row < 8 && stride > 2 * PAGE && rows.first + y + row < tile->height; row++)
+            for (int i = 0; i < values; i += CACHE_LINE) __builtin_prefetch(in + row * stride + i);
         const uint8_t *a = in, *b = a + (left > 1 ? stride : 0);
         const uint8_t *c = b + (left > 2 ? stride : 0), *d = c + (left > 3 ? stride : 0);
         const float wa = weight_of(rows, y), wb = weight_of(rows, y + 1);
