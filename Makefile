@@ -86,4 +86,4 @@ lock: .venv/uv  ## write requirements/*.txt from requirements/*.in (UPGRADE=1: n
 
 .PHONY: clean
 clean:  ## remove what the other targets made
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis $(BUILT)
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis benchmarks/results $(BUILT)

@@ -1,11 +1,12 @@
 """Builds what the package holds beside its sources: the compiled kernels and the converted weights.
 
-`pip install services/inference` does it, with what requirements/build.txt holds.
+`pip install services/inference` does it. Without build isolation it uses what is installed: requirements/build.txt.
 """
 
 from __future__ import annotations
 
 import platform
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ class CustomBuildHook(BuildHookInterface):  # type: ignore[type-arg]
         from make_kernels import GLIBC, make_kernels  # noqa: PLC0415 - beside this file, which is no package
         from make_weights import make_weights  # noqa: PLC0415
 
+        shutil.rmtree(BUILT, ignore_errors=True)
         make_weights(BUILT)
         make_kernels(BUILT)
         build_data["artifacts"].append("src/inference/mtcnn/built/*")

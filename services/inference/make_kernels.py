@@ -7,6 +7,7 @@ The compiler is Zig's clang, a package like every other: a machine without a C c
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import sys
@@ -40,6 +41,8 @@ FLAGS = (
 def make_kernels(directory: Path) -> None:
     """Write kernels-<instruction set>.so for this machine's architecture."""
     machine = platform.machine()
+    if machine not in PROCESSORS:
+        sys.exit(f"the kernels are built for {' and '.join(PROCESSORS)}; this machine is {machine}")
     directory.mkdir(parents=True, exist_ok=True)
     compiler = [sys.executable, "-m", "ziglang", "cc", "-target", f"{machine}-linux-gnu.{GLIBC}", *FLAGS, str(SOURCE)]
     with tempfile.TemporaryDirectory() as cache:
@@ -47,7 +50,7 @@ def make_kernels(directory: Path) -> None:
             subprocess.run(
                 [*compiler, f"-mcpu={processor}", "-o", str(directory / f"kernels-{name}.so")],
                 check=True,
-                env={"ZIG_GLOBAL_CACHE_DIR": cache, "ZIG_LOCAL_CACHE_DIR": cache},
+                env=os.environ | {"ZIG_GLOBAL_CACHE_DIR": cache, "ZIG_LOCAL_CACHE_DIR": cache},
             )
 
 

@@ -65,7 +65,7 @@ class Graph:
 
     def prelu(self, arrays: Arrays) -> None:
         """Add a PReLU with one slope per channel."""
-        self._add("PRelu", _slope(next(arrays)))
+        self._add("PRelu", next(arrays).reshape(-1, 1, 1))
 
     def pool(self, side: int, padding: str) -> None:
         """Add max pooling with stride 2; Keras' "same" pads below and to the right."""
@@ -116,10 +116,6 @@ class Graph:
         self._last = name
 
 
-def _slope(array: NDArray[np.float32]) -> NDArray[np.float32]:
-    return array.reshape(-1, 1, 1)
-
-
 def make_pnet(directory: Path, arrays: Arrays) -> None:
     """Write P-Net without its first layer, which is computed with the resize; its weights are outputs."""
     graph = Graph("pnet", "features", (1, 10, "height", "width"))
@@ -168,7 +164,9 @@ def make_weights(directory: Path) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:  # noqa: PLR2004
+        sys.exit(__doc__)
     try:
         make_weights(Path(sys.argv[1]))
-    except (IndexError, UnknownSource) as error:
-        sys.exit(__doc__ if isinstance(error, IndexError) else str(error))
+    except UnknownSource as error:
+        sys.exit(str(error))

@@ -16,6 +16,18 @@ def declared(name: str) -> set[str]:
     return {line for line in lines if line and not line.startswith("-")}
 
 
+def test_the_workers_package_is_built_with_what_its_lock_holds() -> None:
+    """In isolation or not."""
+    build = tomllib.loads((ROOT / "services/inference/pyproject.toml").read_text())["build-system"]
+    assert set(build["requires"]) == {line for line in declared("build") if not line.startswith("editables")}
+
+
+def test_nothing_that_reports_to_its_makers_is_locked() -> None:
+    """Openvino asks for its telemetry package, and works without."""
+    for lock in (ROOT / "requirements").glob("*.txt"):
+        assert lock.name == "excludes.txt" or "telemetry" not in lock.read_text(), lock
+
+
 @pytest.mark.parametrize("name", ["inference", "web"])
 def test_a_service_depends_on_what_its_lock_holds(name: str) -> None:
     """And on the contract, which is ours."""

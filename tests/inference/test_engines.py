@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from inference.mtcnn.detector import CascadeSettings, DetectOptions, Detector, Face
+from inference.mtcnn.detector import DetectOptions, Detector, Face
 from inference.mtcnn.engines import EngineNotInstalled, EngineSettings, UnknownEngine, load_detector
 from inference.mtcnn.networks import OWN_WEIGHTS, BadWeights
 from inference.mtcnn.steps import Abandoned, Steps
@@ -31,7 +31,12 @@ def own_weights(tmp_path: Path) -> Path:
 
 
 def write(
-    path: Path, shape: list[int | str], *, source: str = "crops", wide: int = 5, type_: int = TensorProto.FLOAT
+    path: Path,
+    shape: list[int | str],
+    *,
+    source: str = "crops",
+    wide: int = 5,
+    type_: int = TensorProto.FLOAT,
 ) -> None:
     """Write a network that only averages: crops (n, 3, side, side) -> faces (n, wide)."""
     nodes = [
@@ -55,26 +60,11 @@ def test_each_part_of_the_cascade_is_a_step(
     (face,) = detector.detect(np.asarray(astronaut), DetectOptions(), steps)
     assert (round(face.box.up_left.x), round(face.box.up_left.y)) == (182, 64)
     assert (detector.engine, detector.device) == (engine, "CPU" if engine == "openvino" else "CPUExecutionProvider")
-    assert set(steps.milliseconds) == {"pyramid", "pnet", "boxes", "crops", "rnet", "onet"}
+    assert set(steps.milliseconds) == {"pyramid", "pnet", "boxes", "nms", "crops", "rnet", "onet"}
     late = Steps(deadline=time.monotonic())
     with pytest.raises(Abandoned):
         detector.detect(np.asarray(astronaut), DetectOptions(), late)
     assert late.milliseconds == {}
-
-
-@pytest.mark.parametrize("engine", OUR_ENGINES)
-def test_the_thresholds_of_the_server_hold(engine: str, astronaut: Image.Image) -> None:
-    """One that nothing reaches leaves nothing; one that all pass keeps more than the default."""
-    picture = np.asarray(astronaut.resize((256, 256)))
-
-    def faces(**thresholds: float) -> int:
-        detector = load_detector(engine, EngineSettings(CascadeSettings(**thresholds)))
-        return len(detector.detect(picture, DetectOptions(), Steps()))
-
-    assert faces() == 1
-    assert faces(pnet_threshold=1.0) == faces(rnet_threshold=1.0) == faces(onet_threshold=1.0) == 0
-    assert faces(onet_threshold=0.0) > 1
-    assert faces(scale_factor=0.3) <= 1
 
 
 @pytest.mark.parametrize("width", [1, 11, 12, 13, 20, 33])
@@ -130,6 +120,18 @@ def test_a_users_own_weights_are_taken(engine: str, own_weights: Path, astronaut
 
 
 @pytest.mark.parametrize("engine", OUR_ENGINES)
+def test_the_first_layers_weights_may_be_computed(engine: str, own_weights: Path, astronaut: Image.Image) -> None:
+    """By the file itself, from constants: an exporter may leave it so."""
+    model = onnx.load(own_weights / "pnet.onnx")
+    slope = next(node for node in model.graph.node if node.output[0] == "first_slope")
+    slope.output[0] = "slope"
+    model.graph.node.append(helper.make_node("Identity", ["slope"], ["first_slope"]))
+    onnx.save(model, own_weights / "pnet.onnx")
+    detector = load_detector(engine, EngineSettings(weights=own_weights))
+    assert len(detector.detect(np.asarray(astronaut.resize((256, 256))), DetectOptions(), Steps())) == 1
+
+
+@pytest.mark.parametrize("engine", OUR_ENGINES)
 class TestBadWeights:
     """Each is told apart, by its file."""
 
@@ -174,6 +176,14 @@ class TestBadWeights:
         assert self.load(engine, own_weights) == (
             f"{own_weights}/rnet.onnx: the output 'faces' is float32 (any, 6), and should be float32 (any, 5)"
         )
+
+    def test_a_proposal_network_that_pads(self, engine: str, own_weights: Path) -> None:
+        """It would find faces elsewhere, or none."""
+        model = onnx.load(own_weights / "pnet.onnx")
+        convolution = next(node for node in model.graph.node if node.op_type == "Conv")
+        convolution.attribute.append(helper.make_attribute("pads", [1, 1, 1, 1]))
+        onnx.save(model, own_weights / "pnet.onnx")
+        assert "'cells' is (1, 5, 14, 94), and should be (1, 5, 12, 92)" in self.load(engine, own_weights)
 
     def test_another_type(self, engine: str, own_weights: Path) -> None:
         write(own_weights / "rnet.onnx", RNET_INPUT, type_=TensorProto.DOUBLE)

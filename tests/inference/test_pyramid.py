@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from inference.mtcnn.pyramid import CANVAS_HEIGHTS, CANVAS_SIDE, MARGIN, Level, build_pyramid, feature_side, lay_out
+from inference.mtcnn.pyramid import CANVAS_HEIGHTS, CANVAS_SIDE, MARGIN, build_pyramid, feature_side, lay_out
 
 
 def test_the_levels_are_those_of_the_package() -> None:
@@ -53,4 +53,3 @@ def test_every_cell_is_on_exactly_one_tile_and_no_tile_on_another(
 def test_features_are_half_a_level() -> None:
     """As many as convolution and pooling leave: ceil((side - 2) / 2)."""
     assert [feature_side(side) for side in (12, 13, 14, 15)] == [5, 6, 6, 7]
-    assert Level(1.0, 12, 12).height - feature_side(12) == 7

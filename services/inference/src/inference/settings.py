@@ -44,7 +44,7 @@ class Settings(BaseSettings):
 
     min_face_size: int = Field(20, ge=12, le=16384)
     """The smallest face that is looked for, in pixels, when a request does not say. Larger is faster."""
-    scale_factor: float = Field(0.709, gt=0, lt=1)
+    scale_factor: float = Field(0.709, ge=0.1, le=0.95)
     """How much smaller each level of the image pyramid is than the one before."""
     pnet_threshold: float = Field(0.6, ge=0, le=1)
     """Candidates of the first network below this score are dropped."""

@@ -166,6 +166,8 @@ def load(settings: Settings) -> Detector:
     engine = EngineSettings(cascade, settings.weights, settings.onnxruntime_provider)
     detector = load_detector(settings.engine, engine)
     log.info("loaded", extra={"engine": detector.engine, "device": detector.device})
+    if detector.engine == "onnxruntime" and settings.onnxruntime_provider not in ("", detector.device):
+        log.warning("%s is not present: the networks run on the CPU", settings.onnxruntime_provider)
     picture = decode(files("inference").joinpath("warm_up.webp").read_bytes(), WARM_UP_LIMITS)
     if not detector.detect(picture.rgb, DetectOptions(), Steps()):
         log.warning("no face in the warm-up picture, which has one: look at the thresholds and the weights")

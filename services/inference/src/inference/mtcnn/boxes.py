@@ -111,12 +111,13 @@ def suppress(
 
     Not greedy: a box that has fallen itself still fells others. Overlap is shared area by union, or by the smaller box.
     """
-    order = np.argsort(candidates.scores)[::-1]
-    by_x = np.argsort(candidates.corners[order, 0])
-    corners = candidates.corners[order[by_x]]
-    fallen = np.zeros(len(order), np.uint8)
+    with steps("nms"):
+        order = np.argsort(candidates.scores)[::-1]
+        by_x = np.argsort(candidates.corners[order, 0])
+        corners = candidates.corners[order[by_x]]
+        fallen = np.zeros(len(order), np.uint8)
     for start in range(0, len(order), SUPPRESS_ROWS):
-        with steps("boxes"):
+        with steps("nms"):
             rows = range(start, min(start + SUPPRESS_ROWS, len(order)))
             kernels.suppress(corners, by_x, rows, limit, fallen, by_smaller=by_smaller)
     kept: NDArray[np.int64] = order[fallen == 0]

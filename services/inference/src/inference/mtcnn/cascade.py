@@ -39,24 +39,28 @@ class Cascade:
     def find_faces(self, picture: RGB, min_face_size: int, steps: Steps) -> list[Face]:
         """See `detector.Engine`."""
         picture = np.ascontiguousarray(picture)
-        candidates = self._propose(picture, min_face_size, steps)
-        candidates = self._refine(picture, candidates, steps)
-        return self._finish(picture, candidates, steps)
+        with np.errstate(over="ignore", invalid="ignore"):  # a score of 0, and what strange weights may give
+            candidates = self._propose(picture, min_face_size, steps)
+            candidates = self._refine(picture, candidates, steps)
+            return self._finish(picture, candidates, steps)
 
     def _propose(self, picture: RGB, min_face_size: int, steps: Steps) -> Candidates:
         """P-Net: find candidates of every size."""
         height, width = picture.shape[:2]
         # 1. Plan the pyramid, and lay its levels side by side on canvases.
-        levels = build_pyramid(height, width, min_face_size, self._settings.scale_factor)
-        found: list[list[Cells]] = [[] for _ in levels]
+        with steps("pyramid"):
+            levels = build_pyramid(height, width, min_face_size, self._settings.scale_factor)
+            canvases = lay_out(levels)
         # 2. Look at one canvas after the other, and keep the cells that may hold a face.
-        for canvas in lay_out(levels):
+        found: list[list[Cells]] = [[] for _ in levels]
+        for canvas in canvases:
             for number, cells in self._look(picture, canvas, levels, steps):
                 found[number].append(cells)
         # 3. Of those that overlap keep the best: first within each level, then over all.
         kept = []
         for level in levels:
-            candidates = boxes.from_cells(found.pop(0), level.scale)
+            with steps("boxes"):
+                candidates = boxes.from_cells(found.pop(0), level.scale)
             kept.append(self._suppress(candidates, NMS_LEVEL, steps))
         return self._suppress(boxes.join(kept), NMS_PYRAMID, steps)
 
@@ -84,26 +88,33 @@ class Cascade:
     def _refine(self, picture: RGB, candidates: Candidates, steps: Steps) -> Candidates:
         """R-Net: drop most candidates, and move the boxes of the rest."""
         # 1. Ask the network about the square around each candidate.
-        squares = boxes.make_square(candidates.corners)
+        with steps("boxes"):
+            squares = boxes.make_square(candidates.corners)
         outputs = self._ask(self._networks.rnet, "rnet", picture, squares, steps)
-        # 2. Keep the likely ones where it moves them to, and of those that overlap the best.
-        refined = Candidates(boxes.regress(squares, outputs[:, 1:5]), boxes.face_score(outputs[:, 0]))
-        return self._suppress(refined.take(refined.scores > self._settings.rnet_threshold), NMS_RNET, steps)
+        # 2. Keep the likely ones where it moves them to.
+        with steps("boxes"):
+            refined = Candidates(boxes.regress(squares, outputs[:, 1:5]), boxes.face_score(outputs[:, 0]))
+            refined = refined.take(refined.scores > self._settings.rnet_threshold)
+        # 3. Of those that overlap keep the best.
+        return self._suppress(refined, NMS_RNET, steps)
 
     def _finish(self, picture: RGB, candidates: Candidates, steps: Steps) -> list[Face]:
         """O-Net: decide, and place the landmarks."""
         # 1. Ask the network about the square around each candidate.
-        squares = boxes.make_square(candidates.corners)
+        with steps("boxes"):
+            squares = boxes.make_square(candidates.corners)
         outputs = self._ask(self._networks.onet, "onet", picture, squares, steps)
         # 2. Keep the likely ones where it moves them to.
-        landmarks = boxes.place_landmarks(squares, outputs[:, 5:])
-        final = Candidates(boxes.regress(squares, outputs[:, 1:5]), boxes.face_score(outputs[:, 0]))
-        likely = np.flatnonzero(final.scores > self._settings.onet_threshold)
+        with steps("boxes"):
+            landmarks = boxes.place_landmarks(squares, outputs[:, 5:])
+            final = Candidates(boxes.regress(squares, outputs[:, 1:5]), boxes.face_score(outputs[:, 0]))
+            likely = np.flatnonzero(final.scores > self._settings.onet_threshold)
+            final, landmarks = final.take(likely), landmarks[likely]
         # 3. Of those that overlap keep the best.
-        final, landmarks = final.take(likely), landmarks[likely]
         kept = boxes.suppress(final, NMS_ONET, self._kernels, steps, by_smaller=True)
-        corners = boxes.clip(final.corners[kept], *picture.shape[:2])
-        return [_face(*face) for face in zip(corners, final.scores[kept], landmarks[kept], strict=True)]
+        with steps("boxes"):
+            corners = boxes.clip(final.corners[kept], *picture.shape[:2])
+            return [_face(*face) for face in zip(corners, final.scores[kept], landmarks[kept], strict=True)]
 
     def _suppress(self, candidates: Candidates, limit: float, steps: Steps) -> Candidates:
         return candidates.take(boxes.suppress(candidates, limit, self._kernels, steps))
@@ -126,8 +137,9 @@ class Cascade:
         if not answers:
             return np.empty((0, 15), np.float32)
         found = np.concatenate(answers)
-        found[order] = found.copy()
-        return found
+        ordered = np.empty_like(found)
+        ordered[order] = found
+        return ordered
 
 
 def _logit(score: float) -> float:

@@ -63,7 +63,7 @@ INLINE float total(Span s) {
     return sum;
 }
 
-/* A tile of a level of the pyramid, and where its rows come from. */
+/* A tile of a level of the pyramid, in pixels of the level, and where its rows come from. */
 typedef struct {
     const uint8_t *picture;
     int height, width;      /* of the picture */

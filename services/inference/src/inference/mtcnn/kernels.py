@@ -32,6 +32,14 @@ INSTRUCTION_SETS = {
 }
 
 
+# The kernels read arrays without gaps: another type or layout is an ArgumentError, not a wild read.
+_BYTES = np.ctypeslib.ndpointer(np.uint8, flags="C_CONTIGUOUS")
+_FLOATS = np.ctypeslib.ndpointer(np.float32, flags="C_CONTIGUOUS")
+_DOUBLES = np.ctypeslib.ndpointer(np.float64, flags="C_CONTIGUOUS")
+_WHOLES = np.ctypeslib.ndpointer(np.int64, flags="C_CONTIGUOUS")
+_ANY = ctypes.c_void_p  # a part of an array, whose strides are given
+
+
 class KernelsMissing(Exception):
     """The kernels were not built for this machine; the text says what to do."""
 
@@ -53,8 +61,12 @@ class Kernels:
 
     def __init__(self, library: Path) -> None:
         self._library = ctypes.CDLL(str(library))
-        self._library.suppress.restype = None
+        number, size, whole = ctypes.c_int, ctypes.c_ssize_t, ctypes.c_int64
+        self._library.first_layer.argtypes = [_BYTES, *[number] * 8, ctypes.POINTER(FirstLayer), _ANY, size, size]
+        self._library.crop.argtypes = [_BYTES, number, number, _FLOATS, number, number, _FLOATS]
         self._library.crop.restype = None
+        self._library.suppress.argtypes = [_DOUBLES, _WHOLES, whole, whole, whole, ctypes.c_double, number, _BYTES]
+        self._library.suppress.restype = None
 
     def first_layer(
         self, picture: RGB, level: Level, tile: Tile, layer: FirstLayer, canvas: NDArray[np.float32]
@@ -65,7 +77,7 @@ class Kernels:
         """
         target = canvas[:, tile.canvas_y :, tile.canvas_x :]
         failed = self._library.first_layer(
-            _pointer(picture),
+            picture,
             picture.shape[0],
             picture.shape[1],
             level.height,
@@ -75,9 +87,9 @@ class Kernels:
             min(2 * tile.rows + 2, level.height - 2 * tile.top),
             min(2 * tile.columns + 2, level.width - 2 * tile.left),
             ctypes.byref(layer),
-            _pointer(target),
-            ctypes.c_ssize_t(target.strides[1] // target.itemsize),
-            ctypes.c_ssize_t(target.strides[0] // target.itemsize),
+            target.ctypes.data,
+            target.strides[1] // target.itemsize,
+            target.strides[0] // target.itemsize,
         )
         if failed:
             raise MemoryError
@@ -89,9 +101,7 @@ class Kernels:
         """
         height, width = picture.shape[:2]
         relative = (corners / [width, height, width, height]).astype(np.float32)
-        self._library.crop(
-            _pointer(picture), height, width, _pointer(relative), len(crops), crops.shape[3], _pointer(crops)
-        )
+        self._library.crop(picture, height, width, relative, len(crops), crops.shape[3], crops)
 
     def suppress(
         self,
@@ -108,16 +118,8 @@ class Kernels:
         `corners` (n, 4) are sorted by x1, so only near neighbours are compared; `rows` are those compared in this call
         with all that follow them. An overlap is shared area by union, or by the smaller box.
         """
-        self._library.suppress(
-            _pointer(corners),
-            _pointer(ranks),
-            ctypes.c_int64(rows.start),
-            ctypes.c_int64(rows.stop),
-            ctypes.c_int64(len(corners)),
-            ctypes.c_double(limit),
-            ctypes.c_int(by_smaller),
-            _pointer(fallen),
-        )
+        count = len(corners)
+        self._library.suppress(corners, ranks, rows.start, rows.stop, count, limit, by_smaller, fallen)
 
 
 def load_kernels() -> Kernels:
@@ -138,7 +140,3 @@ def instruction_sets() -> list[str]:
     names = list(INSTRUCTION_SETS)
     needed = [set().union(*(INSTRUCTION_SETS[lesser] for lesser in names[place:])) for place in range(len(names))]
     return [name for name, need in zip(names, needed, strict=True) if need <= flags]
-
-
-def _pointer(array: NDArray[np.generic]) -> ctypes.c_void_p:
-    return ctypes.c_void_p(array.ctypes.data)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.mtcnn.kernels import BUILT, FirstLayer
-from inference.mtcnn.pyramid import CANVAS_HEIGHTS, CANVAS_SIDE
+from inference.mtcnn.pyramid import CANVAS_HEIGHTS, CANVAS_SIDE, MARGIN
 
 Floats = NDArray[np.float32]
 # A dimension that a file leaves open is None.
@@ -55,9 +55,6 @@ class Model(Protocol):
     inputs: dict[str, Port]
     outputs: dict[str, Port]
 
-    def constant(self, name: str) -> Floats:
-        """Read an output that does not depend on the input."""
-
     def compile(self, output: str, shape: tuple[int, ...]) -> Program:
         """Make a program that computes one output from an input of this shape."""
 
@@ -98,23 +95,39 @@ class Networks:
 
 def load_networks(read: Callable[[Path], Model], directory: Path) -> Networks:
     """Read, check and compile the three files of a directory. Raises BadWeights."""
-    pnet, rnet, onet = (_open(read, directory / file.name, file) for file in (PNET, RNET, ONET))
+    pnet, rnet, onet = (_Opened(read, directory / file.name, file) for file in (PNET, RNET, ONET))
+    side, cells = CANVAS_SIDE, CANVAS_SIDE - MARGIN
     return Networks(
-        pnet.device,
-        FirstLayer.of(*(pnet.constant(name) for name in FIRST_LAYER)),
-        {height: pnet.compile("cells", (1, 10, height, CANVAS_SIDE)) for height in CANVAS_HEIGHTS},
-        {count: rnet.compile("faces", (count, 3, 24, 24)) for count in RNET_BATCHES},
-        {count: onet.compile("faces", (count, 3, 48, 48)) for count in ONET_BATCHES},
+        pnet.model.device,
+        # They do not depend on the input, so its size does not matter.
+        FirstLayer.of(*(pnet.compile(name, (1, 10, side, side), shape)() for name, shape in FIRST_LAYER.items())),
+        {rows: pnet.compile("cells", (1, 10, rows, side), (1, 5, rows - MARGIN, cells)) for rows in CANVAS_HEIGHTS},
+        {count: rnet.compile("faces", (count, 3, 24, 24), (count, 5)) for count in RNET_BATCHES},
+        {count: onet.compile("faces", (count, 3, 48, 48), (count, 15)) for count in ONET_BATCHES},
     )
 
 
-def _open(read: Callable[[Path], Model], path: Path, file: _File) -> Model:
-    if not path.is_file():
-        raise BadWeights(f"there is no file {path}; the weights are {PNET.name}, {RNET.name} and {ONET.name}")
-    model = read(path)
-    _check(path, "input", model.inputs, file.inputs)
-    _check(path, "output", model.outputs, file.outputs)
-    return model
+class _Opened:
+    """A file that offers what it must."""
+
+    def __init__(self, read: Callable[[Path], Model], path: Path, file: _File) -> None:
+        if not path.is_file():
+            raise BadWeights(f"there is no file {path}; the weights are {PNET.name}, {RNET.name} and {ONET.name}")
+        self._path = path
+        self.model = read(path)
+        _check(path, "input", self.model.inputs, file.inputs)
+        _check(path, "output", self.model.outputs, file.outputs)
+
+    def compile(self, output: str, shape: tuple[int, ...], wanted: Shape) -> Program:
+        """Compile, and try once: what a file says of its shapes may be open, or wrong."""
+        try:
+            program = self.model.compile(output, shape)
+            found = program().shape
+        except Exception as error:  # the runtimes' own errors share no base
+            raise BadWeights(f"{self._path} cannot be computed for an input of {shape}") from error
+        if found != wanted:
+            raise BadWeights(f"{self._path}: for an input of {shape}, {output!r} is {found}, and should be {wanted}")
+        return program
 
 
 def _check(path: Path, kind: str, found: dict[str, Port], wanted: dict[str, Shape]) -> None:
@@ -129,7 +142,7 @@ def _check(path: Path, kind: str, found: dict[str, Port], wanted: dict[str, Shap
 
 
 def _fits(found: Shape, wanted: Shape) -> bool:
-    """Sides must be equal; one that is left open in the file may become anything, one that must be open is open."""
+    """Compare side by side. What is open in the file fits whatever is wanted; what must be open has to be."""
     return len(found) == len(wanted) and all(
         have is None or have == need for have, need in zip(found, wanted, strict=True)
     )

@@ -71,7 +71,7 @@ def feature_side(side: int) -> int:
 
 
 def lay_out(levels: list[Level]) -> list[Canvas]:
-    """Cut the levels into tiles and pack these: on shelves, the highest first (next-fit decreasing height)."""
+    """Cut the levels into tiles and pack these: on shelves, the highest first (first fit by decreasing height)."""
     tiles = [tile for number, level in enumerate(levels) for tile in _cut(number, level)]
     tiles.sort(key=lambda tile: (tile.rows, tile.columns), reverse=True)
     canvases: list[list[Tile]] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
@@ -14,12 +14,14 @@ class Abandoned(Exception):
 class Steps:
     """A stop-watch with an off switch, handed through a detection.
 
-    `deadline` is a time of `time.monotonic()` in seconds. `abandon` may be called from another thread.
+    `deadline` is a time of `time.monotonic()` in seconds; `clock` is what the steps are timed with. `abandon` may be
+    called from another thread.
     """
 
-    def __init__(self, deadline: float = float("inf")) -> None:
+    def __init__(self, deadline: float = float("inf"), clock: Callable[[], float] = time.monotonic) -> None:
         self.milliseconds: dict[str, float] = {}
         self._deadline = deadline
+        self._clock = clock
         self._abandoned = False
 
     def abandon(self) -> None:
@@ -29,8 +31,8 @@ class Steps:
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
         """Run and time one step; the times of steps with the same name are added up. Raises Abandoned."""
-        began = time.monotonic()
-        if self._abandoned or began >= self._deadline:
+        if self._abandoned or time.monotonic() >= self._deadline:
             raise Abandoned(f"before {name}")
+        began = self._clock()
         yield
-        self.milliseconds[name] = self.milliseconds.get(name, 0.0) + 1000 * (time.monotonic() - began)
+        self.milliseconds[name] = self.milliseconds.get(name, 0.0) + 1000 * (self._clock() - began)

@@ -10,8 +10,8 @@ import onnxruntime as ort
 from inference.mtcnn.networks import BadWeights, Floats, Port, Program
 
 CPU = "CPUExecutionProvider"
-# A side that every network can stand, for a run whose result does not depend on its input.
-SMALL = 16
+# What a provider is told. TF32, CUDA's default, keeps ten bits of a number: too few for the same faces.
+OPTIONS = {"CUDAExecutionProvider": {"use_tf32": "0"}}
 TYPES = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16"}
 
 
@@ -25,7 +25,8 @@ class OnnxRuntimeModel:
         options.inter_op_num_threads = 1
         options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
         options.log_severity_level = 4  # what matters is raised
-        wanted = [name for name in (provider, CPU) if name in ort.get_available_providers()]
+        present = ort.get_available_providers()
+        wanted = [(name, OPTIONS.get(name, {})) for name in dict.fromkeys((provider, CPU)) if name in present]
         try:
             self._session = ort.InferenceSession(path, options, providers=wanted)
         except Exception as error:  # its own errors share no base
@@ -33,15 +34,6 @@ class OnnxRuntimeModel:
         self.device = self._session.get_providers()[0]
         self.inputs = {port.name: _port(port) for port in self._session.get_inputs()}
         self.outputs = {port.name: _port(port) for port in self._session.get_outputs()}
-
-    def constant(self, name: str) -> Floats:
-        """See `networks.Model`."""
-        anything = {
-            name: np.zeros([SMALL if side is None else side for side in port.shape], np.float32)
-            for name, port in self.inputs.items()
-        }
-        value: Floats = self._session.run([name], anything)[0]
-        return value
 
     def compile(self, output: str, shape: tuple[int, ...]) -> Program:
         """See `networks.Model`."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import numpy as np
-
 from inference.mtcnn.networks import BadWeights, Floats, Port, Program
 
 # Importing openvino would tell a foreign host so, if this package is there; without it a stub takes its place.
@@ -40,10 +38,6 @@ class OpenVinoModel:
             raise BadWeights(f"{path} cannot be read as an ONNX model") from error
         self.inputs = {port.any_name: _port(port) for port in self._model.inputs}
         self.outputs = {port.any_name: _port(port) for port in self._model.outputs}
-
-    def constant(self, name: str) -> Floats:
-        """See `networks.Model`."""
-        return np.array(self._model.output(name).node.input_value(0).node.data)
 
     def compile(self, output: str, shape: tuple[int, ...]) -> Program:
         """See `networks.Model`."""

@@ -1,0 +1,24 @@
+"""The benchmarks run, and what they compare is the same work."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_detectors_benchmark_compares_engines_that_find_the_same(tmp_path: Path) -> None:
+    """It prints a table, and writes a plot and the figures."""
+    command = [sys.executable, "benchmarks/detector.py", "--quick", "--repeat=1", f"--out={tmp_path}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "| portrait 512x512 |" in done.stdout
+    assert (tmp_path / "detector.png").read_bytes().startswith(b"\x89PNG")
+    report = json.loads((tmp_path / "detector.json").read_text())
+    for picture in report["pictures"]:
+        assert picture["faces"]["openvino"] == picture["faces"]["onnxruntime"] == picture["faces"]["mtcnn package"] == 1
+        assert set(picture["steps_ms"]) == {"pyramid", "pnet", "boxes", "nms", "crops", "rnet", "onet"}
+        assert 0 < picture["outside_networks"] < 1 < picture["times_the_floor"]
+        assert all(megabytes > 0 for megabytes in picture["peak_mb"].values())
