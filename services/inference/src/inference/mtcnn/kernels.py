@@ -15,6 +15,7 @@ from __future__ import annotations
 import ctypes
 import platform
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,14 +31,6 @@ INSTRUCTION_SETS = {
     "x86_64_v3": {"avx2", "fma", "bmi1", "bmi2", "f16c", "abm", "movbe"},
     "x86_64_v2": {"cx16", "lahf_lm", "popcnt", "sse4_1", "sse4_2", "ssse3"},
 }
-
-
-# The kernels read arrays without gaps: another type or layout is an ArgumentError, not a wild read.
-_BYTES = np.ctypeslib.ndpointer(np.uint8, flags="C_CONTIGUOUS")
-_FLOATS = np.ctypeslib.ndpointer(np.float32, flags="C_CONTIGUOUS")
-_DOUBLES = np.ctypeslib.ndpointer(np.float64, flags="C_CONTIGUOUS")
-_WHOLES = np.ctypeslib.ndpointer(np.int64, flags="C_CONTIGUOUS")
-_ANY = ctypes.c_void_p  # a part of an array, whose strides are given
 
 
 class KernelsMissing(Exception):
@@ -61,11 +54,11 @@ class Kernels:
 
     def __init__(self, library: Path) -> None:
         self._library = ctypes.CDLL(str(library))
-        number, size, whole = ctypes.c_int, ctypes.c_ssize_t, ctypes.c_int64
-        self._library.first_layer.argtypes = [_BYTES, *[number] * 8, ctypes.POINTER(FirstLayer), _ANY, size, size]
-        self._library.crop.argtypes = [_BYTES, number, number, _FLOATS, number, number, _FLOATS]
+        array, number, size = ctypes.c_void_p, ctypes.c_int, ctypes.c_ssize_t
+        self._library.first_layer.argtypes = [array, *[number] * 8, ctypes.POINTER(FirstLayer), array, size, size]
+        self._library.crop.argtypes = [array, number, number, array, number, number, array]
         self._library.crop.restype = None
-        self._library.suppress.argtypes = [_DOUBLES, _WHOLES, whole, whole, whole, ctypes.c_double, number, _BYTES]
+        self._library.suppress.argtypes = [array, array, *[ctypes.c_int64] * 3, ctypes.c_double, number, array]
         self._library.suppress.restype = None
 
     def first_layer(
@@ -77,7 +70,7 @@ class Kernels:
         """
         target = canvas[:, tile.canvas_y :, tile.canvas_x :]
         failed = self._library.first_layer(
-            picture,
+            _address(picture, np.uint8),
             picture.shape[0],
             picture.shape[1],
             level.height,
@@ -101,7 +94,15 @@ class Kernels:
         """
         height, width = picture.shape[:2]
         relative = (corners / [width, height, width, height]).astype(np.float32)
-        self._library.crop(picture, height, width, relative, len(crops), crops.shape[3], crops)
+        self._library.crop(
+            _address(picture, np.uint8),
+            height,
+            width,
+            _address(relative, np.float32),
+            len(crops),
+            crops.shape[3],
+            _address(crops, np.float32),
+        )
 
     def suppress(
         self,
@@ -118,8 +119,16 @@ class Kernels:
         `corners` (n, 4) are sorted by x1, so only near neighbours are compared; `rows` are those compared in this call
         with all that follow them. An overlap is shared area by union, or by the smaller box.
         """
-        count = len(corners)
-        self._library.suppress(corners, ranks, rows.start, rows.stop, count, limit, by_smaller, fallen)
+        self._library.suppress(
+            _address(corners, np.float64),
+            _address(ranks, np.int64),
+            rows.start,
+            rows.stop,
+            len(corners),
+            limit,
+            by_smaller,
+            _address(fallen, np.uint8),
+        )
 
 
 def load_kernels() -> Kernels:
@@ -140,3 +149,10 @@ def instruction_sets() -> list[str]:
     names = list(INSTRUCTION_SETS)
     needed = [set().union(*(INSTRUCTION_SETS[lesser] for lesser in names[place:])) for place in range(len(names))]
     return [name for name, need in zip(names, needed, strict=True) if need <= flags]
+
+
+def _address(array: NDArray[Any], kind: type[np.generic]) -> int:
+    """Give where an array begins. Another type or layout would be a wild read, so it is an error here."""
+    if array.dtype != kind or not array.flags.c_contiguous:
+        raise TypeError(f"the kernels need {kind.__name__} without gaps, not {array.dtype} {array.strides}")
+    return array.ctypes.data
