@@ -131,27 +131,26 @@ def make_pnet(directory: Path, arrays: Arrays) -> None:
 
 def make_rnet(directory: Path, arrays: Arrays) -> None:
     """Write R-Net."""
-    graph = Graph("rnet", "crops", ("n", 3, 24, 24))
-    for pooling in ((3, "same"), (3, "valid"), None):
-        graph.convolution(arrays)
-        graph.prelu(arrays)
-        if pooling:
-            graph.pool(*pooling)
-    graph.flatten_and_connect(arrays, side=3)
-    graph.heads(arrays, "faces", ("n", 5))
-    graph.save(directory)
+    _make_crop_network(directory, arrays, "rnet", 24, [(3, "same"), (3, "valid"), None], 5)
 
 
 def make_onet(directory: Path, arrays: Arrays) -> None:
     """Write O-Net."""
-    graph = Graph("onet", "crops", ("n", 3, 48, 48))
-    for pooling in ((3, "same"), (3, "valid"), (2, "same"), None):
+    _make_crop_network(directory, arrays, "onet", 48, [(3, "same"), (3, "valid"), (2, "same"), None], 15)
+
+
+def _make_crop_network(
+    directory: Path, arrays: Arrays, name: str, side: int, poolings: list[tuple[int, str] | None], outputs: int
+) -> None:
+    """Write convolutions, each with its pooling if it has one, a fully connected layer and the heads."""
+    graph = Graph(name, "crops", ("n", 3, side, side))
+    for pooling in poolings:
         graph.convolution(arrays)
         graph.prelu(arrays)
         if pooling:
             graph.pool(*pooling)
     graph.flatten_and_connect(arrays, side=3)
-    graph.heads(arrays, "faces", ("n", 15))
+    graph.heads(arrays, "faces", ("n", outputs))
     graph.save(directory)
 
 
