@@ -141,8 +141,10 @@ def test_large_pictures_have_the_same_faces(
         wide.paste(photograph.resize((150 + 70 * place, 170 + 75 * place)), (480 * place, 5 * place))
     picture = np.asarray(wide)
     wanted = reference.detect(picture, DetectOptions(), Steps())
-    assert len(wanted) >= 8
-    assert compare(request.getfixturevalue(engine).detect(picture, DetectOptions(), Steps()), wanted) == "equal"
+    found = request.getfixturevalue(engine).detect(picture, DetectOptions(), Steps())
+    assert len(found) == len(wanted) >= 8
+    # Closer than "equal", which a coordinate near a half can miss.
+    np.testing.assert_allclose(sorted(map(numbers, found)), sorted(map(numbers, wanted)), atol=0.1)
 
 
 @pytest.mark.parametrize(
