@@ -5,9 +5,11 @@ import shutil
 import sys
 import tempfile
 
+from gunicorn.http import wsgi
 from pydantic import ValidationError
 from web import logs
 from web.settings import Settings
+from web.whole_response import WholeResponse
 
 try:
     settings = Settings()
@@ -19,6 +21,7 @@ bind = [f"{settings.web_host}:{settings.web_port}", f"{settings.web_host}:{setti
 worker_class = "gthread"
 workers = settings.web_processes
 threads = settings.web_threads
+wsgi.Response = WholeResponse  # headers and body in one write: no half answers from a process that is killed
 preload_app = False  # a gRPC channel made before the fork would hang after it
 keepalive = 75  # above Envoy's idle timeout upstream, else Envoy reuses a connection that is just being closed
 timeout = 30  # a process that is silent for so long is replaced; requests do not count, they have threads

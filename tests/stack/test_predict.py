@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import socket
 import subprocess
 import sys
 from functools import partial
@@ -216,6 +217,14 @@ def test_the_request_id_goes_everywhere(stack: RunningStack, client: httpx.Clien
     assert len(made) == 36
     refused = client.post("/predict", content=b"", headers=headers)
     assert refused.json()["requestId"] == refused.headers["X-Request-ID"] == mine
+
+
+def test_the_gateway_sends_an_answer_in_one_piece(stack: RunningStack) -> None:
+    """What it writes at once arrives at once: a process that is killed leaves no half answers."""
+    for _ in range(50):
+        with socket.create_connection(("127.0.0.1", stack.base), timeout=60) as gateway:
+            gateway.sendall(b"GET /healthz HTTP/1.1\r\nHost: facet\r\n\r\n")
+            assert gateway.recv(65536).endswith(b'{"status":"alive"}\n')
 
 
 def test_no_log_line_has_the_picture_in_it(stack: RunningStack, client: httpx.Client, face_file: bytes) -> None:
