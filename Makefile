@@ -9,7 +9,7 @@ WORKERS ?=
 BASE_PORT ?=
 BIN := .venv/bin
 PACKAGES := protos services/inference services/web
-LOCKS := uv inference onnxruntime tensorflow web build dev
+LOCKS := uv inference onnxruntime tensorflow web grpcio grpcio-build build dev
 BUILT := services/inference/src/inference/mtcnn/built
 # What protoc makes; -Iprotos=protos gives the file the import path protos.infer_pb2 whatever the folder is called.
 PROTOC = $(BIN)/python -m grpc_tools.protoc -Iprotos=protos --python_out=$(1) --grpc_python_out=$(1) --mypy_out=quiet:$(1) \
@@ -47,9 +47,46 @@ serve: .venv/ready  ## run the whole stack on this machine without containers (P
 test: .venv/ready  ## run all tests that need no container engine (ARGS= goes to pytest)
 	@exec $(BIN)/python -m pytest $(ARGS)
 
+# The compose stack; .env is given to it by name, since compose would look for it in deploy/.
+COMPOSE = docker compose $(if $(wildcard .env),--env-file .env) --file deploy/docker-compose.yml
+
+.PHONY: up
+up:  ## build and start the compose stack, and wait until it answers (GRPCIO=wheel: without compiling gRPC)
+	@$(COMPOSE) up --build --wait $(ARGS)
+
+.PHONY: down
+down:  ## stop the compose stack and remove its containers and networks
+	@$(COMPOSE) --profile observability down
+
+# New containers, of the images as they are now, join the old ones; these drain when Envoy knows the others: after at most
+# 2 s for the name and 1 s for the health check. Envoy itself is one container, so `make up` is what replaces it.
+.PHONY: upgrade
+upgrade:  ## replace the running containers of inference and web by new ones, losing no request
+	@for service in inference web; do \
+	  old=$$($(COMPOSE) ps --quiet $$service); count=$$(wc --words <<< "$$old"); \
+	  [ "$$old" ] || { echo "$$service does not run: make up" >&2; exit 1; }; \
+	  $(COMPOSE) up --detach --wait --no-deps --no-recreate --no-build --scale $$service=$$((2 * count)) $$service; \
+	  sleep 5; \
+	  docker stop $$old >/dev/null; docker rm $$old >/dev/null; \
+	done
+
+.PHONY: images
+images:  ## build the images of the three services (GRPCIO=wheel: without compiling gRPC)
+	@$(COMPOSE) build $(ARGS)
+
+.PHONY: test-stack
+test-stack: .venv/ready  ## the end-to-end tests against a compose stack of their own (ARGS= goes to pytest)
+	@$(COMPOSE) build
+	@exec $(BIN)/python -m pytest --compose tests/stack $(ARGS)
+
 .PHONY: bench-detector
 bench-detector: .venv/ready  ## what a picture costs, beside the mtcnn package and a peer (ARGS=--quick: two pictures)
 	@exec $(BIN)/python benchmarks/detector.py $(ARGS)
+
+.PHONY: bench-containers
+bench-containers: .venv/ready  ## what the compose stack takes: sizes, time to start and to change, memory
+	@$(COMPOSE) build --quiet
+	@exec $(BIN)/python benchmarks/containers.py
 
 .PHONY: check
 check: .venv/ready  ## format, lint, types, generated code, settings' documents, envoy.yaml and locks
@@ -57,6 +94,7 @@ check: .venv/ready  ## format, lint, types, generated code, settings' documents,
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/yamllint --strict .
+	$(BIN)/hadolint services/*/Dockerfile envoy/Dockerfile
 	$(BIN)/python deploy/serve.py --validate
 	$(BIN)/python docs/settings.py --check
 	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT && $(call PROTOC,$$fresh) && \
@@ -79,7 +117,7 @@ lock: .venv/uv  ## write requirements/*.txt from requirements/*.in (UPGRADE=1: n
 	@out=$(or $(OUT),requirements); [ $$out = requirements ] || cp requirements/*.in requirements/*.txt $$out/; \
 	for name in dev $(filter-out dev,$(LOCKS)); do \
 	  (cd $$out && $(abspath $(BIN))/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
-	    --excludes excludes.txt \
+	    --excludes excludes.txt $$([ $$name != grpcio ] || echo --no-deps) \
 	    $(if $(UPGRADE),--upgrade) $$([ $$name = dev ] || echo --constraints dev.txt) --output-file $$name.txt $$name.in); \
 	done; \
 	if [ -n "$(CHECK)" ]; then diff -r requirements $$out || { echo "the locks are behind requirements/*.in: run make lock" >&2; exit 1; }; rm -rf $$out; fi

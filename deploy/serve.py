@@ -32,7 +32,6 @@ LOOPBACK = "127.0.0.1"
 READY_SECONDS = 180  # a cold start of the slowest engine on a busy machine
 STOP_SECONDS = 30  # above the parts' own grace periods
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback, whatever http_proxy says
-ENVOY_LOG = '{"ts":"%Y-%m-%dT%T.%eZ","tier":"envoy","level":"%l","message":"%j"}'
 
 
 class CannotServe(Exception):
@@ -45,17 +44,27 @@ class Ports:
 
     edge: int = 8080
     web: int = 8000
-    metrics: int = 8001
+    web_metrics: int = 8001
     internal: int = 50050
     shared: int = 50051
+    inference_metrics: int = 50052
     worker: int = 50061
     admin: int = 9901
+    envoy_metrics: int = 9902
 
     @classmethod
     def from_base(cls, edge: int, base: int) -> Ports:
-        """Put all but the edge at `base` and the 22 ports above it, for a second stack on the same machine."""
+        """Put all but the edge at `base` and the 23 ports above it, for a second stack on the same machine."""
         return cls(
-            edge, web=base, metrics=base + 1, internal=base + 2, shared=base + 3, admin=base + 4, worker=base + 5
+            edge,
+            web=base,
+            web_metrics=base + 1,
+            internal=base + 2,
+            shared=base + 3,
+            admin=base + 4,
+            inference_metrics=base + 5,
+            envoy_metrics=base + 6,
+            worker=base + 7,
         )
 
 
@@ -80,11 +89,12 @@ def local_envoy_config(plan: Plan) -> dict[str, Any]:
     config: dict[str, Any] = yaml.safe_load((ROOT / "envoy/envoy.yaml").read_text())
     default, ports = Ports(), plan.ports
     config["admin"]["address"]["socket_address"]["port_value"] = ports.admin
+    listening = {"edge": ports.edge, "internal": ports.internal, "metrics": ports.envoy_metrics}
     for listener in config["static_resources"]["listeners"]:
-        name = listener["name"]
-        listener["address"]["socket_address"] = {"address": LOOPBACK, "port_value": getattr(ports, name)}
+        listener["address"]["socket_address"] = {"address": LOOPBACK, "port_value": listening[listener["name"]]}
     shift = {"web": ports.web - default.web, "inference": ports.worker - default.worker}
-    replicas = {"web": plan.web_replicas, "inference": plan.inference_replicas}
+    shift["admin"] = ports.admin - default.admin
+    replicas = {"web": plan.web_replicas, "inference": plan.inference_replicas, "admin": 1}
     for cluster in config["static_resources"]["clusters"]:
         name, (group,) = cluster["name"], cluster["load_assignment"]["endpoints"]
         listed = [e["endpoint"]["address"]["socket_address"]["port_value"] for e in group["lb_endpoints"]]
@@ -116,7 +126,7 @@ class Stack:
     def start(self) -> None:
         """Start all parts and wait until a picture would be examined. Raises CannotServe."""
         ports = self._plan.ports
-        for port in (ports.edge, ports.web, ports.metrics, ports.internal, ports.admin):
+        for port in (ports.edge, ports.web, ports.web_metrics, ports.internal, ports.admin, ports.envoy_metrics):
             _check_free(port)
         self._plan.logs.mkdir(parents=True, exist_ok=True)
         for host in addresses(self._plan.inference_replicas):
@@ -128,7 +138,12 @@ class Stack:
 
     def _start_inference(self, host: str) -> None:
         ports, workers = self._plan.ports, self._plan.workers
-        settings = {"FACET_HOST": host, "FACET_PORT": str(ports.shared), "FACET_WORKER_PORT": str(ports.worker)}
+        settings = {
+            "FACET_HOST": host,
+            "FACET_PORT": str(ports.shared),
+            "FACET_WORKER_PORT": str(ports.worker),
+            "FACET_METRICS_PORT": str(ports.inference_metrics),
+        }
         settings |= {"FACET_WORKERS": str(workers)} if workers else {}
         self._run(_part("inference", host), [sys.executable, "-m", "inference"], settings)
 
@@ -137,7 +152,7 @@ class Stack:
         settings = {
             "FACET_WEB_HOST": host,
             "FACET_WEB_PORT": str(ports.web),
-            "FACET_WEB_METRICS_PORT": str(ports.metrics),
+            "FACET_WEB_METRICS_PORT": str(ports.web_metrics),
             "FACET_INFERENCE_TARGET": f"{LOOPBACK}:{ports.internal}",
         }
         command = [sys.executable, "-m", "gunicorn", "--config", str(ROOT / "services/web/gunicorn.conf.py")]
@@ -148,7 +163,7 @@ class Stack:
         config.write_text(json.dumps(local_envoy_config(self._plan), indent=1))
         command = [envoy_binary(), "--config-path", str(config), "--disable-hot-restart", "--log-level", "warn"]
         # Written every half second and not every ten: somebody is looking.
-        self._run("envoy", [*command, "--log-format", ENVOY_LOG, "--file-flush-interval-msec", "500"], {})
+        self._run("envoy", [*command, "--file-flush-interval-msec", "500"], {})
 
     def _run(self, name: str, command: list[str], settings: dict[str, str]) -> None:
         with (self._plan.logs / f"{name}.log").open("wb") as log:

@@ -1,7 +1,11 @@
-"""Writes .env.example and the table of settings in README.md from the two settings classes: `make settings`."""
+"""Writes .env.example and the tables of settings in README.md: `make settings`.
+
+The services' settings come from their settings classes, those of the compose stack from deploy/docker-compose.yml.
+"""
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -10,9 +14,11 @@ from pydantic.fields import FieldInfo
 from web.settings import Settings as WebSettings
 
 ROOT = Path(__file__).parents[1]
+COMPOSE = ROOT / "deploy/docker-compose.yml"
 BEGIN, END = "<!-- settings: make settings -->\n", "<!-- end of settings -->\n"
 HEAD = """# The settings of facet with their defaults, from `make settings`. Copy this to .env and change what you need:
-# `make serve` reads it. Addresses and ports it sets itself (PORT=, BASE_PORT=), and WORKERS= goes before FACET_WORKERS.
+# `make up` and `make serve` read it. Addresses and ports `make serve` sets itself (PORT=, BASE_PORT=), and its WORKERS=
+# goes before FACET_WORKERS.
 """
 
 
@@ -28,6 +34,12 @@ def settings() -> dict[str, tuple[FieldInfo, list[str]]]:
     return found
 
 
+def compose_settings() -> dict[str, tuple[str, str]]:
+    """Give default and meaning of each ${NAME:-default} of the compose file that has a comment at its line's end."""
+    found = re.findall(r"\$\{(\w+):-([^}]*)\}.*?  # (.+)$", COMPOSE.read_text(), re.MULTILINE)
+    return {name: (default, meaning) for name, default, meaning in found}
+
+
 def value(field: FieldInfo) -> str:
     """Give the default as it is written in an environment file."""
     default = field.default
@@ -40,6 +52,9 @@ def env_example() -> str:
         f"\n# {field.description} ({', '.join(readers)})\n#{name}={value(field)}\n"
         for name, (field, readers) in settings().items()
     ]
+    entries += [
+        f"\n# {meaning} (compose)\n#{name}={default}\n" for name, (default, meaning) in compose_settings().items()
+    ]
     return HEAD + "".join(entries)
 
 
@@ -48,7 +63,9 @@ def table() -> str:
     rows = [
         f"| `{name}` | {value(field) or 'open'} | {field.description} |\n" for name, (field, _) in settings().items()
     ]
-    return "| variable | default | meaning |\n|---|---|---|\n" + "".join(rows)
+    head = "| variable | default | meaning |\n|---|---|---|\n"
+    compose = [f"| `{name}` | {default} | {meaning} |\n" for name, (default, meaning) in compose_settings().items()]
+    return head + "".join(rows) + "\nOf the compose stack alone:\n\n" + head + "".join(compose)
 
 
 def main() -> int:

@@ -29,6 +29,25 @@ def wall_of_faces(face: Image.Image, width: int, height: int) -> Image.Image:
     return wall
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option that `make test-stack` sets."""
+    parser.addoption("--compose", action="store_true", help="test the compose stack; its images must have been built")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep the tests that the kind of stack can run, by the fixtures they ask for."""
+
+    def fits(item: pytest.Item) -> bool:
+        asked = set(getattr(item, "fixturenames", ()))
+        if config.getoption("--compose"):
+            return "compose" in asked or ("stack" in asked and "processes" not in asked)
+        return "compose" not in asked
+
+    others = [item for item in items if not fits(item)]
+    items[:] = [item for item in items if fits(item)]
+    config.hook.pytest_deselected(items=others)
+
+
 @pytest.fixture(scope="session")
 def astronaut_file() -> bytes:
     """NASA's portrait of Eileen Collins, 512 x 512, one face; lossless, the pixels of scikit-image's astronaut."""

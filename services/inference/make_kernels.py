@@ -45,12 +45,14 @@ def make_kernels(directory: Path) -> None:
         sys.exit(f"the kernels are built for {' and '.join(PROCESSORS)}; this machine is {machine}")
     directory.mkdir(parents=True, exist_ok=True)
     compiler = [sys.executable, "-m", "ziglang", "cc", "-target", f"{machine}-linux-gnu.{GLIBC}", *FLAGS, str(SOURCE)]
-    with tempfile.TemporaryDirectory() as cache:
+    with tempfile.TemporaryDirectory() as nowhere:
+        # The compiler's caches leave nothing behind, unless the environment has a place for them.
+        caches = {"ZIG_GLOBAL_CACHE_DIR": nowhere, "ZIG_LOCAL_CACHE_DIR": nowhere}
         for name, processor in PROCESSORS[machine].items():
             subprocess.run(
                 [*compiler, f"-mcpu={processor}", "-o", str(directory / f"kernels-{name}.so")],
                 check=True,
-                env=os.environ | {"ZIG_GLOBAL_CACHE_DIR": cache, "ZIG_LOCAL_CACHE_DIR": cache},
+                env=caches | os.environ,
             )
 
 

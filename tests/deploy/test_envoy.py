@@ -73,12 +73,15 @@ def test_the_gateway_is_where_envoy_looks_and_looks_where_envoy_is(envoy: dict[s
     assert Ports() == Ports(
         edge=edge,
         web=settings.web_port,
-        metrics=settings.web_metrics_port,
+        web_metrics=settings.web_metrics_port,
         internal=internal,
         shared=inference.port,
+        inference_metrics=inference.metrics_port,
         worker=inference.worker_port,
         admin=admin["port_value"],
+        envoy_metrics=listener(envoy, "metrics")["address"]["socket_address"]["port_value"],
     )
+    assert addresses(envoy, "admin") == [(admin["address"], admin["port_value"])]
 
 
 def test_limits_are_the_same_everywhere(envoy: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 import pytest
-from inference.ports import PortInUse, check_ports
+from inference.ports import PortInUse, check_ports, own_address
 
 from tests.stack.running import gone, wait_for
 
@@ -238,6 +238,21 @@ def test_a_port_in_use_is_named() -> None:
         port = other.getsockname()[1]
         with pytest.raises(PortInUse, match=f"127.0.0.1:{port}"):
             check_ports("127.0.0.1", [port])
+
+
+def test_of_a_names_addresses_the_one_of_this_machine_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that stands for every container of a service; one without an address here is refused."""
+    assert own_address("127.0.0.1", 0) == "127.0.0.1"
+    elsewhere, here = "203.0.113.77", "127.0.0.5"  # RFC 5737: nobody's
+    known = {"service": [elsewhere, here], "others": [elsewhere]}
+
+    def stand_in(name: str, port: int, **_: Any) -> list[Any]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in known[name]]
+
+    monkeypatch.setattr(socket, "getaddrinfo", stand_in)
+    assert own_address("service", 0) == here
+    with pytest.raises(PortInUse, match="others:0"):
+        own_address("others", 0)
 
 
 def test_it_imports_neither_grpc_nor_a_model_runtime() -> None:

@@ -1,27 +1,58 @@
-"""The stack that the tests of this folder share."""
+"""The stack that the tests of this folder share: processes, or with --compose containers."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import Any, Protocol
 
 import httpx
 import pytest
 from PIL import Image
 
 from tests.conftest import encode, wall_of_faces
+from tests.stack.compose import ComposeStack, compose_stack
 from tests.stack.running import RunningStack, running_stack
 
 
+class FrontDoor(Protocol):
+    """What both kinds of stack have, so that the same tests run against both."""
+
+    @property
+    def url(self) -> str:
+        """Where HTTP goes in."""
+
+    @property
+    def edge(self) -> str:
+        """Where gRPC goes in, as a target."""
+
+    def log_lines(self, service: str) -> list[dict[str, Any]]:
+        """Read a service's log."""
+
+
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
-    """The stack with four workers, one for all tests of the session; who harms it lets it heal."""
+def stack(request: pytest.FixtureRequest) -> FrontDoor:
+    """The stack under test, whatever it consists of."""
+    found: FrontDoor = request.getfixturevalue("compose" if request.config.getoption("--compose") else "processes")
+    return found
+
+
+@pytest.fixture(scope="session")
+def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+    """The stack as `make serve` starts it, with four workers; who harms it lets it heal."""
     with running_stack(tmp_path_factory.mktemp("stack") / "logs", "--workers=4") as running:
         yield running
 
 
 @pytest.fixture(scope="session")
-def client(stack: RunningStack) -> Iterator[httpx.Client]:
+def compose() -> Iterator[ComposeStack]:
+    """The stack as `make up` starts it, with two workers in a container; who harms it lets it heal."""
+    with compose_stack("test", FACET_WORKERS="2") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def client(stack: FrontDoor) -> Iterator[httpx.Client]:
     """An HTTP client at the front door."""
     with httpx.Client(base_url=stack.url, timeout=60) as http:
         yield http

@@ -24,7 +24,7 @@ import psutil
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 ROOT = Path(__file__).parents[2]
-PORTS_NEEDED = 24
+PORTS_NEEDED = 25
 SECONDS = 120  # for anything to become true on a busy machine; a test ends as soon as it is
 
 
@@ -63,12 +63,17 @@ class RunningStack:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.base + 23}"
+        return f"http://{self.edge}"
 
     @property
     def edge(self) -> str:
         """The edge as a gRPC target."""
-        return f"127.0.0.1:{self.base + 23}"
+        return f"127.0.0.1:{self.base + 24}"
+
+    @property
+    def gateway_url(self) -> str:
+        """The gateway itself, past Envoy."""
+        return f"http://127.0.0.1:{self.base}"
 
     @property
     def shared(self) -> str:
@@ -81,12 +86,14 @@ class RunningStack:
         return f"127.0.0.1:{self.base + 2}"
 
     @property
-    def metrics_url(self) -> str:
-        return f"http://127.0.0.1:{self.base + 1}/metrics"
+    def metrics_urls(self) -> dict[str, str]:
+        """Where each tier shows its metrics."""
+        offsets = {"web": 1, "inference": 5, "envoy": 6}
+        return {tier: f"http://127.0.0.1:{self.base + offset}/metrics" for tier, offset in offsets.items()}
 
     def own(self, slot: int) -> str:
         """The port of the worker in a slot, as a gRPC target."""
-        return f"127.0.0.1:{self.base + 5 + slot}"
+        return f"127.0.0.1:{self.base + 7 + slot}"
 
     def processes(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
@@ -128,7 +135,7 @@ class RunningStack:
 def running_stack(logs: Path, *arguments: str, **settings: str) -> Iterator[RunningStack]:
     """Start the stack as `make serve` does, and stop it whatever happens."""
     base = free_base_port()
-    command = [sys.executable, "deploy/serve.py", f"--base-port={base}", f"--port={base + 23}", f"--logs={logs}"]
+    command = [sys.executable, "deploy/serve.py", f"--base-port={base}", f"--port={base + 24}", f"--logs={logs}"]
     process = subprocess.Popen(
         [*command, *arguments],
         cwd=ROOT,

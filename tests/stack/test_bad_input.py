@@ -17,6 +17,7 @@ from PIL import Image
 
 from tests.conftest import encode
 from tests.inference.test_image import chunk, pixel, png, png_header
+from tests.stack.conftest import FrontDoor
 from tests.stack.running import RunningStack
 from tests.stack.test_predict import FORMS, post
 
@@ -246,12 +247,21 @@ def body_of(form: str, size: int) -> tuple[bytes, str]:
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["with Content-Length", "chunked"])
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("door", ["edge", "gateway"])
-def test_the_body_limit_is_exact(
-    stack: RunningStack, client: httpx.Client, form: str, door: str, *, chunked: bool
+def test_the_body_limit_is_exact(stack: FrontDoor, client: httpx.Client, form: str, *, chunked: bool) -> None:
+    """Limit - 1 and limit are looked at (and are no picture), limit + 1 is refused."""
+    check_the_limit(stack.url, client, form, chunked=chunked)
+
+
+@pytest.mark.parametrize("chunked", [False, True], ids=["with Content-Length", "chunked"])
+@pytest.mark.parametrize("form", FORMS)
+def test_the_gateway_checks_the_limit_for_itself(
+    processes: RunningStack, client: httpx.Client, form: str, *, chunked: bool
 ) -> None:
-    """Limit - 1 and limit are looked at (and are no picture), limit + 1 is refused; the gateway checks for itself."""
-    url = stack.url if door == "edge" else f"http://127.0.0.1:{stack.base}"
+    """Past Envoy."""
+    check_the_limit(processes.gateway_url, client, form, chunked=chunked)
+
+
+def check_the_limit(url: str, client: httpx.Client, form: str, *, chunked: bool) -> None:
     for size in (LIMIT - 1, LIMIT, LIMIT + 1):
         body, kind = body_of(form, size)
         assert len(body) == size
@@ -278,11 +288,12 @@ def test_other_paths_and_methods_answer_in_the_same_form(client: httpx.Client) -
     assert "POST" in wrong.headers["Allow"]
 
 
-def test_what_envoy_refuses_has_the_same_form(stack: RunningStack, client: httpx.Client) -> None:
+def test_what_envoy_refuses_has_the_same_form(stack: FrontDoor, client: httpx.Client) -> None:
     """Headers that are too large, and a body that does not arrive."""
     large = client.get("/healthz", headers={"X-Large": "x" * 20_000})
     assert (large.status_code, large.json()["code"]) == (431, "HEADERS_TOO_LARGE")
-    with socket.create_connection(("127.0.0.1", stack.base + 23), timeout=60) as slow:
+    host, _, port = stack.edge.partition(":")
+    with socket.create_connection((host, int(port)), timeout=60) as slow:
         slow.sendall(b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nContent-Length: 9\r\n\r\nhalf")
         head, _, body = slow.makefile("rb").read().partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 408 ")

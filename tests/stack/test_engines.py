@@ -20,6 +20,7 @@ def coordinates(value: Any) -> list[float]:
     return [float(value)]
 
 
+@pytest.mark.usefixtures("processes")
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime", "tensorflow"])
 def test_an_engine_is_chosen_by_one_setting(
     engine: str,

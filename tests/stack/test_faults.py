@@ -17,14 +17,14 @@ CALLERS = 16
 
 
 def test_requests_spread_evenly_over_the_worker_processes(
-    stack: RunningStack, astronaut_file: bytes, face_file: bytes
+    processes: RunningStack, astronaut_file: bytes, face_file: bytes
 ) -> None:
     """16 callers, 4 workers: each process answers 25 % of the requests, give or take 5 points.
 
     The picture takes a worker longer than the system needs to let each process run once.
     """
-    wait_for(lambda: len(_answering(stack, face_file)) == 4, "Envoy knows that 4 workers serve")
-    with Load(stack.url, astronaut_file, CALLERS) as load:
+    wait_for(lambda: len(_answering(processes, face_file)) == 4, "Envoy knows that 4 workers serve")
+    with Load(processes.url, astronaut_file, CALLERS) as load:
         load.wait_for_more(500)
     shares = {worker: count / load.count for worker, count in load.by_worker().items()}
     assert len(shares) == 4
@@ -32,26 +32,26 @@ def test_requests_spread_evenly_over_the_worker_processes(
     assert load.lost() == {}
 
 
-def test_a_killed_worker_costs_no_request_and_is_replaced(stack: RunningStack, face_file: bytes) -> None:
+def test_a_killed_worker_costs_no_request_and_is_replaced(processes: RunningStack, face_file: bytes) -> None:
     """Kill -9 of one of 4 workers under load: every request is answered, and a new process serves."""
-    wait_for(lambda: stack.serving() == 4, "4 workers serve")
-    with Load(stack.url, face_file, CALLERS) as load:
+    wait_for(lambda: processes.serving() == 4, "4 workers serve")
+    with Load(processes.url, face_file, CALLERS) as load:
         load.wait_for_more(50)
-        victim = stack.workers()[1]
+        victim = processes.workers()[1]
         victim.kill()
-        wait_for(lambda: stack.serving() == 4, "a new worker serves")
+        wait_for(lambda: processes.serving() == 4, "a new worker serves")
         load.wait_for_more(100)
     assert load.lost() == {}
-    assert victim.pid not in [worker.pid for worker in stack.workers()]
-    assert len(stack.workers()) == 4
+    assert victim.pid not in [worker.pid for worker in processes.workers()]
+    assert len(processes.workers()) == 4
 
 
-def test_a_stopped_worker_costs_no_request(stack: RunningStack, face_file: bytes) -> None:
+def test_a_stopped_worker_costs_no_request(processes: RunningStack, face_file: bytes) -> None:
     """SIGSTOP of a worker under load: what it holds is answered by another after the per-try timeout."""
-    wait_for(lambda: stack.serving() == 4, "4 workers serve")
-    with Load(stack.url, face_file, CALLERS) as load:
+    wait_for(lambda: processes.serving() == 4, "4 workers serve")
+    with Load(processes.url, face_file, CALLERS) as load:
         load.wait_for_more(50)
-        victim = stack.workers()[2]
+        victim = processes.workers()[2]
         victim.send_signal(signal.SIGSTOP)
         try:
             load.wait_for_more(300)
@@ -61,26 +61,29 @@ def test_a_stopped_worker_costs_no_request(stack: RunningStack, face_file: bytes
     assert load.lost() == {}
 
 
-def test_sighup_replaces_every_worker_and_loses_nothing(stack: RunningStack, face_file: bytes) -> None:
+def test_sighup_replaces_every_worker_and_loses_nothing(processes: RunningStack, face_file: bytes) -> None:
     """A rolling restart under load: all processes are new, all requests are answered."""
-    wait_for(lambda: stack.serving() == 4, "4 workers serve")
-    before = {worker.pid for worker in stack.workers()}
-    with Load(stack.url, face_file, 4) as load:
+    wait_for(lambda: processes.serving() == 4, "4 workers serve")
+    before = {worker.pid for worker in processes.workers()}
+    with Load(processes.url, face_file, 4) as load:
         load.wait_for_more(10)
-        stack.supervisors()[0].send_signal(signal.SIGHUP)
-        wait_for(lambda: len(stack.workers()) == 4 and before.isdisjoint(w.pid for w in stack.workers()), "new workers")
-        wait_for(lambda: stack.serving() == 4, "4 workers serve")
+        processes.supervisors()[0].send_signal(signal.SIGHUP)
+        wait_for(
+            lambda: len(processes.workers()) == 4 and before.isdisjoint(w.pid for w in processes.workers()),
+            "new workers",
+        )
+        wait_for(lambda: processes.serving() == 4, "4 workers serve")
         load.wait_for_more(50)
     assert load.lost() == {}
 
 
-def test_health_answers_while_all_workers_are_busy(stack: RunningStack, astronaut_file: bytes) -> None:
+def test_health_answers_while_all_workers_are_busy(processes: RunningStack, astronaut_file: bytes) -> None:
     """A health check takes no turn in the line of the inferences."""
-    wait_for(lambda: stack.serving() == 4, "4 workers serve")
+    wait_for(lambda: processes.serving() == 4, "4 workers serve")
     checks = 0
     with (
-        Load(stack.url, astronaut_file, CALLERS) as load,
-        grpc.insecure_channel(stack.own(stack.serving_slots()[0])) as channel,
+        Load(processes.url, astronaut_file, CALLERS) as load,
+        grpc.insecure_channel(processes.own(processes.serving_slots()[0])) as channel,
     ):
         health: Any = health_pb2_grpc.HealthStub(channel)
         start = load.count
@@ -114,8 +117,8 @@ def test_of_two_of_each_tier_one_may_stop_or_die(tmp_path: Path, face_file: byte
         assert two.log_lines("inference-127.0.0.2")[-1]["exit_code"] == 0
 
 
-def _answering(stack: RunningStack, body: bytes) -> set[str]:
-    with Load(stack.url, body, 4) as load:
+def _answering(processes: RunningStack, body: bytes) -> set[str]:
+    with Load(processes.url, body, 4) as load:
         load.wait_for_more(8)
     return {worker for (status, worker, _) in load.answers if status == 200}
 

@@ -16,10 +16,15 @@ import grpc
 import httpx
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from inference.image import ImageLimits, decode
+from inference.mtcnn.detector import DetectOptions, Point
+from inference.mtcnn.engines import EngineSettings, load_detector
+from inference.mtcnn.steps import Steps
 from PIL import Image
 
 from protos import infer_pb2, infer_pb2_grpc
 from tests.conftest import encode
+from tests.stack.conftest import FrontDoor
 from tests.stack.running import RunningStack, wait_for
 
 FORMS = ["json", "multipart", "raw"]
@@ -107,16 +112,46 @@ def test_fields_that_are_zero_are_there(client: httpx.Client, astronaut: Image.I
     assert 0 in [corner["x"] for corner in corners], response.text
 
 
-def test_grpc_gives_what_http_gives(stack: RunningStack, client: httpx.Client, astronaut_file: bytes) -> None:
-    """Through the edge, on the workers' shared port, and on a worker's own."""
-    expected = post(client, "raw", astronaut_file).json()["results"][0]
-    for target in (stack.edge, stack.shared, stack.own(stack.serving_slots()[0])):
-        with grpc.insecure_channel(target) as channel:
-            answer = infer_pb2_grpc.InferenceStub(channel).Predict(infer_pb2.Image(raw_data=astronaut_file), timeout=60)
-        (face,) = answer.results
-        assert face.confidence == expected["confidence"]
-        assert face.box.up_left.x == pytest.approx(expected["box"]["upLeft"]["x"], abs=1e-3)
-        assert face.landmarks.nose.y == pytest.approx(expected["landmarks"]["nose"]["y"], abs=1e-3)
+def test_grpc_gives_what_http_gives(stack: FrontDoor, client: httpx.Client, astronaut_file: bytes) -> None:
+    """Through the same door."""
+    check_grpc(stack.edge, client, astronaut_file)
+
+
+def test_a_worker_called_directly_gives_what_http_gives(
+    processes: RunningStack, client: httpx.Client, astronaut_file: bytes
+) -> None:
+    """On the port that the workers share, and on a worker's own."""
+    check_grpc(processes.shared, client, astronaut_file)
+    check_grpc(processes.own(processes.serving_slots()[0]), client, astronaut_file)
+
+
+def check_grpc(target: str, client: httpx.Client, picture: bytes) -> None:
+    expected = post(client, "raw", picture).json()["results"][0]
+    with grpc.insecure_channel(target) as channel:
+        answer = infer_pb2_grpc.InferenceStub(channel).Predict(infer_pb2.Image(raw_data=picture), timeout=60)
+    (face,) = answer.results
+    assert face.confidence == expected["confidence"]
+    assert face.box.up_left.x == pytest.approx(expected["box"]["upLeft"]["x"], abs=1e-3)
+    assert face.landmarks.nose.y == pytest.approx(expected["landmarks"]["nose"]["y"], abs=1e-3)
+
+
+def test_the_answers_are_those_of_the_detector_called_directly(client: httpx.Client, astronaut_file: bytes) -> None:
+    """What lies between adds nothing and loses nothing."""
+    picture = decode(astronaut_file, ImageLimits(max_bytes=10**7, max_pixels=10**6, max_side=1000))
+    detector = load_detector("openvino", EngineSettings())
+    expected = detector.detect(picture.rgb, DetectOptions(min_face_size=20), Steps())
+    for form in FORMS:
+        results = post(client, form, astronaut_file).json()["results"]
+        assert len(results) == len(expected) == 1
+        for found, face in zip(results, expected, strict=True):
+            assert found["confidence"] == pytest.approx(face.confidence, abs=1e-4)
+            assert found["box"]["upLeft"] == pytest.approx(as_json(face.box.up_left), abs=1e-2)
+            assert found["box"]["lowerRight"] == pytest.approx(as_json(face.box.lower_right), abs=1e-2)
+            assert found["landmarks"]["mouthRight"] == pytest.approx(as_json(face.landmarks.mouth_right), abs=1e-2)
+
+
+def as_json(point: Point) -> dict[str, float]:
+    return {"x": point.x, "y": point.y}
 
 
 # The contract as it is published, without what was added behind its numbers.
@@ -145,7 +180,7 @@ print(answer.image_id, *map(round, corners), round(face.confidence, 4))
 """
 
 
-def test_a_client_made_from_the_published_text_works(stack: RunningStack, tmp_path: Path) -> None:
+def test_a_client_made_from_the_published_text_works(stack: FrontDoor, tmp_path: Path) -> None:
     """Generated from the contract alone, by a compiler and in a process that know nothing of ours."""
     (tmp_path / "infer.proto").write_text(CONTRACT)
     compiler = [
@@ -159,13 +194,12 @@ def test_a_client_made_from_the_published_text_works(stack: RunningStack, tmp_pa
     ]
     subprocess.run(compiler, cwd=tmp_path, check=True)
     picture = Path(__file__).parents[1] / "images/astronaut.webp"
-    for target in (stack.edge, stack.shared):
-        command = [sys.executable, "-c", OLD_CLIENT, target, str(picture)]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-        assert done.stdout.split() == ["old", "182", "64", "265", "171", "0.9991"]
+    command = [sys.executable, "-c", OLD_CLIENT, stack.edge, str(picture)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["old", "182", "64", "265", "171", "0.9991"]
 
 
-def test_a_stream_through_the_edge_answers_in_order(stack: RunningStack, face_file: bytes) -> None:
+def test_a_stream_through_the_edge_answers_in_order(stack: FrontDoor, face_file: bytes) -> None:
     """A bad picture in the middle answers for itself."""
     files = [face_file, b"no image", face_file]
     with grpc.insecure_channel(stack.edge) as channel:
@@ -202,7 +236,7 @@ def test_one_bad_image_does_not_spoil_a_batch(client: httpx.Client, face_file: b
     assert entries[1]["message"]
 
 
-def test_the_request_id_goes_everywhere(stack: RunningStack, client: httpx.Client, face_file: bytes) -> None:
+def test_the_request_id_goes_everywhere(stack: FrontDoor, client: httpx.Client, face_file: bytes) -> None:
     """Given by the client, it is returned and stands in the log of every tier; without one, one is made."""
     mine = "3f0c7a6e-0000-4000-8000-00000000beef"  # the form in which Envoy would hide a digit of its own
     headers = {"Content-Type": "image/png", "X-Request-ID": mine}
@@ -219,15 +253,15 @@ def test_the_request_id_goes_everywhere(stack: RunningStack, client: httpx.Clien
     assert refused.json()["requestId"] == refused.headers["X-Request-ID"] == mine
 
 
-def test_the_gateway_sends_an_answer_in_one_piece(stack: RunningStack) -> None:
+def test_the_gateway_sends_an_answer_in_one_piece(processes: RunningStack) -> None:
     """What it writes at once arrives at once: a process that is killed leaves no half answers."""
     for _ in range(50):
-        with socket.create_connection(("127.0.0.1", stack.base), timeout=60) as gateway:
+        with socket.create_connection(("127.0.0.1", processes.base), timeout=60) as gateway:
             gateway.sendall(b"GET /healthz HTTP/1.1\r\nHost: facet\r\n\r\n")
             assert gateway.recv(65536).endswith(b'{"status":"alive"}\n')
 
 
-def test_no_log_line_has_the_picture_in_it(stack: RunningStack, client: httpx.Client, face_file: bytes) -> None:
+def test_no_log_line_has_the_picture_in_it(stack: FrontDoor, client: httpx.Client, face_file: bytes) -> None:
     """Every line of every tier is JSON, and short."""
     assert post(client, "json", face_file).status_code == 200
     for part in ("envoy", "web", "inference"):
@@ -237,7 +271,7 @@ def test_no_log_line_has_the_picture_in_it(stack: RunningStack, client: httpx.Cl
         assert all("tier" in line for line in lines)
 
 
-def test_the_deadline_travels_to_the_worker(stack: RunningStack, client: httpx.Client, slow_file: bytes) -> None:
+def test_the_deadline_travels_to_the_worker(stack: FrontDoor, client: httpx.Client, slow_file: bytes) -> None:
     """A wish too short for the picture: 504, and the worker stops on its own account."""
     headers = {"Content-Type": "application/octet-stream", "X-Request-Timeout": "0.3", "X-Request-ID": "in-a-hurry"}
     response = client.post("/predict", content=slow_file, headers=headers)
@@ -253,7 +287,7 @@ def test_the_deadline_travels_to_the_worker(stack: RunningStack, client: httpx.C
 
 
 def test_a_caller_who_hangs_up_is_not_computed_for(
-    stack: RunningStack, client: httpx.Client, slow_file: bytes, face_file: bytes
+    processes: RunningStack, client: httpx.Client, slow_file: bytes, face_file: bytes
 ) -> None:
     """The gateway sees that nobody is there any more, and the worker stops before its next step."""
     headers = {"Content-Type": "application/octet-stream", "X-Request-ID": "hangs-up"}
@@ -261,34 +295,41 @@ def test_a_caller_who_hangs_up_is_not_computed_for(
         client.post("/predict", content=slow_file, headers=headers, timeout=httpx.Timeout(60, read=0.3))
 
     def logged(part: str) -> list[dict[str, Any]]:
-        return [line for line in stack.log_lines(part) if line.get("request_id") == "hangs-up"]
+        return [line for line in processes.log_lines(part) if line.get("request_id") == "hangs-up"]
 
     wait_for(lambda: any(line.get("code") == "CALLER_LEFT" for line in logged("web")), "the gateway notices")
     wait_for(lambda: logged("inference"), "the worker is told")
-    for slot in stack.serving_slots():  # whichever it was, it is free again when it answers
-        with grpc.insecure_channel(stack.own(slot)) as channel:
+    for slot in processes.serving_slots():  # whichever it was, it is free again when it answers
+        with grpc.insecure_channel(processes.own(slot)) as channel:
             infer_pb2_grpc.InferenceStub(channel).Predict(infer_pb2.Image(raw_data=face_file), timeout=60)
     assert [line["message"] for line in logged("inference")] == ["predict abandoned"]
 
 
-def test_health_ready_and_metrics(stack: RunningStack, client: httpx.Client) -> None:
-    """Alive and ready through the edge; metrics on their own port and never through the edge."""
+def test_health_and_ready(client: httpx.Client) -> None:
+    """Alive and ready through the edge, which does not lead to the metrics."""
     assert client.get("/healthz").json() == {"status": "alive"}
     assert client.get("/readyz").json() == {"status": "ready"}
     assert client.get("/metrics").status_code == 404
-    metrics = httpx.get(stack.metrics_url)
-    assert metrics.status_code == 200
-    assert 'facet_http_requests_total{method="GET",route="/healthz",status="200"}' in metrics.text
 
 
 @pytest.mark.parametrize("service", ["", "Inference"])
-def test_grpc_health_answers_at_the_edge_and_inside(stack: RunningStack, service: str) -> None:
-    """By both names, at each of the ports that a probe may ask."""
-    for target in (stack.edge, stack.internal, stack.shared, stack.own(stack.serving_slots()[0])):
-        with grpc.insecure_channel(target) as channel:
-            stub: Any = health_pb2_grpc.HealthStub(channel)
-            answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=30)
-        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+def test_grpc_health_answers_at_the_edge(stack: FrontDoor, service: str) -> None:
+    """By both names."""
+    check_health(stack.edge, service)
+
+
+@pytest.mark.parametrize("service", ["", "Inference"])
+def test_grpc_health_answers_inside(processes: RunningStack, service: str) -> None:
+    """At each of the ports that a probe may ask."""
+    for target in (processes.internal, processes.shared, processes.own(processes.serving_slots()[0])):
+        check_health(target, service)
+
+
+def check_health(target: str, service: str) -> None:
+    with grpc.insecure_channel(target) as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=30)
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
 def test_a_large_picture_passes_every_hop(client: httpx.Client) -> None:

@@ -9,7 +9,8 @@ import subprocess
 import sys
 from typing import Any
 
-from tests.stack.running import ROOT, RunningStack
+from tests.stack.conftest import FrontDoor
+from tests.stack.running import ROOT
 
 README = (ROOT / "README.md").read_text()
 
@@ -19,7 +20,7 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
-def run(command: str, stack: RunningStack) -> Any:
+def run(command: str, stack: FrontDoor) -> Any:
     """Run a command of the README against the test's stack and read the JSON that it prints."""
     here = command.replace("curl", "curl --silent --show-error").replace("localhost:8080", stack.edge)
     done = subprocess.run(["bash", "-c", here], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -43,7 +44,7 @@ def close(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-def test_every_curl_gives_the_answer_that_is_shown(stack: RunningStack) -> None:
+def test_every_curl_gives_the_answer_that_is_shown(stack: FrontDoor) -> None:
     """All of them ask about the same picture."""
     commands = [line[2:] for block in blocks("console") for line in block.splitlines() if "curl" in line]
     assert len(commands) == 4
@@ -55,14 +56,14 @@ def test_every_curl_gives_the_answer_that_is_shown(stack: RunningStack) -> None:
             assert set(answer["metaData"]["milliseconds"]) == set(shown["metaData"]["milliseconds"])
 
 
-def test_the_error_that_is_shown_is_the_one_that_comes(stack: RunningStack) -> None:
+def test_the_error_that_is_shown_is_the_one_that_comes(stack: FrontDoor) -> None:
     """A GIF."""
     shown = json.loads(blocks("json")[1])
     answer = run("printf GIF89a | curl -H 'Content-Type: image/gif' --data-binary @- localhost:8080/predict", stack)
     assert answer | {"requestId": ""} == shown | {"requestId": ""}
 
 
-def test_the_python_client_runs(stack: RunningStack) -> None:
+def test_the_python_client_runs(stack: FrontDoor) -> None:
     """As it stands there."""
     (code,) = blocks("python")
     command = [sys.executable, "-c", code.replace("localhost:8080", stack.edge)]

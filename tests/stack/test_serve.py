@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,19 +15,19 @@ import httpx
 import psutil
 import pytest
 
-from tests.stack.running import ROOT, free_base_port, gone, wait_for
+from tests.stack.running import ROOT, RunningStack, free_base_port, gone, wait_for
 
 
 class MakeServe:
     """`make serve` as a person at a terminal runs it: in a process group of its own, which Ctrl-C goes to."""
 
     def __init__(self, base: int, output: Path, **settings: str) -> None:
-        self.url = f"http://127.0.0.1:{base + 23}"
+        self.url = f"http://127.0.0.1:{base + 24}"
         self._output = output
         self._seen: set[psutil.Process] = set()
         with output.open("wb") as file:
             self.process = subprocess.Popen(
-                ["make", "serve", f"PORT={base + 23}", f"BASE_PORT={base}", "WORKERS=1"],
+                ["make", "serve", f"PORT={base + 24}", f"BASE_PORT={base}", "WORKERS=1"],
                 cwd=ROOT,
                 env=os.environ | settings,
                 stdin=subprocess.DEVNULL,
@@ -84,7 +85,7 @@ def test_one_line_says_where_it_answers_and_ctrl_c_leaves_nothing(tmp_path: Path
     base = free_base_port()
     with make_serve(base, tmp_path) as serve:
         serve.wait_for_line()
-        assert f"facet answers at http://localhost:{base + 23} " in serve.output
+        assert f"facet answers at http://localhost:{base + 24} " in serve.output
         response = httpx.post(f"{serve.url}/predict", files={"image": ("a.png", face_file)}, timeout=60)
         assert (response.status_code, len(response.json()["results"])) == (200, 1)
         assert len(serve.look()) >= 6  # the launcher, supervisor, worker, gunicorn and its two, Envoy
@@ -98,7 +99,7 @@ def test_one_line_says_where_it_answers_and_ctrl_c_leaves_nothing(tmp_path: Path
 def test_a_port_in_use_is_one_clear_line(tmp_path: Path) -> None:
     """The edge's port, and one of the workers'."""
     base = free_base_port()
-    for offset in (23, 5):
+    for offset in (24, 7):
         with socket.socket() as other, make_serve(base, tmp_path) as serve:
             other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             other.bind(("127.0.0.1", base + offset))
@@ -128,3 +129,15 @@ def test_a_part_that_is_killed_takes_the_rest_with_it(tmp_path: Path, part: str)
         victim.kill()
         assert serve.end() != 0
         wait_for(serve.nothing_is_left, "all processes end")
+
+
+def test_the_health_check_of_the_image_asks_over_grpc(processes: RunningStack) -> None:
+    """0 where a worker serves, 1 and a word where none does."""
+    command = [sys.executable, "-m", "inference.healthcheck"]
+    assert subprocess.run([*command, processes.shared], check=False).returncode == 0
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        target = f"127.0.0.1:{nobody.getsockname()[1]}"
+        done = subprocess.run([*command, target], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"{target}: ")

@@ -9,7 +9,8 @@ import sys
 from pydantic import ValidationError
 
 from inference import logs
-from inference.ports import PortInUse, check_ports
+from inference.metrics_server import metrics_server
+from inference.ports import PortInUse, check_ports, own_address
 from inference.settings import Settings
 from inference.supervisor import Policy, Supervisor
 
@@ -30,6 +31,7 @@ def main() -> int:
     ports = [settings.port, *(settings.worker_port + slot for slot in range(workers + 1))]
     try:
         check_ports(settings.host, ports)
+        metrics_address = own_address(settings.metrics_host or settings.host, settings.metrics_port)
     except PortInUse as error:
         logging.getLogger(__name__).critical(str(error))
         return EXIT_PORT_IN_USE
@@ -42,7 +44,9 @@ def main() -> int:
         handover_seconds=settings.drain_seconds,
         grace_seconds=settings.grace_seconds,
     )
-    return Supervisor(policy, worker_command).run()
+    supervisor = Supervisor(policy, worker_command)
+    with metrics_server(supervisor, metrics_address, settings.metrics_port):
+        return supervisor.run()
 
 
 def worker_command(slot: int, heartbeat_fd: int) -> list[str]:

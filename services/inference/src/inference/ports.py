@@ -10,6 +10,25 @@ class PortInUse(Exception):
     """A port that the service needs is taken; the text names it."""
 
 
+def own_address(name: str, port: int) -> str:
+    """Give the address of a name that is this machine's, where the name stands for several. Raises PortInUse."""
+    try:
+        found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise PortInUse(f"cannot listen on {name}:{port}: {error.strerror}") from error
+    reason = ""
+    for family, _, _, _, (address, *_) in found:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((address, port))
+            except OSError as error:
+                reason = error.strerror or ""
+            else:
+                return str(address)
+    raise PortInUse(f"cannot listen on {name}:{port}: {reason}")
+
+
 def check_ports(host: str, ports: Sequence[int]) -> None:
     """See that each TCP port can be listened on. Raises PortInUse with the first that cannot."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -16,6 +16,7 @@ from inference.errors import Busy, DeadlineExceeded, NotReady, describe, rich_st
 from inference.image import ImageLimits, Picture, decode
 from inference.logs import request_id
 from inference.messages import read_options, result
+from inference.metrics import WorkerMetrics
 from inference.mtcnn.detector import DetectOptions, Detector
 from inference.mtcnn.steps import Abandoned, Steps
 from inference.slot import InferenceSlot
@@ -38,6 +39,7 @@ class InferenceServicer(infer_pb2_grpc.InferenceServicer):
         deadline: float,
         max_streams: int,
         worker: str,
+        metrics: WorkerMetrics,
     ) -> None:
         self.detector: Detector | None = None
         self._draining = asyncio.Event()
@@ -47,6 +49,7 @@ class InferenceServicer(infer_pb2_grpc.InferenceServicer):
         self._deadline = deadline  # seconds that a picture may take when the caller sets no shorter one
         self._free_streams = max_streams  # a waiting stream holds a picture in memory
         self._worker = worker
+        self._metrics = metrics
 
     def drain(self) -> None:
         """Let open streams end after the picture that is being examined."""
@@ -56,7 +59,8 @@ class InferenceServicer(infer_pb2_grpc.InferenceServicer):
         """Answer one picture, or end the call with a status."""
         request_id.set(_request_id(context))
         try:
-            return await self._answer(request, _seconds_left(context))
+            with self._metrics.request("Predict"):
+                return await self._answer(request, _seconds_left(context))
         except asyncio.CancelledError:
             log.info("predict abandoned", extra={"reason": "the caller has gone or its deadline is over"})
             raise
@@ -85,10 +89,12 @@ class InferenceServicer(infer_pb2_grpc.InferenceServicer):
     ) -> AsyncIterator[infer_pb2.InferResults]:
         async for request in self._until_draining(requests):
             try:
-                yield await self._answer(request, _seconds_left(context), patient=True)
+                with self._metrics.request("PredictStream"):
+                    answer = await self._answer(request, _seconds_left(context), patient=True)
             except Exception as error:  # noqa: BLE001 - one picture's trouble does not end the others
                 _, code, message = _logged(error)
-                yield infer_pb2.InferResults(image_id=request.image_id, message=message, code=code)
+                answer = infer_pb2.InferResults(image_id=request.image_id, message=message, code=code)
+            yield answer
 
     async def _until_draining(self, requests: AsyncIterator[infer_pb2.Image]) -> AsyncIterator[infer_pb2.Image]:
         """Give what comes in until the stream or this worker's service ends."""
@@ -132,6 +138,7 @@ class InferenceServicer(infer_pb2_grpc.InferenceServicer):
         with steps("decode"):
             picture = decode(request.raw_data, self._limits)
         faces = detector.detect(picture.rgb, options, steps)
+        self._metrics.examined(len(faces), steps)
         log.info(
             "predict",
             extra={

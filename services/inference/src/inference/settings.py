@@ -7,10 +7,12 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from inference.cpus import available_cpus
+from inference.cgroup import available_cpus, available_memory
 
 # Envoy lists the ports of so many workers a host, and one more for the successor during a rolling restart.
 MAX_WORKERS = 16
+# What a worker needs for a picture of 40 megapixels, with room.
+WORKER_BYTES = 768 * 1024 * 1024
 
 
 class Settings(BaseSettings):
@@ -21,13 +23,17 @@ class Settings(BaseSettings):
     )
 
     workers: int | None = Field(None, ge=1, le=MAX_WORKERS)
-    """Worker processes, 1 to 16. Left open: one per CPU that the cgroup grants."""
+    """Worker processes, 1 to 16. Left open: one per CPU that the cgroup grants, and per 768 MiB of its memory limit."""
     host: str = "0.0.0.0"  # noqa: S104 - containers listen on all their addresses; `make serve` on loopback
     """Address to listen on."""
     port: int = Field(50051, ge=1, le=65535)
     """The port that all workers share (SO_REUSEPORT), for direct clients and for Kubernetes' probe."""
     worker_port: int = Field(50061, ge=1, le=65535 - MAX_WORKERS)
     """The first of the ports that belong to one worker each; Envoy's endpoints."""
+    metrics_host: str = ""
+    """Address of /metrics, or a name for it: of its addresses the one of this machine. Left open: FACET_HOST."""
+    metrics_port: int = Field(50052, ge=1, le=65535)
+    """Port of the workers' and the supervisor's /metrics, for Prometheus alone."""
     engine: str = "openvino"
     """What computes: openvino, onnxruntime, or tensorflow (the mtcnn package itself). The faces are the same."""
     weights: Path | None = None
@@ -79,4 +85,5 @@ class Settings(BaseSettings):
     @property
     def worker_count(self) -> int:
         """The number of workers that run."""
-        return self.workers or min(MAX_WORKERS, available_cpus())
+        by_memory = max(1, available_memory() // WORKER_BYTES)
+        return self.workers or int(min(MAX_WORKERS, available_cpus(), by_memory))

@@ -38,6 +38,15 @@ class Policy:
     grace_seconds: float
 
 
+@dataclass(frozen=True)
+class Census:
+    """Workers that there should be, workers that serve, and how many have failed since the start."""
+
+    wanted: int
+    serving: int
+    failures: int
+
+
 @dataclass
 class Child:
     """A worker process as the supervisor sees it."""
@@ -75,7 +84,8 @@ class Supervisor:
         self._children: list[Child] = []
         self._generation = 0
         self._ever_served = False
-        self._failures = 0
+        self._failures = 0  # in a row
+        self._all_failures = 0
         self._not_before = 0.0
         self._stop_by: float | None = None
         self._exit_code = 0
@@ -104,6 +114,11 @@ class Supervisor:
                 self._stop_by = float("inf")
         log.info("stopped", extra={"exit_code": self._exit_code})
         return self._exit_code
+
+    def census(self) -> Census:
+        """Count the workers; for another thread, which may see a worker more or less while one comes or goes."""
+        serving = [c for c in list(self._children) if c.serving_since is not None and not c.draining]
+        return Census(self._policy.workers, len(serving), self._all_failures)
 
     def _catch_signals(self) -> socket.socket:
         """Have Python write each signal's number to a socket that the loop reads."""
@@ -163,6 +178,7 @@ class Supervisor:
 
     def _after_failure(self, child: Child) -> None:
         status = child.process.returncode
+        self._all_failures += 1
         log.error("worker ended", extra=_about(child, status=status))
         if not self._ever_served:
             log.critical("no worker could start")

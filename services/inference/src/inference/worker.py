@@ -23,6 +23,7 @@ from grpc_reflection.v1alpha import reflection
 
 from inference import logs
 from inference.image import ImageLimits, decode
+from inference.metrics import WorkerMetrics
 from inference.mtcnn.detector import CascadeSettings, DetectOptions, Detector
 from inference.mtcnn.engines import EngineNotInstalled, EngineSettings, UnknownEngine, load_detector
 from inference.mtcnn.kernels import KernelsMissing
@@ -68,6 +69,7 @@ class Worker:
             defaults=DetectOptions(min_face_size=settings.min_face_size),
             deadline=settings.deadline_seconds,
             max_streams=settings.max_streams,
+            metrics=WorkerMetrics(slot),
             worker=f"{socket.gethostname() if settings.host in ANY_ADDRESS else settings.host}:{port}",
         )
         self._watchdog = Watchdog(

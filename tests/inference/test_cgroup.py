@@ -1,4 +1,4 @@
-"""The CPUs that a cgroup grants."""
+"""The CPUs and the memory that a cgroup grants."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
-from inference.cpus import available_cpus
+from inference import settings
+from inference.cgroup import available_cpus, available_memory
 
 HERE = len(os.sched_getaffinity(0))
 
@@ -43,3 +44,30 @@ def test_the_quota_of_cgroup_v1_counts(tmp_path: Path) -> None:
 def test_without_a_cgroup_all_cpus_count(tmp_path: Path) -> None:
     """No file, no limit."""
     assert available_cpus(tmp_path, tmp_path / "none") == HERE
+
+
+def test_the_least_memory_limit_counts(tmp_path: Path) -> None:
+    """Of the group itself and of those above it."""
+    (tmp_path / "pod/container").mkdir(parents=True)
+    (tmp_path / "pod/container/memory.max").write_text("max\n")
+    (tmp_path / "pod/memory.max").write_text("1073741824\n")
+    (tmp_path / "membership").write_text("0::/pod/container\n")
+    assert available_memory(tmp_path, tmp_path / "membership") == 2**30
+
+
+def test_the_memory_limit_of_cgroup_v1_counts(tmp_path: Path) -> None:
+    """The older layout; without a file there is no limit."""
+    assert available_memory(tmp_path, tmp_path / "none") == float("inf")
+    (tmp_path / "memory").mkdir()
+    (tmp_path / "memory/memory.limit_in_bytes").write_text("536870912\n")
+    assert available_memory(tmp_path, tmp_path / "none") == 2**29
+
+
+@pytest.mark.parametrize(("limit", "workers"), [(100 * 2**20, 1), (2**30, 1), (2**40, HERE)])
+def test_a_memory_limit_bounds_the_number_of_workers(
+    monkeypatch: pytest.MonkeyPatch, limit: float, workers: int
+) -> None:
+    """A small container on a large machine must not be killed for the workers that it starts."""
+    monkeypatch.setattr(settings, "available_memory", lambda: limit)
+    assert settings.Settings().worker_count == min(workers, settings.MAX_WORKERS)
+    assert settings.Settings(workers=7).worker_count == 7

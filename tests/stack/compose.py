@@ -1,0 +1,116 @@
+"""A compose stack of the tests' own: the images that `make images` built, another project name, a free port."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from tests.stack.running import ROOT, free_base_port, wait_for
+
+FILE = ROOT / "deploy/docker-compose.yml"
+
+
+def docker(*arguments: str) -> str:
+    """Run the engine's client and give what it prints; what it complains of goes with the error."""
+    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"docker {' '.join(arguments)}: {done.stderr}"
+    return done.stdout
+
+
+@dataclass
+class ComposeStack:
+    """A running project, seen from the machine that it runs on."""
+
+    project: str
+    port: int
+    settings: dict[str, str]
+    env_file: Path
+    files: Sequence[str] = (str(FILE),)
+    replicas: dict[str, int] = field(default_factory=lambda: {"inference": 1, "web": 1})
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.edge}"
+
+    @property
+    def edge(self) -> str:
+        """The front door as a gRPC target."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What compose and the Makefile read: the project's name and the settings."""
+        own = {"COMPOSE_PROJECT_NAME": self.project, "FACET_PUBLISH": self.edge, "FACET_ENV_FILE": str(self.env_file)}
+        return os.environ | own | self.settings
+
+    def compose(self, *arguments: str) -> str:
+        """Run `docker compose` on this project."""
+        files = [part for file in self.files for part in ("--file", file)]
+        done = subprocess.run(
+            ["docker", "compose", *files, *arguments], capture_output=True, text=True, env=self.environment, check=False
+        )
+        assert done.returncode == 0, f"docker compose {' '.join(arguments)}: {done.stderr}"
+        return done.stdout
+
+    def up(self, *arguments: str, **replicas: int) -> None:
+        """Start what is missing, stop what is too many, and wait until all is healthy."""
+        self.replicas |= replicas
+        scale = [f"--scale={service}={count}" for service, count in self.replicas.items()]
+        self.compose("up", "--detach", "--wait", "--no-build", "--no-recreate", *scale, *arguments)
+
+    def containers(self, service: str) -> list[str]:
+        """Give the ids of a service's running containers."""
+        return self.compose("ps", "--quiet", service).split()
+
+    def container(self, service: str) -> str:
+        return self.containers(service)[0]
+
+    def inspect(self, container: str) -> dict[str, Any]:
+        (found,) = json.loads(docker("inspect", container))
+        return dict(found)
+
+    def wait_until_healthy(self, container: str) -> None:
+        """Wait until the engine says so."""
+
+        def healthy() -> bool:
+            return bool(self.inspect(container)["State"]["Health"]["Status"] == "healthy")
+
+        wait_for(healthy, f"{container[:12]} is healthy")
+
+    def execute(self, container: str, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a program in a container."""
+        return subprocess.run(["docker", "exec", container, *command], capture_output=True, text=True, check=False)
+
+    def address(self, container: str, network: str) -> str:
+        """Give a container's address in one of the project's networks."""
+        return str(self.inspect(container)["NetworkSettings"]["Networks"][f"{self.project}_{network}"]["IPAddress"])
+
+    def log_lines(self, service: str) -> list[dict[str, Any]]:
+        """Read a service's log; each line must be a JSON object."""
+        return [json.loads(line) for container in self.containers(service) for line in self._log(container)]
+
+    def _log(self, container: str) -> list[str]:
+        both = subprocess.run(["docker", "logs", container], capture_output=True, text=True, check=True)
+        return [*both.stdout.splitlines(), *both.stderr.splitlines()]
+
+
+@contextmanager
+def compose_stack(name: str, files: Sequence[str] = (), **settings: str) -> Iterator[ComposeStack]:
+    """Start a project of the images that are there, and remove it whatever happens."""
+    port = free_base_port()
+    with TemporaryDirectory() as folder:
+        env_file = Path(folder) / "settings.env"  # the containers'; whatever .env is there stays out of it
+        env_file.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+        stack = ComposeStack(f"facet-{name}-{port}", port, settings, env_file, (str(FILE), *files))
+        try:
+            stack.up()
+            yield stack
+        finally:
+            stack.compose("--profile", "*", "down", "--volumes", "--remove-orphans", "--timeout", "5")
