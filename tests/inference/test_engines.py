@@ -207,6 +207,21 @@ def test_a_provider_that_is_not_there_leaves_the_cpu(astronaut: Image.Image) -> 
     assert len(detector.detect(np.asarray(astronaut.resize((256, 256))), DetectOptions(), Steps())) == 1
 
 
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+def test_no_engine_reports_to_its_makers(engine: str, tmp_path: Path) -> None:
+    """ONNX Runtime would keep a device's id and what it is about to send under the home directory."""
+    program = (
+        "import sys, numpy\n"
+        "from inference.mtcnn.detector import DetectOptions\n"
+        "from inference.mtcnn.engines import EngineSettings, load_detector\n"
+        "from inference.mtcnn.steps import Steps\n"
+        "detector = load_detector(sys.argv[1], EngineSettings())\n"
+        "detector.detect(numpy.zeros((64, 64, 3), numpy.uint8), DetectOptions(), Steps())\n"
+    )
+    subprocess.run([sys.executable, "-c", program, engine], env={"HOME": str(tmp_path)}, cwd=tmp_path, check=True)
+    assert [str(path) for path in tmp_path.rglob("*")] == []
+
+
 def test_the_default_engine_imports_no_other_and_reports_to_nobody(tmp_path: Path) -> None:
     """Openvino's telemetry is not loaded even where it is installed, as the stand-in here."""
     (tmp_path / "openvino_telemetry").mkdir()

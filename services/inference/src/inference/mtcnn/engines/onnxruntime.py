@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
+
+# Since 1.32 ONNX Runtime reports each session to its makers, from the import on, unless it is told not to before.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import onnxruntime as ort
 
 from inference.mtcnn.networks import BadWeights, Floats, Port, Program
