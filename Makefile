@@ -50,9 +50,13 @@ test: .venv/ready  ## run all tests that need no container engine (ARGS= goes to
 # The compose stack; .env is given to it by name, since compose would look for it in deploy/.
 COMPOSE = docker compose $(if $(wildcard .env),--env-file .env) --file deploy/docker-compose.yml
 
+# Under a tag of its own, and without anybody's .env.
+BUILD_FOR_TESTS = FACET_TAG=test docker compose --file deploy/docker-compose.yml build
+
 .PHONY: up
 up:  ## build and start the compose stack, and wait until it answers (GRPCIO=wheel: without compiling gRPC)
-	@$(COMPOSE) up --build --wait $(ARGS)
+	@$(COMPOSE) up --build --wait --wait-timeout 300 $(ARGS) || \
+	  { $(COMPOSE) logs --no-log-prefix --tail 20 inference web | grep -v '"level": "INFO"' >&2; exit 1; }
 
 .PHONY: down
 down:  ## stop the compose stack and remove its containers and networks
@@ -63,9 +67,10 @@ down:  ## stop the compose stack and remove its containers and networks
 .PHONY: upgrade
 upgrade:  ## replace the running containers of inference and web by new ones, losing no request
 	@for service in inference web; do \
-	  old=$$($(COMPOSE) ps --quiet $$service); count=$$(wc --words <<< "$$old"); \
+	  old=$$($(COMPOSE) ps --quiet $$service); count=$$(wc -w <<< "$$old"); \
 	  [ "$$old" ] || { echo "$$service does not run: make up" >&2; exit 1; }; \
-	  $(COMPOSE) up --detach --wait --no-deps --no-recreate --no-build --scale $$service=$$((2 * count)) $$service; \
+	  $(COMPOSE) up --wait --no-deps --no-recreate --no-build --scale $$service=$$((2 * count)) $$service || \
+	    { docker rm --force $$($(COMPOSE) ps --all --quiet $$service | grep -vF "$$old"); exit 1; }; \
 	  sleep 5; \
 	  docker stop $$old >/dev/null; docker rm $$old >/dev/null; \
 	done
@@ -76,7 +81,7 @@ images:  ## build the images of the three services (GRPCIO=wheel: without compil
 
 .PHONY: test-stack
 test-stack: .venv/ready  ## the end-to-end tests against a compose stack of their own (ARGS= goes to pytest)
-	@$(COMPOSE) build
+	@$(BUILD_FOR_TESTS)
 	@exec $(BIN)/python -m pytest --compose tests/stack $(ARGS)
 
 .PHONY: bench-detector
@@ -85,7 +90,7 @@ bench-detector: .venv/ready  ## what a picture costs, beside the mtcnn package a
 
 .PHONY: bench-containers
 bench-containers: .venv/ready  ## what the compose stack takes: sizes, time to start and to change, memory
-	@$(COMPOSE) build --quiet
+	@$(BUILD_FOR_TESTS) --quiet
 	@exec $(BIN)/python benchmarks/containers.py
 
 .PHONY: check
@@ -118,7 +123,7 @@ lock: .venv/uv  ## write requirements/*.txt from requirements/*.in (UPGRADE=1: n
 	for name in dev $(filter-out dev,$(LOCKS)); do \
 	  (cd $$out && $(abspath $(BIN))/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	    --excludes excludes.txt $$([ $$name != grpcio ] || echo --no-deps) \
-	    $(if $(UPGRADE),--upgrade) $$([ $$name = dev ] || echo --constraints dev.txt) --output-file $$name.txt $$name.in); \
+	    $(if $(UPGRADE),--upgrade) $$(case $$name in dev|grpcio-build) ;; *) echo --constraints dev.txt ;; esac) --output-file $$name.txt $$name.in); \
 	done; \
 	if [ -n "$(CHECK)" ]; then diff -r requirements $$out || { echo "the locks are behind requirements/*.in: run make lock" >&2; exit 1; }; rm -rf $$out; fi
 

@@ -28,8 +28,18 @@ SOURCES = {
     "rnet": "cb00e6460f3c98b0bfafaba3c0a0ded4bdf6e62cee7174d969e8670d7e757fee",
     "onet": "94f6ea2f4cf985275ee958cdd762d17b6009348a4fb9d8c6be39ba73ffd22ca3",
 }
+# And what is made of them, with the versions in requirements/build.txt.
+RESULTS = {
+    "pnet": "840eb410b06fd9fbd61e6bc731010fd839f8482f6321f393f3740d535f22d2a7",
+    "rnet": "7ebc1dbe3d8e85be939cc2b5600626576a936a7e7fc51bb1b4e70f28bd0e1bea",
+    "onet": "1695f07f377fcf5cd9031345118df9156cbafddfb621a57190492c8843139fca",
+}
 OPSET = 17
 Arrays = Iterator[NDArray[np.float32]]
+
+
+class UnknownResult(Exception):
+    """The conversion gave another file than the one that was compared with the reference."""
 
 
 class UnknownSource(Exception):
@@ -155,11 +165,18 @@ def _make_crop_network(
 
 
 def make_weights(directory: Path) -> None:
-    """Write pnet.onnx, rnet.onnx and onet.onnx. Raises UnknownSource."""
+    """Write pnet.onnx, rnet.onnx and onet.onnx. Raises UnknownSource, UnknownResult."""
     directory.mkdir(parents=True, exist_ok=True)
     make_pnet(directory, read("pnet"))
     make_rnet(directory, read("rnet"))
     make_onet(directory, read("onet"))
+    for name, wanted in RESULTS.items():
+        found = hashlib.sha256((directory / f"{name}.onnx").read_bytes()).hexdigest()
+        if found != wanted:
+            raise UnknownResult(
+                f"{name}.onnx has become another file, sha256 {found}: if another version of onnx writes it in another "
+                "way, see that `make test` finds the same faces, and enter the new hash in make_weights.py"
+            )
 
 
 if __name__ == "__main__":
@@ -167,5 +184,5 @@ if __name__ == "__main__":
         sys.exit(__doc__)
     try:
         make_weights(Path(sys.argv[1]))
-    except UnknownSource as error:
+    except (UnknownSource, UnknownResult) as error:
         sys.exit(str(error))

@@ -133,4 +133,22 @@ def test_the_build_context_is_allowed_by_name() -> None:
     rules = (ROOT / ".dockerignore").read_text().splitlines()
     assert rules[[rule.startswith("#") for rule in rules].index(False)] == "*"
     allowed = {rule.removeprefix("!") for rule in rules if rule.startswith("!")}
-    assert allowed == {"requirements/*.txt", "protos", "services", "envoy/envoy.yaml"}
+    assert all(re.match(r"(requirements|protos|services|envoy)/", path) for path in allowed), allowed
+    assert not allowed & {"protos", "services", "services/*", "envoy"}  # whatever lies there
+
+
+def test_a_settings_file_moves_nothing_that_others_count_on(project: dict[str, Any]) -> None:
+    """Addresses and ports are said in the compose file, which goes before a settings file; they are the defaults."""
+    for name, settings in (("inference", InferenceSettings()), ("web", WebSettings())):
+        pinned = {key: str(value) for key, value in project["services"][name]["environment"].items()}
+        fixed = [field for field in type(settings).model_fields if field.endswith(("port", "host", "target"))]
+        for field in fixed:
+            said = pinned[f"FACET_{field.upper()}"]
+            assert said == ("inference-metrics" if field == "metrics_host" else str(getattr(settings, field))), field
+
+
+def test_nobody_logs_in_to_grafana(project: dict[str, Any]) -> None:
+    """It would be with the password that everybody knows."""
+    said = project["services"]["grafana"]["environment"]
+    assert said["GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION"] == said["GF_AUTH_DISABLE_LOGIN_FORM"] == "true"
+    assert said["GF_AUTH_BASIC_ENABLED"] == "false"

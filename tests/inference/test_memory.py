@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from tests.conftest import encode, wall_of_faces
+from tests.conftest import all_candidates, encode, wall_of_faces
 
 HEIGHT, WIDTH = 5000, 8000
 # Of the whole process. The picture alone is 120 MB, and decoding it takes as much again.
@@ -56,13 +56,6 @@ def checkerboard() -> NDArray[np.uint8]:
     return np.where((y // 5 + x // 5) % 2, 255, 0).astype(np.uint8)
 
 
-def all_candidates() -> NDArray[np.uint8]:
-    """Repeat a pattern of 4 x 4 pixels in which P-Net, at a scale of 1, takes every cell for a face."""
-    light, pale, violet, dark = [223, 157, 244], [247, 201, 214], [185, 106, 197], [31, 56, 98]
-    rows = [[light, light, pale, pale]] * 2 + [[violet, violet, dark, dark]] * 2
-    return np.tile(np.array(rows, np.uint8), (HEIGHT // 4, WIDTH // 4, 1))
-
-
 def as_jpeg(picture: NDArray[np.uint8]) -> bytes:
     return encode(Image.fromarray(picture), "JPEG", quality=10)
 
@@ -101,6 +94,6 @@ def test_a_wall_of_faces_takes_no_more(face: Image.Image) -> None:
 
 def test_a_picture_made_to_have_ten_million_candidates_is_bounded() -> None:
     """The worst that was found: every cell of the largest level that a request can ask for."""
-    outcome, megabytes = examine(as_png(all_candidates()), "openvino", 12, last_step="nms")
+    outcome, megabytes = examine(as_png(all_candidates(WIDTH, HEIGHT)), "openvino", 12, last_step="nms")
     assert outcome == "abandoned"  # in the midst of the suppression, which would take minutes
     assert megabytes < WORST_LIMIT_MB

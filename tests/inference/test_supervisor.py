@@ -243,6 +243,7 @@ def test_a_port_in_use_is_named() -> None:
 def test_of_a_names_addresses_the_one_of_this_machine_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     """A name that stands for every container of a service; one without an address here is refused."""
     assert own_address("127.0.0.1", 0) == "127.0.0.1"
+    assert own_address("[::]", 0) == "::"
     elsewhere, here = "203.0.113.77", "127.0.0.5"  # RFC 5737: nobody's
     known = {"service": [elsewhere, here], "others": [elsewhere]}
 

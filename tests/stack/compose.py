@@ -47,8 +47,8 @@ class ComposeStack:
     @property
     def environment(self) -> dict[str, str]:
         """What compose and the Makefile read: the project's name and the settings."""
-        own = {"COMPOSE_PROJECT_NAME": self.project, "FACET_PUBLISH": self.edge, "FACET_ENV_FILE": str(self.env_file)}
-        return os.environ | own | self.settings
+        own = {"COMPOSE_PROJECT_NAME": self.project, "FACET_PUBLISH": self.edge, "FACET_TAG": "test"}
+        return os.environ | own | {"FACET_ENV_FILE": str(self.env_file)} | self.settings
 
     def compose(self, *arguments: str) -> str:
         """Run `docker compose` on this project."""
@@ -84,9 +84,10 @@ class ComposeStack:
 
         wait_for(healthy, f"{container[:12]} is healthy")
 
-    def execute(self, container: str, *command: str) -> subprocess.CompletedProcess[str]:
-        """Run a program in a container."""
-        return subprocess.run(["docker", "exec", container, *command], capture_output=True, text=True, check=False)
+    def execute(self, container: str, *command: str, user: str | None = None) -> subprocess.CompletedProcess[str]:
+        """Run a program in a container, as the container's own user or another."""
+        whole = ["docker", "exec", *([f"--user={user}"] if user else []), container, *command]
+        return subprocess.run(whole, capture_output=True, text=True, check=False)
 
     def address(self, container: str, network: str) -> str:
         """Give a container's address in one of the project's networks."""
@@ -110,7 +111,10 @@ def compose_stack(name: str, files: Sequence[str] = (), **settings: str) -> Iter
         env_file.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
         stack = ComposeStack(f"facet-{name}-{port}", port, settings, env_file, (str(FILE), *files))
         try:
-            stack.up()
+            try:
+                stack.up()
+            except AssertionError as error:
+                raise AssertionError(f"{error}\n{stack.compose('logs', '--no-color', '--tail=20')}") from None
             yield stack
         finally:
             stack.compose("--profile", "*", "down", "--volumes", "--remove-orphans", "--timeout", "5")

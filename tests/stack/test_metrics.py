@@ -73,8 +73,16 @@ def test_envoy_shows_its_figures_and_nothing_else_of_its_admin(processes: Runnin
     """That would stop it for whoever asks."""
     url = processes.metrics_urls["envoy"]
     assert "envoy_http_downstream_rq_completed" in httpx.get(url).text
-    for path in ("/", "/quitquitquit", "/config_dump", "/metrics/../quitquitquit", "/stats"):
-        assert httpx.post(url.removesuffix("/metrics") + path).status_code == 404
+    for path in (
+        "/",
+        "/quitquitquit",
+        "/config_dump",
+        "/metrics/",
+        "/metrics%2f..%2fquitquitquit",
+        "/stats",
+    ):
+        for ask in (httpx.get, httpx.post):
+            assert ask(url.removesuffix("/metrics") + path).status_code == 404
 
 
 @pytest.mark.parametrize("tier", ["web", "inference", "envoy"])

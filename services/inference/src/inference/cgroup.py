@@ -19,9 +19,10 @@ def available_cpus(cgroup: Path = CGROUP, membership: Path = SELF) -> int:
 
 
 def available_memory(cgroup: Path = CGROUP, membership: Path = SELF) -> float:
-    """Give the memory limit in bytes, infinity where there is none."""
+    """Give the bytes of memory: the machine's, or the limit if that is lower."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     v1 = _limit(_read(cgroup / "memory/memory.limit_in_bytes"))
-    return min(v1, *(_limit(_read(group / "memory.max")) for group in _groups(cgroup, membership)))
+    return min(machine, v1, *(_limit(_read(group / "memory.max")) for group in _groups(cgroup, membership)))
 
 
 def _groups(cgroup: Path, membership: Path) -> list[Path]:

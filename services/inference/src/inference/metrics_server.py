@@ -39,9 +39,11 @@ def metrics_server(supervisor: Supervisor, address: str, port: int) -> Iterator[
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # it registers itself
     try:
         server, thread = start_http_server(port, address, registry)
-        yield
-        server.shutdown()
-        thread.join()
-        server.server_close()
+        try:
+            yield
+        finally:
+            server.shutdown()
+            thread.join()
+            server.server_close()
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -13,7 +13,7 @@ class PortInUse(Exception):
 def own_address(name: str, port: int) -> str:
     """Give the address of a name that is this machine's, where the name stands for several. Raises PortInUse."""
     try:
-        found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        found = socket.getaddrinfo(name.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
         raise PortInUse(f"cannot listen on {name}:{port}: {error.strerror}") from error
     reason = ""

@@ -11,8 +11,8 @@ from inference.cgroup import available_cpus, available_memory
 
 # Envoy lists the ports of so many workers a host, and one more for the successor during a rolling restart.
 MAX_WORKERS = 16
-# What a worker needs for a picture of 40 megapixels, with room.
-WORKER_BYTES = 768 * 1024 * 1024
+# What a worker takes for the worst picture that was found, with room: see the README's figures of memory.
+WORKER_BYTES = 1.5 * 1024**3
 
 
 class Settings(BaseSettings):
@@ -23,7 +23,7 @@ class Settings(BaseSettings):
     )
 
     workers: int | None = Field(None, ge=1, le=MAX_WORKERS)
-    """Worker processes, 1 to 16. Left open: one per CPU that the cgroup grants, and per 768 MiB of its memory limit."""
+    """Worker processes, 1 to 16. Left open: one per CPU that the cgroup grants, and per 1.5 GiB of memory."""
     host: str = "0.0.0.0"  # noqa: S104 - containers listen on all their addresses; `make serve` on loopback
     """Address to listen on."""
     port: int = Field(50051, ge=1, le=65535)
@@ -85,5 +85,5 @@ class Settings(BaseSettings):
     @property
     def worker_count(self) -> int:
         """The number of workers that run."""
-        by_memory = max(1, available_memory() // WORKER_BYTES)
+        by_memory = max(1.0, available_memory() / WORKER_BYTES)
         return self.workers or int(min(MAX_WORKERS, available_cpus(), by_memory))
