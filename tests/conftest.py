@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,11 @@ def wall_of_faces(face: Image.Image, width: int, height: int) -> Image.Image:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the option that `make test-stack` sets."""
     parser.addoption("--compose", action="store_true", help="test the compose stack; its images must have been built")
+
+
+def pytest_configure() -> None:
+    """Take SIGTERM, such as a time limit sends, for Ctrl-C: what the tests have started is stopped and removed."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
