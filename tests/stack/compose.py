@@ -1,4 +1,4 @@
-"""A compose stack of the tests' own: the images that `make images` built, another project name, a free port."""
+"""A compose stack of the tests' own: the images that `make test-stack` built, another project name, a free port."""
 
 from __future__ import annotations
 
