@@ -94,13 +94,15 @@ bench-containers: .venv/ready  ## what the compose stack takes: sizes, time to s
 	@exec $(BIN)/python benchmarks/containers.py
 
 .PHONY: check
-check: .venv/ready  ## format, lint, types, generated code, settings' documents, envoy.yaml and locks
+check: .venv/ready  ## format, lint, types, generated code, settings' documents, envoy.yaml, Kubernetes manifests and locks
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/yamllint --strict .
 	$(BIN)/hadolint services/*/Dockerfile envoy/Dockerfile
 	$(BIN)/python deploy/serve.py --validate
+	@for overlay in . overlays/local overlays/production; do $(BIN)/kubectl kustomize deploy/k8s/$$overlay | \
+	  $(BIN)/kubernetes-validate --strict --quiet --no-warn --kubernetes-version 1.32 /dev/stdin; done; echo "the manifests are valid"
 	$(BIN)/python docs/settings.py --check
 	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT && $(call PROTOC,$$fresh) && \
 	  diff -r -x __init__.py -x py.typed -x __pycache__ "$$fresh/protos" protos/src/protos || \

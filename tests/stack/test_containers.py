@@ -146,8 +146,8 @@ def test_a_container_is_locked_down(compose: ComposeStack, tier: str) -> None:
     assert found["HostConfig"]["Memory"] > 0
     assert 0 < found["HostConfig"]["PidsLimit"] <= 1024
     for path in ("/written", "/tmp/written", "/opt/written", "/etc/written"):
-        if tier == "envoy":  # it has no other program: wget writes what it gets
-            done = compose.execute(container, "wget", "-q", "-O", path, "http://127.0.0.1:9901/ready")
+        if tier == "envoy":  # it has no Python
+            done = compose.execute(container, "busybox", "wget", "-q", "-O", path, "http://127.0.0.1:9901/ready")
         else:
             done = compose.execute(container, "python", "-c", f"open({path!r}, 'w')")
         assert done.returncode != 0
@@ -181,7 +181,7 @@ def test_who_reaches_what(compose: ComposeStack) -> None:
     worker, metrics = compose.address(inference, "workers"), compose.address(inference, "metrics")
 
     def from_envoy(url: str) -> bool:
-        done = compose.execute(envoy, "wget", "-q", "-T", "2", "-O", "/dev/stdout", url)
+        done = compose.execute(envoy, "busybox", "wget", "-q", "-T", "2", "-O", "/dev/stdout", url)
         return done.returncode == 0
 
     def connects(container: str, host: str, port: int) -> bool:

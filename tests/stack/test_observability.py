@@ -66,7 +66,11 @@ def test_all_three_tiers_are_scraped(watched: tuple[ComposeStack, str]) -> None:
 
     def up() -> bool:
         targets = ask(prometheus, "targets")["activeTargets"]
-        return {t["labels"]["job"] for t in targets if t["health"] == "up"} == {"envoy", "web", "inference"}
+        return {t["labels"]["job"] for t in targets if t["health"] == "up"} == {
+            "facet-envoy",
+            "facet-web",
+            "facet-inference",
+        }
 
     wait_for(up, "all three are up")
 

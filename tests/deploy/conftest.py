@@ -1,0 +1,34 @@
+"""The manifests, rendered once: as they stand, and in every combination of overlay and components."""
+
+from __future__ import annotations
+
+from itertools import chain, combinations
+
+import pytest
+
+from tests.deploy.manifests import ROOT, Manifests, render, render_with
+
+OVERLAYS = ("base", "overlays/local", "overlays/production")
+COMPONENTS = ("monitoring", "gateway-api", "tls")  # in the order in which they are listed
+SETS = tuple(chain.from_iterable(combinations(COMPONENTS, count) for count in range(len(COMPONENTS) + 1)))
+
+
+@pytest.fixture(scope="session")
+def base() -> Manifests:
+    """What `kubectl apply -k deploy/k8s` sends."""
+    return render(ROOT / "deploy/k8s")
+
+
+@pytest.fixture(scope="session", params=OVERLAYS)
+def overlay(request: pytest.FixtureRequest) -> Manifests:
+    """Each overlay as it stands."""
+    return render(ROOT / "deploy/k8s" / request.param)
+
+
+@pytest.fixture(scope="session")
+def combined(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, tuple[str, ...]], Manifests]:
+    """Every overlay with every set of components."""
+    scratch = tmp_path_factory.mktemp("k8s")
+    return {
+        (overlay, components): render_with(overlay, components, scratch) for overlay in OVERLAYS for components in SETS
+    }

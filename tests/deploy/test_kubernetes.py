@@ -1,0 +1,174 @@
+"""The manifests render in every combination, and their objects are what Kubernetes takes."""
+
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from tests.deploy.manifests import NAME, ROOT, TIERS, Manifests, flatten, render, render_with
+
+Combined = dict[tuple[str, tuple[str, ...]], Manifests]
+
+VERSIONS = ("1.32", "1.37")  # the oldest and the newest that docs/kubernetes.md claims
+# The components' own kinds, of which Kubernetes itself knows nothing.
+FOREIGN = {
+    "monitoring.coreos.com/v1": {"PodMonitor", "PrometheusRule"},
+    "gateway.networking.k8s.io/v1": {"Gateway", "HTTPRoute", "GRPCRoute"},
+    "cert-manager.io/v1": {"Certificate"},
+}
+
+
+def identity(found: dict[str, Any]) -> tuple[str, str, str]:
+    return found["apiVersion"], found["kind"], found["metadata"]["name"]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_object_is_valid(combined: Combined, version: str) -> None:
+    """By the schema of the version, which knows of no field that is misspelt."""
+    different = {json.dumps(found) for manifests in combined.values() for found in manifests.objects}
+    checked = set()
+    for found in map(json.loads, different):
+        if found["apiVersion"] in FOREIGN:
+            assert found["kind"] in FOREIGN[found["apiVersion"]]
+            continue
+        assert kubernetes_validate.validate(found, version, strict=True) == version
+        checked.add(found["kind"])
+    assert {"Deployment", "NetworkPolicy", "HorizontalPodAutoscaler", "Ingress"} <= checked
+    misspelt = deepcopy(combined["base", ()].one("Deployment", "web"))
+    misspelt["spec"]["template"]["spec"]["containers"][0]["readynessProbe"] = {}
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(misspelt, version, strict=True)
+
+
+def test_no_object_comes_twice_and_all_are_in_one_namespace(combined: Combined) -> None:
+    """The one that comes with them; its name is all it takes to change it."""
+    for combination, manifests in combined.items():
+        identities = [identity(found) for found in manifests.objects]
+        assert len(identities) == len(set(identities)), combination
+        namespaces = {found["metadata"].get("namespace") for found in manifests.objects if found["kind"] != "Namespace"}
+        assert namespaces == manifests.names("Namespace") == {"facet"}, combination
+        assert all(found["metadata"]["labels"]["app.kubernetes.io/part-of"] == "facet" for found in manifests.objects)
+
+
+def test_a_component_is_one_switch(combined: Combined) -> None:
+    """It brings its objects, and the Gateway takes the Ingress's place."""
+    for (overlay, components), manifests in combined.items():
+        kinds = {found["kind"] for found in manifests.objects}
+        front_door = {"Gateway", "HTTPRoute", "GRPCRoute"} if "gateway-api" in components else {"Ingress"}
+        assert kinds & {"Ingress", "Gateway", "HTTPRoute", "GRPCRoute"} == front_door, (overlay, components)
+        assert ({"PodMonitor", "PrometheusRule"} <= kinds) == ("monitoring" in components)
+        assert ("Certificate" in kinds) == ("tls" in components)
+
+
+def test_tls_is_for_whichever_front_door_there_is(combined: Combined) -> None:
+    """The certificate's secret is where it is used, for the names that it is made out for; and without TLS nothing."""
+    for (overlay, components), manifests in combined.items():
+        if "tls" not in components:
+            continue
+        certificate = manifests.one("Certificate", "facet")["spec"]
+        if "gateway-api" in components:
+            listeners = {found["name"]: found for found in manifests.one("Gateway", "facet")["spec"]["listeners"]}
+            plain = {name for name, listener in listeners.items() if listener["protocol"] != "HTTPS"}
+            assert plain == {"challenge"}, (overlay, components)
+            secure = [listener for name, listener in listeners.items() if name not in plain]
+            secrets = {ref["name"] for listener in secure for ref in listener["tls"]["certificateRefs"]}
+            hosts = [listener["hostname"] for listener in secure]
+        else:
+            ingress = manifests.one("Ingress", "facet")["spec"]
+            secrets = {entry["secretName"] for entry in ingress["tls"]}
+            hosts = [host for entry in ingress["tls"] for host in entry["hosts"]]
+            assert [rule["host"] for rule in ingress["rules"]] == hosts
+        assert secrets == {certificate["secretName"]}
+        assert hosts == certificate["dnsNames"]
+
+
+def test_tls_comes_last_where_it_is_listed() -> None:
+    """Before gateway-api it would find no Gateway."""
+    listed = yaml.safe_load((ROOT / "deploy/k8s/overlays/production/kustomization.yaml").read_text())["components"]
+    assert listed[-1] == "../../components/tls"
+
+
+def test_routes_lead_from_the_gateway_to_envoy(combined: Combined) -> None:
+    """By listeners that there are, to ports that there are; never two kinds of routes at a name."""
+    for (overlay, components), manifests in combined.items():
+        for kind in ("HTTPRoute", "GRPCRoute") if "gateway-api" in components else ():
+            route = manifests.one(kind, "facet")["spec"]
+            (parent,) = route["parentRefs"]
+            listeners = {
+                found["name"]: found
+                for found in manifests.one(parent.get("kind", "Gateway"), parent["name"])["spec"]["listeners"]
+            }
+            assert parent["sectionName"] == kind.removesuffix("Route").lower(), (overlay, components)
+            assert listeners["http"]["hostname"] != listeners["grpc"]["hostname"]
+            (backend,) = route["rules"][0]["backendRefs"]
+            service = manifests.one("Service", backend["name"])["spec"]
+            assert {port["name"]: port["port"] for port in service["ports"]}["edge"] == backend["port"]
+
+
+def test_the_names_are_said_once(tmp_path: Path) -> None:
+    """In hosts.yaml of the overlay, whichever the front door is."""
+    copies = [
+        (tmp_path / str(number), components) for number, components in enumerate((["tls"], ["gateway-api", "tls"]))
+    ]
+    for copy, components in copies:
+        render_with("overlays/production", components, copy)
+        hosts = copy / "deploy/k8s/overlays/production/hosts.yaml"
+        hosts.write_text(hosts.read_text().replace("facet.example.com", "faces.test"))
+        texts = [text for text in flatten(list(render(hosts.parent).objects)) if isinstance(text, str)]
+        assert {"faces.test", "grpc.faces.test"} <= set(texts)
+        assert not [text for text in texts if "facet.example.com" in text]
+
+
+def test_a_change_of_envoys_configuration_rolls_its_pods(tmp_path: Path, base: Manifests) -> None:
+    """The name of the ConfigMap has a hash of it."""
+    render_with("base", [], tmp_path)
+    config = tmp_path / "envoy/envoy.yaml"
+    config.write_text(config.read_text() + "# a change\n")
+    changed = render(tmp_path / "deploy/k8s")
+    assert changed.names("ConfigMap") != base.names("ConfigMap")
+    assert changed.pod("envoy") != base.pod("envoy")
+    assert all(changed.pod(tier) == base.pod(tier) for tier in TIERS if tier != "envoy")
+
+
+def test_local_is_one_pod_of_each_tier_that_needs_images_alone() -> None:
+    """No registry, no metrics, no operator."""
+    manifests = render(ROOT / "deploy/k8s/overlays/local")
+    assert not manifests.of("HorizontalPodAutoscaler")
+    assert {found["spec"].get("replicas", 1) for found in manifests.of("Deployment")} == {1}
+    assert {found["apiVersion"] for found in manifests.objects} & set(FOREIGN) == set()
+    for tier in TIERS:
+        assert manifests.container(tier)["image"] == f"facet-{tier}:latest"
+        assert manifests.container(tier)["imagePullPolicy"] == "IfNotPresent"
+
+
+def test_production_takes_images_from_a_registry_by_a_version() -> None:
+    """And starts no tier with fewer than three pods."""
+    manifests = render(ROOT / "deploy/k8s/overlays/production")
+    assert {manifests.container(tier)["image"] for tier in TIERS} == {
+        f"registry.example.com/facet-{tier}:0.1.0" for tier in TIERS
+    }
+    assert manifests.one("Deployment", "envoy")["spec"]["replicas"] == 3
+    assert {found["spec"]["minReplicas"] for found in manifests.of("HorizontalPodAutoscaler")} == {3}
+
+
+def test_the_rules_are_those_of_compose(combined: Combined) -> None:
+    """The same alerts under the same jobs."""
+    manifests = combined["base", ("monitoring",)]
+    rules = yaml.safe_load((ROOT / "deploy/prometheus/rules.yml").read_text())
+    assert manifests.one("PrometheusRule", "facet")["spec"] == rules
+    compose = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
+    jobs = {job["job_name"]: job["dns_sd_configs"][0]["port"] for job in compose["scrape_configs"]}
+    monitored = {}
+    for monitor in manifests.of("PodMonitor"):
+        (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+        tier = monitor["spec"]["selector"]["matchLabels"][NAME]
+        (relabeling,) = endpoint["relabelings"]
+        assert relabeling["targetLabel"] == "job"
+        monitored[relabeling["replacement"]] = manifests.ports(tier)[endpoint["port"]]
+    assert monitored == jobs

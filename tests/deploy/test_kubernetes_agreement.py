@@ -1,0 +1,317 @@
+"""What a schema cannot see: that the manifests agree with each other, with envoy.yaml, the settings and compose."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import yaml
+from inference.settings import MAX_WORKERS, WORKER_BYTES
+from inference.settings import Settings as InferenceSettings
+from inference.worker import HEALTH_NAMES, SERVICE
+from web.settings import Settings as WebSettings
+
+from tests.deploy.manifests import NAME, ROOT, TIERS, Manifests, envoy_config, flatten, quantity, seconds, selects
+
+# How long a name may be remembered on the way from the cluster's DNS to Envoy: CoreDNS' default, and a node's cache.
+DNS_TTL_SECONDS = 30
+# Until the Service and whoever stands before it send no new connection to a pod that is to go; an estimate.
+ENDPOINT_SECONDS = 10
+PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
+
+
+@pytest.fixture(scope="module")
+def envoy() -> dict[str, Any]:
+    return dict(envoy_config()["static_resources"])
+
+
+def listeners(envoy: dict[str, Any]) -> dict[str, int]:
+    return {found["name"]: found["address"]["socket_address"]["port_value"] for found in envoy["listeners"]}
+
+
+def routes(envoy: dict[str, Any], listener: str) -> list[dict[str, Any]]:
+    (found,) = (found for found in envoy["listeners"] if found["name"] == listener)
+    (host,) = found["filter_chains"][0]["filters"][0]["typed_config"]["route_config"]["virtual_hosts"]
+    return list(host["routes"])
+
+
+def clusters(envoy: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Give the clusters that are found by a name."""
+    return {found["name"]: found for found in envoy["clusters"] if "cluster_type" in found}
+
+
+def addresses(cluster: dict[str, Any]) -> list[tuple[str, int]]:
+    (group,) = cluster["load_assignment"]["endpoints"]
+    sockets = [entry["endpoint"]["address"]["socket_address"] for entry in group["lb_endpoints"]]
+    return [(socket["address"], socket["port_value"]) for socket in sockets]
+
+
+def workers(manifests: Manifests) -> int:
+    """Give the number of workers in a pod: FACET_WORKERS, as Kubernetes works it out."""
+    container = manifests.container("inference")
+    (variable,) = (found for found in container["env"] if found["name"] == "FACET_WORKERS")
+    source = variable["valueFrom"]["resourceFieldRef"]
+    assert source["resource"] == "limits.cpu"
+    assert source.get("divisor", "0") in ("0", "1")
+    count = quantity(container["resources"]["limits"]["cpu"])
+    assert count == int(count), "a part of a CPU would be a worker that is always held up"
+    return int(count)
+
+
+def after_sleep(manifests: Manifests, tier: str) -> float:
+    """Give what a tier's pod has left of its grace period when preStop has ended."""
+    spec = manifests.pod(tier)["spec"]
+    return float(spec["terminationGracePeriodSeconds"] - prestop_seconds(manifests, tier))
+
+
+def prestop_seconds(manifests: Manifests, tier: str) -> int:
+    """Give how long a pod that is to go is left as it is, at least."""
+    hook = manifests.container(tier)["lifecycle"]["preStop"]
+    return int(hook["exec"]["command"][1] if tier == "envoy" else hook["sleep"]["seconds"])
+
+
+def test_everything_that_selects_finds_the_one_tier_it_is_called_after(overlay: Manifests) -> None:
+    """Deployment, Service, PodDisruptionBudget, the spread, the autoscaler's target and the ServiceAccount."""
+    labels = {tier: overlay.pod(tier)["metadata"]["labels"] for tier in TIERS}
+    assert overlay.names("Deployment") == overlay.names("Service") == overlay.names("PodDisruptionBudget") == set(TIERS)
+    for tier in TIERS:
+        deployment = overlay.one("Deployment", tier)["spec"]
+        selectors = [
+            deployment["selector"],
+            {"matchLabels": overlay.one("Service", tier)["spec"]["selector"]},
+            overlay.one("PodDisruptionBudget", tier)["spec"]["selector"],
+            *(spread["labelSelector"] for spread in overlay.pod(tier)["spec"]["topologySpreadConstraints"]),
+        ]
+        for selector in selectors:
+            assert {name for name in TIERS if selects(selector, labels[name])} == {tier}
+        assert overlay.pod(tier)["spec"]["serviceAccountName"] == tier
+        assert tier in overlay.names("ServiceAccount")
+    for scaler in overlay.of("HorizontalPodAutoscaler"):
+        target = scaler["spec"]["scaleTargetRef"]
+        assert overlay.one(target["kind"], target["name"])["apiVersion"] == target["apiVersion"]
+        assert target["name"] == scaler["metadata"]["name"]
+        assert "replicas" not in overlay.one("Deployment", target["name"])["spec"]  # two masters of one number
+
+
+def test_ports_are_the_same_in_pod_service_envoy_settings_and_compose(
+    overlay: Manifests, envoy: dict[str, Any]
+) -> None:
+    """By name and number; Envoy's have the names of its listeners."""
+    inference, web = InferenceSettings(), WebSettings()
+    assert overlay.ports("envoy") == listeners(envoy)
+    assert overlay.ports("web") == {"http": web.web_port, "metrics": web.web_metrics_port}
+    assert overlay.ports("inference") == {
+        "grpc": inference.port,
+        "metrics": inference.metrics_port,
+        "worker": inference.worker_port,
+    }
+    for tier in TIERS:
+        for port in overlay.one("Service", tier)["spec"]["ports"]:
+            assert port["name"] == port["targetPort"]
+            assert port["port"] == overlay.ports(tier)[port["targetPort"]]
+    compose = yaml.safe_load((ROOT / "deploy/docker-compose.yml").read_text())["services"]
+    said = {name: value for tier in ("web", "inference") for name, value in compose[tier]["environment"].items()}
+    for tier, variables in {
+        "web": {"http": "FACET_WEB_PORT", "metrics": "FACET_WEB_METRICS_PORT"},
+        "inference": {"grpc": "FACET_PORT", "metrics": "FACET_METRICS_PORT", "worker": "FACET_WORKER_PORT"},
+    }.items():
+        assert overlay.ports(tier) == {name: said[variable] for name, variable in variables.items()}
+    (published,) = compose["envoy"]["ports"]
+    assert published.endswith(f":{overlay.ports('envoy')['edge']}")
+
+
+def test_names_lead_to_pods_or_to_the_service_as_each_caller_needs(overlay: Manifests, envoy: dict[str, Any]) -> None:
+    """Envoy balances by itself and has to see every pod; the gateway has one address for all Envoys."""
+    for name, cluster in clusters(envoy).items():
+        service = overlay.one("Service", name)["spec"]
+        assert service["clusterIP"] == "None"
+        assert {host for host, _ in addresses(cluster)} == {name}
+        assert addresses(cluster)[0][1] in {port["port"] for port in service["ports"]}
+    assert "clusterIP" not in overlay.one("Service", "envoy")["spec"]
+    assert WebSettings().inference_target == f"envoy:{overlay.ports('envoy')['internal']}"
+    for tier in TIERS:  # nothing moves what the others count on
+        names = {found["name"] for found in overlay.container(tier).get("env", [])}
+        assert names == ({"FACET_WORKERS"} if tier == "inference" else set())
+
+
+def test_a_pod_has_as_many_workers_as_cpus_and_envoy_an_endpoint_for_each(
+    overlay: Manifests, envoy: dict[str, Any]
+) -> None:
+    """One more endpoint is for the successor in a rolling restart; memory is for the worst picture in each."""
+    count = workers(overlay)
+    assert 1 <= count <= MAX_WORKERS
+    first = overlay.ports("inference")["worker"]
+    endpoints = addresses(clusters(envoy)["inference"])
+    assert {("inference", first + slot) for slot in range(count + 1)} <= set(endpoints)
+    resources = overlay.container("inference")["resources"]
+    assert quantity(resources["requests"]["cpu"]) == count
+    assert quantity(resources["limits"]["memory"]) == count * WORKER_BYTES
+
+
+def test_what_the_workers_may_use_is_theirs(base: Manifests) -> None:
+    """Requests equal limits, or a full node would slow every picture down."""
+    resources = base.container("inference")["resources"]
+    assert resources["requests"] == resources["limits"]
+
+
+def test_every_container_says_what_it_needs_and_no_more_than_it_may_have(overlay: Manifests) -> None:
+    """CPU and memory; Envoy's threads are as many as its CPUs."""
+    for tier in TIERS:
+        resources = overlay.container(tier)["resources"]
+        assert set(resources["requests"]) == set(resources["limits"]) == {"cpu", "memory"}
+        for name, text in resources["requests"].items():
+            assert 0 < quantity(text) <= quantity(resources["limits"][name]), (tier, name)
+    arguments = overlay.container("envoy")["args"]
+    limit = quantity(overlay.container("envoy")["resources"]["limits"]["cpu"])
+    assert int(arguments[arguments.index("--concurrency") + 1]) == limit
+
+
+@pytest.mark.parametrize("text", ["2CPU", "1.5.5", "", "Gi", "-1", "1 Gi"])
+def test_a_bad_quantity_is_seen(text: str) -> None:
+    """By the reader that the other tests use."""
+    with pytest.raises(ValueError, match=f"^{text}$"):
+        quantity(text)
+
+
+def test_envoys_memory_is_that_of_compose(overlay: Manifests) -> None:
+    """On which the limits in envoy.yaml are reckoned; the gateway's and the workers' likewise."""
+    compose = (ROOT / "deploy/docker-compose.yml").read_text()
+    megabytes = int(re.findall(r"FACET_ENVOY_MEMORY:-(\d+)m", compose)[0])
+    limit = quantity(overlay.container("envoy")["resources"]["limits"]["memory"])
+    assert limit == megabytes * 2**20
+    heaps = [
+        found["max_heap_size_bytes"]
+        for found in flatten(envoy_config())
+        if isinstance(found, dict) and "max_heap_size_bytes" in found
+    ]
+    assert heaps == [limit / 2]
+    gigabytes = int(re.findall(r"FACET_WEB_MEMORY:-(\d+)g", compose)[0])
+    assert quantity(overlay.container("web")["resources"]["limits"]["memory"]) == gigabytes * 2**30
+
+
+def test_everything_that_is_named_is_there(combined: dict[Any, Manifests]) -> None:
+    """ConfigMaps with the file that Envoy is started with, volumes, services and ports behind the front door."""
+    for manifests in combined.values():
+        spec = manifests.pod("envoy")["spec"]
+        (volume,) = spec["volumes"]
+        (mount,) = manifests.container("envoy")["volumeMounts"]
+        assert mount["name"] == volume["name"]
+        config = manifests.one("ConfigMap", volume["configMap"]["name"])
+        assert volume["configMap"]["defaultMode"] & 0o004, "Envoy's user is neither owner nor group"
+        arguments = manifests.container("envoy")["args"]
+        folder, _, name = arguments[arguments.index("--config-path") + 1].rpartition("/")
+        assert folder == mount["mountPath"]
+        assert config["data"][name] == (ROOT / "envoy/envoy.yaml").read_text()
+        for tier in ("web", "inference"):
+            assert "volumes" not in manifests.pod(tier)["spec"]
+        for ingress in manifests.of("Ingress"):
+            for rule in ingress["spec"]["rules"]:
+                for path in rule["http"]["paths"]:
+                    backend = path["backend"]["service"]
+                    ports = manifests.one("Service", backend["name"])["spec"]["ports"]
+                    assert backend["port"]["name"] in {port["name"] for port in ports}
+
+
+def test_pods_run_what_the_images_run(overlay: Manifests) -> None:
+    """By the images' own commands; Envoy's arguments are its image's, and the number of threads."""
+    for tier in TIERS:
+        assert "command" not in overlay.container(tier)
+        assert ("args" in overlay.container(tier)) == (tier == "envoy")
+    (command,) = re.findall(r"^CMD (\[.*\])$", (ROOT / "envoy/Dockerfile").read_text(), re.MULTILINE)
+    assert overlay.container("envoy")["args"][:-2] == yaml.safe_load(command)
+    (hook,) = re.findall(r"^COPY .* (\S+drain)$", (ROOT / "envoy/Dockerfile").read_text(), re.MULTILINE)
+    assert overlay.container("envoy")["lifecycle"]["preStop"]["exec"]["command"][0] == hook
+    for tier, folder in {"envoy": "envoy", "web": "services/web", "inference": "services/inference"}.items():
+        (user,) = re.findall(r"^USER (\d+:\d+)$", (ROOT / folder / "Dockerfile").read_text(), re.MULTILINE)
+        context = overlay.pod(tier)["spec"]["securityContext"]
+        assert f"{context['runAsUser']}:{context['runAsGroup']}" == user
+
+
+def test_probes_ask_for_what_is_answered(overlay: Manifests, envoy: dict[str, Any]) -> None:
+    """On ports and paths that there are, and by names that the workers' health service knows."""
+    for probe in PROBES:
+        asked = overlay.container("inference")[probe]["grpc"]
+        assert asked["port"] == overlay.ports("inference")["grpc"]
+        assert asked.get("service", "") == ("" if probe == "livenessProbe" else SERVICE)
+        assert asked.get("service", "") in HEALTH_NAMES
+        assert overlay.container("web")[probe]["httpGet"] == {"path": "/healthz", "port": "http"}
+        asked = overlay.container("envoy")[probe]["httpGet"]
+        assert asked["port"] == "metrics"
+        assert asked["path"] in {route["match"].get("path") for route in routes(envoy, "metrics")}
+    ready, live = (overlay.container("envoy")[probe]["httpGet"]["path"] for probe in PROBES[1:])
+    by_path = {route["match"].get("path"): route for route in routes(envoy, "metrics")}
+    assert by_path[ready]["route"]["cluster"] == "admin"  # which says no when it drains
+    assert "direct_response" in by_path[live]  # which does not
+
+
+def test_nobody_is_killed_who_is_only_busy_or_slow_to_start(overlay: Manifests) -> None:
+    """The supervisor's own patience ends first: with a worker that does not start, and with one that hangs."""
+    settings = InferenceSettings()
+
+    def patience(tier: str, probe: str) -> float:
+        found = overlay.container(tier)[probe]
+        assert found["timeoutSeconds"] <= found["periodSeconds"] + 1
+        return float(found["periodSeconds"] * found["failureThreshold"])
+
+    assert patience("inference", "startupProbe") > settings.start_seconds
+    assert patience("inference", "livenessProbe") > settings.hang_seconds
+    for tier in TIERS:
+        assert patience(tier, "livenessProbe") > 3 * patience(tier, "readinessProbe")  # traffic leaves long before
+
+
+def test_a_pod_that_is_to_go_serves_until_its_successor_is_known(overlay: Manifests, envoy: dict[str, Any]) -> None:
+    """The name's time in caches, Envoy's next look at it, and the health checks until a verdict is reached."""
+    for tier, cluster in clusters(envoy).items():
+        (check,) = cluster["health_checks"]
+        verdict = (seconds(check["interval"]) + seconds(check["timeout"])) * check["unhealthy_threshold"]
+        look = seconds(cluster["cluster_type"]["typed_config"]["dns_refresh_rate"])
+        assert prestop_seconds(overlay, tier) >= DNS_TTL_SECONDS + look + verdict
+
+
+def test_the_grace_period_holds_the_drain_and_the_longest_request(overlay: Manifests, envoy: dict[str, Any]) -> None:
+    """After preStop; each process gives up by itself before Kubernetes kills it."""
+    inference, web = InferenceSettings(), WebSettings()
+    assert inference.grace_seconds >= inference.drain_seconds + inference.deadline_seconds
+    assert after_sleep(overlay, "inference") > inference.grace_seconds
+    assert after_sleep(overlay, "web") > web.grace_seconds >= web.deadline_seconds
+    readiness = overlay.container("envoy")["readinessProbe"]
+    noticed = readiness["periodSeconds"] * readiness["failureThreshold"]
+    assert prestop_seconds(overlay, "envoy") >= noticed + ENDPOINT_SECONDS
+    longest = max(seconds(route["route"]["timeout"]) for route in routes(envoy, "edge"))
+    assert after_sleep(overlay, "envoy") > longest
+    script = (ROOT / "envoy/drain.sh").read_text()
+    (named,) = re.findall(r"\^http\\\.\((\S+)\)\\\.downstream_rq_active", script)
+    assert set(named.split("|")) == set(listeners(envoy)) - {"metrics"}  # those on which requests are under way
+
+
+def test_a_rollout_starts_the_new_pod_first(overlay: Manifests) -> None:
+    """And a node's maintenance takes one pod of a tier at a time, also a broken one."""
+    for tier in TIERS:
+        strategy = overlay.one("Deployment", tier)["spec"]["strategy"]
+        assert strategy == {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
+        budget = overlay.one("PodDisruptionBudget", tier)["spec"]
+        assert (budget["maxUnavailable"], budget["unhealthyPodEvictionPolicy"]) == (1, "AlwaysAllow")
+        spreads = overlay.pod(tier)["spec"]["topologySpreadConstraints"]
+        assert [found["topologyKey"] for found in spreads] == ["kubernetes.io/hostname", "topology.kubernetes.io/zone"]
+
+
+def test_scaling_neither_flaps_nor_drops(base: Manifests) -> None:
+    """Down slower than up, and no second pod goes before the first has drained; and one pod may always be lost."""
+    assert base.names("HorizontalPodAutoscaler") == {"inference", "web"}
+    for scaler in base.of("HorizontalPodAutoscaler"):
+        spec, name = scaler["spec"], scaler["metadata"]["name"]
+        assert 2 <= spec["minReplicas"] < spec["maxReplicas"]
+        (metric,) = spec["metrics"]
+        assert metric["resource"]["name"] == "cpu"
+        up, down = spec["behavior"]["scaleUp"], spec["behavior"]["scaleDown"]
+        assert down["stabilizationWindowSeconds"] > up["stabilizationWindowSeconds"]
+        (policy,) = down["policies"]
+        assert (policy["type"], policy["value"]) == ("Pods", 1)
+        assert policy["periodSeconds"] >= base.pod(name)["spec"]["terminationGracePeriodSeconds"]
+
+
+def test_the_job_of_each_tier_is_on_its_labels(overlay: Manifests) -> None:
+    """What a person asks for: kubectl logs -l app.kubernetes.io/name=inference."""
+    for tier in TIERS:
+        assert overlay.pod(tier)["metadata"]["labels"] == {NAME: tier, "app.kubernetes.io/part-of": "facet"}
