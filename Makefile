@@ -93,6 +93,10 @@ bench-containers: .venv/ready  ## what the compose stack takes: sizes, time to s
 	@$(BUILD_FOR_TESTS) --quiet
 	@exec $(BIN)/python benchmarks/containers.py
 
+.PHONY: bench-tiers
+bench-tiers: .venv/ready  ## what one picture costs in each tier: CPU time, pictures per second, idle memory
+	@exec $(BIN)/python benchmarks/tiers.py $(ARGS)
+
 .PHONY: check
 check: .venv/ready  ## format, lint, types, generated code, settings' documents, envoy.yaml, Kubernetes manifests and locks
 	$(BIN)/ruff format --check .

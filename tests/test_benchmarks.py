@@ -22,3 +22,14 @@ def test_the_detectors_benchmark_compares_engines_that_find_the_same(tmp_path: P
         assert set(picture["steps_ms"]) == {"pyramid", "pnet", "boxes", "nms", "crops", "rnet", "onet"}
         assert 0 < picture["outside_networks"] < 1 < picture["times_the_floor"]
         assert all(megabytes > 0 for megabytes in picture["peak_mb"].values())
+
+
+def test_the_tiers_benchmark_finds_the_workers_the_dearest() -> None:
+    """For each size of picture; it ends its stack."""
+    command = [sys.executable, "benchmarks/tiers.py", "--seconds=1", "--callers=2"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if " kB |" in line]
+    assert [row[0].partition(",")[0] for row in rows] == ["320x240", "640x480", "1920x1080"]
+    for _, rate, envoy, web, inference in rows:
+        assert 0 < float(envoy) < float(inference) > float(web) > 0
+        assert float(rate) > 0

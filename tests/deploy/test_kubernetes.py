@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import yaml
 
 from tests.deploy.manifests import NAME, ROOT, TIERS, Manifests, flatten, render, render_with
 
+DOCUMENT = (ROOT / "docs/kubernetes.md").read_text()
 Combined = dict[tuple[str, tuple[str, ...]], Manifests]
 
 VERSIONS = ("1.32", "1.37")  # the oldest and the newest that docs/kubernetes.md claims
@@ -44,6 +46,11 @@ def test_every_object_is_valid(combined: Combined, version: str) -> None:
     misspelt["spec"]["template"]["spec"]["containers"][0]["readynessProbe"] = {}
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(misspelt, version, strict=True)
+
+
+def test_the_document_claims_the_versions_that_are_checked() -> None:
+    """The oldest and the newest."""
+    assert "Kubernetes {} to {}".format(*VERSIONS) in DOCUMENT
 
 
 def test_no_object_comes_twice_and_all_are_in_one_namespace(combined: Combined) -> None:
@@ -172,3 +179,43 @@ def test_the_rules_are_those_of_compose(combined: Combined) -> None:
         assert relabeling["targetLabel"] == "job"
         monitored[relabeling["replacement"]] = manifests.ports(tier)[endpoint["port"]]
     assert monitored == jobs
+
+
+def test_the_documents_commands_name_what_there_is(overlay: Manifests) -> None:
+    """Folders that render, objects and ports that they make, and labels that pods have."""
+    commands = [line for line in re.findall(r"^ *\$ (.*)$", DOCUMENT, re.MULTILINE) if line.startswith("kubectl")]
+    folders = {folder for line in commands for folder in re.findall(r"(?:-k|kustomize) (\S+)", line)}
+    assert folders == {"deploy/k8s/overlays/local", "deploy/k8s/overlays/production"}
+    for line in commands:
+        for kind, name in re.findall(r"(deployment|service)/(\w+)", line):
+            assert overlay.one(kind.capitalize(), name), line
+        for namespace in re.findall(r"-n (\w+)", line):
+            assert overlay.names("Namespace") == {namespace}
+        for label in re.findall(r"-l (\S+)", line):
+            assert tuple(label.split("=")) in overlay.pod("inference")["metadata"]["labels"].items()
+        for service, port in re.findall(r"port-forward service/(\w+) \d+:(\d+)", line):
+            assert int(port) in {found["port"] for found in overlay.one("Service", service)["spec"]["ports"]}
+    assert sum("port-forward" in line for line in commands) == 1
+
+
+def test_the_documents_patch_does_what_it_says(tmp_path: Path) -> None:
+    """A setting reaches the workers."""
+    render_with("overlays/local", [], tmp_path)
+    kustomization = tmp_path / "deploy/k8s/overlays/local/kustomization.yaml"
+    (snippet,) = re.findall(r"```yaml\n(.*?)```", DOCUMENT, re.DOTALL)
+    settings = yaml.safe_load(kustomization.read_text())
+    settings["patches"] += yaml.safe_load(snippet)["patches"]
+    kustomization.write_text(yaml.safe_dump(settings))
+    variables = {found["name"]: found for found in render(kustomization.parent).container("inference")["env"]}
+    assert variables.keys() == {"FACET_WORKERS", "FACET_MIN_FACE_SIZE"}
+    assert "value" in variables["FACET_MIN_FACE_SIZE"]
+
+
+def test_another_namespace_is_one_line(tmp_path: Path) -> None:
+    """As the document says."""
+    render_with("overlays/production", ["monitoring", "tls"], tmp_path)
+    kustomization = tmp_path / "deploy/k8s/overlays/production/kustomization.yaml"
+    kustomization.write_text(f"{kustomization.read_text()}namespace: faces\n")
+    manifests = render(kustomization.parent)
+    assert {found["metadata"].get("namespace", "faces") for found in manifests.objects} == {"faces"}
+    assert manifests.names("Namespace") == {"faces"}

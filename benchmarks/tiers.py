@@ -1,0 +1,134 @@
+"""What one picture costs in each tier, over HTTP and through the whole stack. `make bench-tiers`.
+
+It starts a stack of processes as `make serve` does and reads the CPU time of each tier before and after. CPU
+times compare well between minutes; pictures per second are those of a machine on which the callers run as well.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import io
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import closing
+from pathlib import Path
+
+import psutil
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+TIERS = ("envoy", "web", "inference")
+SIZES = ((320, 240), (640, 480), (1920, 1080))
+WORKERS = 2
+
+
+class Callers:
+    """Threads that post one picture again and again, each when its last is answered."""
+
+    def __init__(self, port: int, body: bytes, count: int) -> None:
+        self.answered = 0
+        self._port = port
+        self._body = body
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._threads = [threading.Thread(target=self._call, daemon=True) for _ in range(count)]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _call(self) -> None:
+        with closing(http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)) as connection:
+            while not self._stop.is_set():
+                connection.request("POST", "/predict", self._body, {"Content-Type": "image/jpeg"})
+                answer = json.load(connection.getresponse())
+                if len(answer["results"]) != 1:
+                    raise SystemExit(f"one face was expected: {answer}")
+                with self._lock:
+                    self.answered += 1
+
+
+def picture(width: int, height: int) -> bytes:
+    """Give a JPEG of that size with one face."""
+    astronaut = Image.open(ROOT / "tests/images/astronaut.webp").convert("RGB")
+    target = io.BytesIO()
+    astronaut.resize((width, height)).save(target, "JPEG", quality=90)
+    return target.getvalue()
+
+
+def by_tier(stack: int) -> dict[str, list[psutil.Process]]:
+    """Give the processes of each tier."""
+    found: dict[str, list[psutil.Process]] = {tier: [] for tier in TIERS}
+    for process in psutil.Process(stack).children(recursive=True):
+        command = process.cmdline()
+        tier = "envoy" if "envoy" in Path(command[0]).name else "web" if "gunicorn" in command else "inference"
+        found[tier].append(process)
+    return found
+
+
+def cpu_seconds(processes: list[psutil.Process]) -> float:
+    """Add up the CPU time of processes, none of which may have ended."""
+    return sum(sum(process.cpu_times()[:2]) for process in processes)
+
+
+def measure(stack: int, port: int, body: bytes, callers: int, seconds: float) -> tuple[float, dict[str, float]]:
+    """Give pictures per second, and milliseconds of CPU for one in each tier."""
+    tiers = by_tier(stack)
+    load = Callers(port, body, callers)
+    load.start()
+    time.sleep(seconds / 4)  # everybody is warm
+    before, count, began = {tier: cpu_seconds(tiers[tier]) for tier in TIERS}, load.answered, time.monotonic()
+    time.sleep(seconds)
+    answered, took = load.answered - count, time.monotonic() - began
+    after = {tier: cpu_seconds(tiers[tier]) for tier in TIERS}
+    load.stop()
+    if not answered:
+        sys.exit("nothing was answered")
+    return answered / took, {tier: 1000 * (after[tier] - before[tier]) / answered for tier in TIERS}
+
+
+def main() -> int:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=15, help="how long each size is measured")
+    parser.add_argument("--callers", type=int, default=8, help="at the same time")
+    arguments = parser.parse_args()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "deploy/serve.py", f"--port={port}", f"--base-port={port + 1}", f"--workers={WORKERS}"]
+    stack = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        if "answers" not in (stack.stdout.readline() if stack.stdout else ""):
+            sys.exit("the stack did not start")
+        megabytes = {
+            tier: round(sum(process.memory_full_info().pss for process in processes) / 1e6)
+            for tier, processes in by_tier(stack.pid).items()
+        }
+        print(f"idle, {WORKERS} workers: " + ", ".join(f"{tier} {megabytes[tier]} MB" for tier in TIERS))
+        print(f"\n| picture, JPEG with one face | pictures/s | {' | '.join(f'{tier}, ms CPU' for tier in TIERS)} |")
+        print("| --- | --- | --- | --- | --- |")
+        for width, height in SIZES:
+            body = picture(width, height)
+            rate, cost = measure(stack.pid, port, body, arguments.callers, arguments.seconds)
+            figures = " | ".join(f"{cost[tier]:.1f}" for tier in TIERS)
+            print(f"| {width}x{height}, {len(body) / 1000:.0f} kB | {rate:.0f} | {figures} |")
+    finally:
+        stack.send_signal(signal.SIGINT)
+        stack.wait(60)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,93 @@
+"""A rollout of everything at once, rehearsed with the manifests' own numbers."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+import pytest
+
+from protos import infer_pb2, infer_pb2_grpc
+from tests.deploy.manifests import ROOT, TIERS, render
+from tests.stack.cluster import Cluster, running_cluster
+from tests.stack.compose import ComposeStack
+from tests.stack.running import Load, wait_for
+
+REPLICAS = 2
+
+
+@pytest.fixture(scope="module")
+def cluster(compose: ComposeStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Two pods of each tier, as the base has them."""
+    del compose  # it says that there is an engine
+    folder: Path = tmp_path_factory.mktemp("cluster")
+    folder.chmod(0o755)
+    with running_cluster(render(ROOT / "deploy/k8s"), folder, REPLICAS) as found:
+        yield found
+
+
+class GrpcCallers:
+    """Callers that keep one channel each, and go on whatever comes."""
+
+    def __init__(self, target: str, picture: bytes, callers: int) -> None:
+        self.answers: Counter[str] = Counter()
+        self._target = target
+        self._image = infer_pb2.Image(raw_data=picture)
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._threads = [threading.Thread(target=self._call) for _ in range(callers)]
+
+    def __enter__(self) -> GrpcCallers:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _call(self) -> None:
+        with grpc.insecure_channel(self._target) as channel:
+            stub = infer_pb2_grpc.InferenceStub(channel)
+            while not self._stop.is_set():
+                try:
+                    answer = f"{len(stub.Predict(self._image, timeout=30).results)} face"
+                except grpc.RpcError as error:
+                    answer = f"{error.code().name}: {error.details()}"
+                with self._lock:
+                    self.answers[answer] += 1
+
+
+def test_every_pod_is_replaced_and_nothing_is_lost(cluster: Cluster, face_file: bytes) -> None:
+    """All three tiers at once, as after applying a new version, under load over HTTP and gRPC."""
+
+    def settled() -> bool:
+        """Whether Envoy's threads have heard of the workers, too: it tells them of many changes once a second."""
+        with Load(f"http://{cluster.edge}", face_file, 4) as load:
+            load.wait_for_more(100)
+        return not load.lost()
+
+    wait_for(settled, "the cluster answers")
+    before = set(cluster.pods)
+    with Load(f"http://{cluster.edge}", face_file, 4) as load, GrpcCallers(cluster.edge, face_file, 2) as callers:
+        load.wait_for_more(200)
+        with ThreadPoolExecutor(len(TIERS)) as pool:
+            list(pool.map(cluster.roll, TIERS))
+        load.wait_for_more(200)
+    assert load.lost() == {}
+    assert set(callers.answers) == {"1 face"}
+    assert len(cluster.pods) == len(TIERS) * REPLICAS
+    assert not before & set(cluster.pods)
+    assert sorted((found.tier, found.exit_code, found.out_of_memory) for found in cluster.endings) == sorted(
+        (tier, 0, False) for tier in TIERS for _ in range(REPLICAS)
+    )
+    assert {name: found["failed_liveness"] for name, found in cluster.status().items()} == dict.fromkeys(
+        cluster.pods, 0
+    )
+    answered = {worker.partition(":")[0] for worker in load.by_worker()}
+    assert {name for name in cluster.pods if "inference" in name} <= answered, "the new pods answer"
