@@ -3,13 +3,16 @@
 # Envoy says that it is not ready, and tells each client with its next answer to connect anew. It goes on serving: at least
 # SECONDS, in which those who send clients here turn away, and then until nothing is under way. Kubernetes runs this before
 # it stops a pod, and ends it with the pod's grace period.
-set -eu
+set -u
 admin=http://127.0.0.1:9901
 
-under_way() {
-  busybox wget -q -O - "$admin/stats?filter=^http\.(edge|internal)\.downstream_rq_active$" | busybox grep -qv ': 0$'
+# Whether all answers are sent, as far as Envoy knows: what a slow reader has not taken yet does not count. No answer from
+# Envoy says nothing.
+idle() {
+  figures=$(busybox wget -q -T 2 -O - "$admin/stats?filter=^http\.(edge|internal)\.downstream_rq_active$") || return 1
+  ! echo "$figures" | busybox grep -qv ': 0$'
 }
 
-busybox wget -q -O /dev/null --post-data '' "$admin/healthcheck/fail"
+busybox wget -q -T 2 -O /dev/null --post-data '' "$admin/healthcheck/fail" || echo "Envoy was not told to drain" >&2
 busybox sleep "$1"
-while under_way; do busybox sleep 0.5; done
+until idle; do busybox sleep 0.5; done

@@ -81,6 +81,11 @@ def envoy_config() -> Object:
     return config
 
 
+def clusters(envoy: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Give Envoy's clusters that are found by a name."""
+    return {found["name"]: found for found in envoy["clusters"] if "cluster_type" in found}
+
+
 def selects(selector: Object, labels: Object) -> bool:
     """Whether a label selector of matchLabels, which is all that is used here, takes something with these labels."""
     assert set(selector) <= {"matchLabels"}, selector

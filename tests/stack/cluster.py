@@ -1,8 +1,9 @@
 """A stand-in for a cluster, on a container engine: pods as the Kubernetes manifests describe them, and their rollout.
 
 What a rollout depends on is as in Kubernetes: images, arguments, rights and limits of the pods, the probes and what
-follows from them, the time that DNS remembers a name, the order of starting and stopping, preStop and the grace period.
-What is not: nodes, the network's policies, and the control plane; cluster_node.py does its part.
+follows from them, the time that DNS remembers a name and a Service a pod that is to go, the order of starting and
+stopping, preStop and the grace period. What is not: nodes, the network's policies, and the control plane;
+cluster_node.py does its part, restarts nobody, and lets a pod take as long as it likes to start.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -47,7 +49,7 @@ class Ending:
     seconds: float
 
 
-class Cluster:
+class StandInCluster:
     """Pods on one network, with a node that looks after them."""
 
     def __init__(self, name: str, manifests: Manifests, folder: Path) -> None:
@@ -110,13 +112,14 @@ class Cluster:
         """Replace every pod of a tier as a Deployment does, and return when the old ones have ended."""
         strategy = self._manifests.one("Deployment", tier)["spec"]["strategy"]["rollingUpdate"]
         assert strategy == {"maxUnavailable": 0, "maxSurge": 1}
-        endings = []
-        for old in self.of(tier):
-            self.wait_until_ready(self.start_pod(tier))
-            endings.append(threading.Thread(target=self.stop_pod, args=[old]))
-            endings[-1].start()  # it takes its time, and the next one does not wait for it
-        for ending in endings:
-            ending.join()
+        old = self.of(tier)
+        with ThreadPoolExecutor(len(old)) as endings:  # which take their time, and the next pod does not wait for it
+            ended = []
+            for pod in old:
+                self.wait_until_ready(self.start_pod(tier))
+                ended.append(endings.submit(self.stop_pod, pod))
+        for ending in ended:
+            ending.result()
 
     def stop_pod(self, pod: Pod) -> None:
         """Let a pod go: no longer an endpoint, preStop, SIGTERM, and SIGKILL when its grace period is over."""
@@ -125,15 +128,16 @@ class Cluster:
             pod.leaving = True
             self._say_pods()
         hook = self._manifests.container(pod.tier)["lifecycle"]["preStop"]
+        over = began + self._manifests.pod(pod.tier)["spec"]["terminationGracePeriodSeconds"]
         if "sleep" in hook:
             time.sleep(hook["sleep"]["seconds"])
         else:
-            docker("exec", pod.name, *hook["exec"]["command"])
-        grace = self._manifests.pod(pod.tier)["spec"]["terminationGracePeriodSeconds"] - (time.monotonic() - began)
-        docker("stop", f"--time={int(grace)}", pod.name)
+            with suppress(subprocess.TimeoutExpired):
+                command = ["docker", "exec", pod.name, *hook["exec"]["command"]]
+                subprocess.run(command, check=True, timeout=over - time.monotonic())
+        docker("stop", f"--time={max(2, int(over - time.monotonic()))}", pod.name)
         (found,) = json.loads(docker("inspect", pod.name))
         state = found["State"]
-        (self._folder / f"{pod.name}.log").write_text(self.log(pod.name))
         with self._lock:
             self.endings.append(Ending(pod.tier, state["ExitCode"], state["OOMKilled"], time.monotonic() - began))
             del self.pods[pod.name]
@@ -149,10 +153,9 @@ class Cluster:
         found = docker("exec", envoy.name, "busybox", "wget", "-q", "-O", "-", url)
         return found == f"cluster.inference.membership_healthy: {workers}\n"
 
-    def log(self, pod: str) -> str:
-        """Give a pod's log."""
-        done = subprocess.run(["docker", "logs", pod], capture_output=True, text=True, check=False)
-        return done.stdout + done.stderr
+    def cut_off(self, pod: Pod) -> None:
+        """Take a pod off the network, as the loss of its node does: nobody hears of it, and nothing is refused."""
+        docker("network", "disconnect", self.name, pod.name)
 
     def _run(self, name: str, *arguments: str) -> None:
         docker("run", "--detach", f"--name={name}", f"--network={self.name}", f"--label={self.name}", *arguments)
@@ -185,9 +188,9 @@ class Cluster:
 
 
 @contextmanager
-def running_cluster(manifests: Manifests, folder: Path, replicas: int) -> Iterator[Cluster]:
+def running_cluster(manifests: Manifests, folder: Path, replicas: int) -> Iterator[StandInCluster]:
     """Start so many pods of each tier and wait until they are ready; remove everything, whatever happens."""
-    cluster = Cluster(f"facet-cluster-{free_base_port()}", manifests, folder)
+    cluster = StandInCluster(f"facet-cluster-{free_base_port()}", manifests, folder)
     docker("network", "create", cluster.name)
     try:
         cluster.start_node()

@@ -13,6 +13,7 @@ import socket
 import struct
 import sys
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,11 @@ SERVICE_PORTS = (8080, 50050)
 HEADLESS = ("web", "inference")
 CACHED_SECONDS = 30  # CoreDNS' default for a name,
 NOT_FOUND_SECONDS = 5  # and for one that leads nowhere
+HEARD_SECONDS = 8  # until a Service has heard of a change: long, as if a load balancer of the cloud's stood before it
 TYPE_A = 1
 
 
-class Kubelet:
+class StandInKubelet:
     """Asks each pod what its probes say to ask, and knows from it who is ready."""
 
     def __init__(self, folder: Path) -> None:
@@ -35,6 +37,7 @@ class Kubelet:
         self._pods: dict[str, dict[str, Any]] = {}
         self._status: dict[str, dict[str, Any]] = {}
         self._watching: dict[str, asyncio.Task[None]] = {}
+        self._heard: deque[tuple[float, list[str]]] = deque()
 
     def endpoints(self, tier: str) -> list[str]:
         """Give the addresses of the pods that are ready and not about to go."""
@@ -43,6 +46,10 @@ class Kubelet:
             for name, pod in self._pods.items()
             if pod["tier"] == tier and self._status[name]["ready"] and not pod["leaving"]
         ]
+
+    def heard(self) -> list[str]:
+        """Give the endpoints of `envoy` as the Service knows them, who hears of every change late."""
+        return self._heard[0][1] if self._heard else []
 
     async def run(self) -> None:
         """Look again and again which pods there are, and say how they are."""
@@ -54,6 +61,9 @@ class Kubelet:
             for name in self._watching.keys() - self._pods.keys():
                 self._watching.pop(name).cancel()
                 self._status.pop(name)
+            self._heard.append((time.monotonic(), self.endpoints("envoy")))
+            while len(self._heard) > 1 and self._heard[1][0] < time.monotonic() - HEARD_SECONDS:
+                self._heard.popleft()
             written = self._folder / "status.json.new"
             written.write_text(json.dumps(self._status))
             written.replace(self._folder / "status.json")
@@ -112,10 +122,10 @@ async def _http(ip: str, probe: dict[str, Any]) -> bool:
         writer.close()
 
 
-class Dns(asyncio.DatagramProtocol):
+class StandInDns(asyncio.DatagramProtocol):
     """Answers for the headless Services; what it knew of a name it says until that is too old."""
 
-    def __init__(self, kubelet: Kubelet) -> None:
+    def __init__(self, kubelet: StandInKubelet) -> None:
         self._kubelet = kubelet
         self._cache: dict[str, tuple[float, list[str]]] = {}
 
@@ -142,12 +152,12 @@ class Dns(asyncio.DatagramProtocol):
         return found
 
 
-async def serve(kubelet: Kubelet, port: int) -> None:
+async def serve(kubelet: StandInKubelet, port: int) -> None:
     """Be the Service `envoy` at a port: a connection goes to one of the ready pods, and stays there."""
 
     async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            there = await asyncio.open_connection(random.choice(kubelet.endpoints("envoy")), port)
+            there = await asyncio.open_connection(random.choice(kubelet.heard()), port)
         except (IndexError, OSError):
             writer.close()
             return
@@ -170,8 +180,8 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 async def main() -> None:
     """Do all of it until the container is removed."""
-    kubelet = Kubelet(Path(sys.argv[1]))
-    await asyncio.get_running_loop().create_datagram_endpoint(lambda: Dns(kubelet), ("0.0.0.0", 53))
+    kubelet = StandInKubelet(Path(sys.argv[1]))
+    await asyncio.get_running_loop().create_datagram_endpoint(lambda: StandInDns(kubelet), ("0.0.0.0", 53))
     await asyncio.gather(kubelet.run(), *(serve(kubelet, port) for port in SERVICE_PORTS))
 
 

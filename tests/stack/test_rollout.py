@@ -13,7 +13,7 @@ import pytest
 
 from protos import infer_pb2, infer_pb2_grpc
 from tests.deploy.manifests import ROOT, TIERS, render
-from tests.stack.cluster import Cluster, running_cluster
+from tests.stack.cluster import StandInCluster, running_cluster
 from tests.stack.compose import ComposeStack
 from tests.stack.running import Load, wait_for
 
@@ -21,7 +21,7 @@ REPLICAS = 2
 
 
 @pytest.fixture(scope="module")
-def cluster(compose: ComposeStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def cluster(compose: ComposeStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandInCluster]:
     """Two pods of each tier, as the base has them."""
     del compose  # it says that there is an engine
     folder: Path = tmp_path_factory.mktemp("cluster")
@@ -63,16 +63,20 @@ class GrpcCallers:
                     self.answers[answer] += 1
 
 
-def test_every_pod_is_replaced_and_nothing_is_lost(cluster: Cluster, face_file: bytes) -> None:
-    """All three tiers at once, as after applying a new version, under load over HTTP and gRPC."""
+def wait_until_settled(cluster: StandInCluster, picture: bytes) -> None:
+    """Wait until new callers lose nothing; Envoy tells its threads of many changes but once a second."""
 
     def settled() -> bool:
-        """Whether Envoy's threads have heard of the workers, too: it tells them of many changes once a second."""
-        with Load(f"http://{cluster.edge}", face_file, 4) as load:
+        with Load(f"http://{cluster.edge}", picture, 4) as load:
             load.wait_for_more(100)
         return not load.lost()
 
     wait_for(settled, "the cluster answers")
+
+
+def test_every_pod_is_replaced_and_nothing_is_lost(cluster: StandInCluster, face_file: bytes) -> None:
+    """All three tiers at once, as after applying a new version, under load over HTTP and gRPC."""
+    wait_until_settled(cluster, face_file)
     before = set(cluster.pods)
     with Load(f"http://{cluster.edge}", face_file, 4) as load, GrpcCallers(cluster.edge, face_file, 2) as callers:
         load.wait_for_more(200)
@@ -90,4 +94,19 @@ def test_every_pod_is_replaced_and_nothing_is_lost(cluster: Cluster, face_file: 
         cluster.pods, 0
     )
     answered = {worker.partition(":")[0] for worker in load.by_worker()}
-    assert {name for name in cluster.pods if "inference" in name} <= answered, "the new pods answer"
+    assert {pod.name for pod in cluster.of("inference")} <= answered, "the new pods answer"
+
+
+def test_what_is_on_a_lost_node_is_done_elsewhere(cluster: StandInCluster, face_file: bytes) -> None:
+    """A gateway's and workers': nothing is lost. With an Envoy its callers' connections are, and nothing after that."""
+    wait_until_settled(cluster, face_file)
+    lost = {tier: cluster.of(tier)[0] for tier in TIERS}
+    with Load(f"http://{cluster.edge}", face_file, 4) as load:
+        load.wait_for_more(50)
+        cluster.cut_off(lost["inference"])
+        cluster.cut_off(lost["web"])
+        wait_for(lambda: not cluster.status()[lost["web"].name]["ready"], "the loss is noticed")
+        load.wait_for_more(400)
+    assert load.lost() == {}
+    cluster.cut_off(lost["envoy"])
+    wait_until_settled(cluster, face_file)

@@ -23,14 +23,18 @@ CHANNEL_OPTIONS = [
     # The image was measured when it came in; a limit here would only look like overload.
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
-    # Envoy repeats what may be repeated, within its budget.
-    ("grpc.enable_retries", 0),
+    # Envoy repeats what may be repeated, within its budget; no policy here says to. But a call that it has not begun,
+    # since it drains and says GOAWAY, is made anew by gRPC itself, if it still holds the picture.
+    ("grpc.per_rpc_retry_buffer_size", 16 * 1024 * 1024),
     # Envoy is next door, whatever http_proxy says.
     ("grpc.enable_http_proxy", 0),
+    # An Envoy whose machine is gone neither answers nor refuses: within 10 s another one is called.
+    ("grpc.keepalive_time_ms", 5000),
+    ("grpc.keepalive_timeout_ms", 5000),
     # When Envoy has been away, come back within a second and not within two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.min_reconnect_backoff_ms", 1000),  # the time that one attempt has, also on a machine without a CPU to spare
 ]
 READY_SECONDS = 1.0
 LOOK_SECONDS = 0.25  # how often a waiting thread looks whether its caller is still there
