@@ -161,3 +161,17 @@ def test_nobody_logs_in_to_grafana(project: dict[str, Any]) -> None:
     said = project["services"]["grafana"]["environment"]
     assert said["GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION"] == said["GF_AUTH_DISABLE_LOGIN_FORM"] == "true"
     assert said["GF_AUTH_BASIC_ENABLED"] == "false"
+
+
+def test_every_alert_is_explained_and_tested() -> None:
+    """On the page for who is on call, and by promtool's tests of the rules, which test_observability.py runs."""
+    (group,) = yaml.safe_load((ROOT / "deploy/prometheus/rules.yml").read_text())["groups"]
+    alerts = [rule["alert"] for rule in group["rules"] if "alert" in rule]
+    page = (ROOT / "docs/operations.md").read_text()
+    assert sorted(re.findall(r"^## (Facet\w+)$", page, re.MULTILINE)) == sorted(alerts)
+    critical = {rule["alert"] for rule in group["rules"] if rule.get("labels") == {"severity": "critical"}}
+    assert set(re.findall(r"^## (Facet\w+)\n\nCritical\.", page, re.MULTILINE)) == critical
+    tests = yaml.safe_load((ROOT / "deploy/prometheus/rules_test.yml").read_text())["tests"]
+    fired = {case["alertname"] for test in tests for case in test["alert_rule_test"] if "exp_alerts" in case}
+    silent = {case["alertname"] for test in tests for case in test["alert_rule_test"] if "exp_alerts" not in case}
+    assert fired == silent == set(alerts)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+from concurrent.futures import ThreadPoolExecutor
+
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -90,3 +93,26 @@ def test_no_metrics_at_the_front_door(processes: RunningStack, tier: str) -> Non
     """The edge leads to none of them."""
     path = processes.metrics_urls[tier].rpartition("/")[2]
     assert httpx.get(f"{processes.url}/{path}").status_code == 404
+
+
+def test_what_is_in_flight_is_seen_and_forgotten_with_the_worker_that_had_it(
+    processes: RunningStack, slow_file: bytes, client: httpx.Client
+) -> None:
+    """A picture counts from its arrival to its answer, or to its worker's end; also in a slot that stays empty then."""
+    wait_for(lambda: processes.serving() == 4, "4 workers serve")
+    old = {worker.pid for worker in processes.workers()}
+    processes.supervisors()[0].send_signal(signal.SIGHUP)
+    wait_for(lambda: not old & {worker.pid for worker in processes.workers()}, "all are replaced")
+    wait_for(lambda: processes.serving() == 4, "4 workers serve again")
+    assert 4 in processes.serving_slots(), "the spare slot is in use"
+    name = "facet_inference_in_flight"
+    assert samples(processes, "inference")[name] == 0
+    with ThreadPoolExecutor() as pool:
+        answers = [pool.submit(post, client, "raw", slow_file) for _ in range(4)]
+        wait_for(lambda: samples(processes, "inference")[name] == 4, "each worker has one")
+        for worker in processes.workers():
+            worker.kill()
+        for answer in answers:
+            answer.result()  # whatever it is: after so many deaths Envoy may have no try left
+    wait_for(lambda: processes.serving() == 4, "4 workers serve again")
+    wait_for(lambda: samples(processes, "inference")[name] == 0, "nothing is in flight")

@@ -76,9 +76,11 @@ def test_all_three_tiers_are_scraped(watched: tuple[ComposeStack, str]) -> None:
 
 
 def test_the_files_are_what_prometheus_takes(watched: tuple[ComposeStack, str]) -> None:
-    """By its own checker; and every alert says what to do."""
+    """By its own checker; and every alert says what to do, and fires when it should and not else."""
     stack, _ = watched
     done = stack.execute(stack.container("prometheus"), "promtool", "check", "config", "/etc/prometheus/prometheus.yml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    done = stack.execute(stack.container("prometheus"), "promtool", "test", "rules", "/etc/prometheus/rules_test.yml")
     assert done.returncode == 0, done.stdout + done.stderr
     (group,) = yaml.safe_load((ROOT / "deploy/prometheus/rules.yml").read_text())["groups"]
     alerts = [rule for rule in group["rules"] if "alert" in rule]

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from prometheus_client import Counter, Histogram, values
+from prometheus_client import Counter, Gauge, Histogram, values
 
 from inference.errors import describe
 from inference.mtcnn.steps import Steps
@@ -31,6 +31,10 @@ class WorkerMetrics:
         self._requests = Counter(
             "facet_inference_requests", "Pictures answered, by OK or the error's code", ["method", "code"], **elsewhere
         )
+        self._in_flight = Gauge(
+            "facet_inference_in_flight", "Pictures that wait or are examined", multiprocess_mode="livesum", **elsewhere
+        )
+        self._in_flight.set(0)  # the slot's last worker may have been killed
         self._seconds = Histogram(
             "facet_inference_duration_seconds", "From a picture's arrival to its answer", buckets=SECONDS, **elsewhere
         )
@@ -43,6 +47,7 @@ class WorkerMetrics:
     def request(self, method: str) -> Iterator[None]:
         """Count and time the answer to one picture, by the code of the error that is raised, if one is."""
         began, code = time.monotonic(), "OK"
+        self._in_flight.inc()
         try:
             yield
         except asyncio.CancelledError:
@@ -52,6 +57,7 @@ class WorkerMetrics:
             _, code, _ = describe(error)
             raise
         finally:
+            self._in_flight.dec()
             self._requests.labels(method, code).inc()
             self._seconds.observe(time.monotonic() - began)
 

@@ -10,13 +10,13 @@ from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from inference.supervisor import Supervisor
 
 
 class SupervisorMetrics:
-    """The supervisor's own figures, asked for at each scrape."""
+    """The supervisor's own figures, asked for at each scrape, before the workers'."""
 
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
@@ -24,6 +24,9 @@ class SupervisorMetrics:
     def collect(self) -> Iterator[Metric]:
         """Give them, as prometheus_client asks its collectors to."""
         census = self._supervisor.census()
+        for slot in range(census.wanted + 1):
+            if slot not in census.slots:  # what was in flight there when it died, nobody has any more
+                mark_process_dead(f"slot-{slot}")  # type: ignore[no-untyped-call]  # it goes into a file's name, as given there
         yield GaugeMetricFamily("facet_workers", "Workers that there should be", census.wanted)
         yield GaugeMetricFamily("facet_workers_serving", "Workers that serve", census.serving)
         yield CounterMetricFamily("facet_worker_failures", "Workers that ended unasked or were killed", census.failures)

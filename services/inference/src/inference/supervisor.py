@@ -40,11 +40,12 @@ class Policy:
 
 @dataclass(frozen=True)
 class Census:
-    """Workers that there should be, workers that serve, and how many have failed since the start."""
+    """Workers that there should be, workers that serve, how many have failed since the start, and the slots taken."""
 
     wanted: int
     serving: int
     failures: int
+    slots: frozenset[int]
 
 
 @dataclass
@@ -117,8 +118,10 @@ class Supervisor:
 
     def census(self) -> Census:
         """Count the workers; for another thread, which may see a worker more or less while one comes or goes."""
-        serving = [c for c in list(self._children) if c.serving_since is not None and not c.draining]
-        return Census(self._policy.workers, len(serving), self._all_failures)
+        children = list(self._children)
+        serving = [c for c in children if c.serving_since is not None and not c.draining]
+        slots = frozenset(child.slot for child in children)
+        return Census(self._policy.workers, len(serving), self._all_failures, slots)
 
     def _catch_signals(self) -> socket.socket:
         """Have Python write each signal's number to a socket that the loop reads."""
