@@ -7,12 +7,18 @@ import math
 import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from tests.stack.conftest import FrontDoor
 from tests.stack.running import ROOT
 
 README = (ROOT / "README.md").read_text()
+
+
+ANNOTATE = "curl -F image=@tests/images/astronaut.webp -F style=blur localhost:8080/annotate --output hidden.jpg"
 
 
 def blocks(language: str) -> list[str]:
@@ -47,6 +53,7 @@ def close(one: Any, other: Any) -> bool:
 def test_every_curl_gives_the_answer_that_is_shown(stack: FrontDoor) -> None:
     """All of them ask about the same picture."""
     commands = [line[2:] for block in blocks("console") for line in block.splitlines() if "curl" in line]
+    commands.remove(ANNOTATE)
     assert len(commands) == 4
     shown = json.loads(blocks("json")[0])
     for command in commands:
@@ -54,6 +61,14 @@ def test_every_curl_gives_the_answer_that_is_shown(stack: FrontDoor) -> None:
         assert close(without_times(answer), without_times(shown)), command
         if answer["metaData"]["engine"] == shown["metaData"]["engine"]:  # FACET_ENGINE may be set for all tests
             assert set(answer["metaData"]["milliseconds"]) == set(shown["metaData"]["milliseconds"])
+
+
+def test_the_drawn_picture_is_written(stack: FrontDoor, tmp_path: Path) -> None:
+    """To the file that the command names."""
+    command = ANNOTATE.replace("tests/", f"{ROOT}/tests/").replace("localhost:8080", stack.edge)
+    subprocess.run(["bash", "-c", f"{command} --silent --fail"], cwd=tmp_path, check=True)
+    with Image.open(tmp_path / "hidden.jpg") as hidden:
+        assert hidden.size == (512, 512)
 
 
 def test_the_error_that_is_shown_is_the_one_that_comes(stack: FrontDoor) -> None:

@@ -15,7 +15,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 from inference.errors import STATUS as WORKER_STATUS
 from inference.errors import rich_status
-from web.app import create_app
+from web.app import DRAWING_PLACES, create_app
 from web.errors import STATUS
 from web.settings import Settings
 
@@ -30,6 +30,7 @@ class StandIn(infer_pb2_grpc.InferenceServicer):
         self.status: tuple[grpc.StatusCode, str, str] | None = None
         self.seconds_left: list[float] = []
         self.metadata: dict[str, Any] = {}
+        self.picture = b""
         self.go = threading.Event()
         self.go.set()
 
@@ -42,7 +43,7 @@ class StandIn(infer_pb2_grpc.InferenceServicer):
             if reason:
                 context.abort_with_status(rpc_status.to_status(rich_status(code, reason, message)))
             context.abort(code, message)
-        return infer_pb2.InferResults(image_id=request.image_id)
+        return infer_pb2.InferResults(image_id=request.image_id, picture=self.picture)
 
     def PredictStream(self, request_iterator: Any, context: Any) -> Any:  # noqa: N802
         raise NotImplementedError
@@ -218,3 +219,28 @@ def test_a_batch_asks_for_a_few_at_a_time_and_keeps_the_order(http: FlaskClient)
     response: Any = http.post("/predict/batch", data={"image": files}, content_type="multipart/form-data")
     assert response.status_code == 200
     assert [entry["imageId"] for entry in response.json["images"]] == [f"{index}.png" for index in range(20)]
+
+
+def test_a_worker_that_cannot_draw_yet_is_no_empty_picture(http: FlaskClient) -> None:
+    """During a rollout a new gateway meets old workers."""
+    response: Any = http.post("/annotate", data=b"picture", content_type="image/png")
+    assert (response.status_code, response.json["code"]) == (503, "NOT_READY")
+
+
+def test_pictures_that_are_drawn_have_few_places_and_give_them_back(http: FlaskClient, workers: Workers) -> None:
+    """When their caller has taken them, or when they fail; the others go on meanwhile."""
+    workers.servicer.picture = b"drawn"
+
+    def annotate() -> Any:
+        return http.post("/annotate", data=b"picture", content_type="image/png")
+
+    kept = [annotate() for _ in range(DRAWING_PLACES)]  # none of them is closed, as if nobody had read it yet
+    assert {response.status_code for response in kept} == {200}
+    assert (annotate().status_code, annotate().json["code"]) == (503, "BUSY")
+    assert predict(http).status_code == 200
+    for response in kept:
+        response.close()
+    workers.servicer.status = (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_IMAGE", "no picture")
+    assert {annotate().status_code for _ in range(2 * DRAWING_PLACES)} == {422}
+    workers.servicer.status = None
+    assert annotate().status_code == 200

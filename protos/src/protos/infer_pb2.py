@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x12protos/infer.proto\"\x94\x01\n\x05Image\x12\x10\n\x08raw_data\x18\x01 \x01(\x0c\x12\x0e\n\x06height\x18\x02 \x01(\x05\x12\r\n\x05width\x18\x03 \x01(\x05\x12\x10\n\x08image_id\x18\x04 \x01(\t\x12\'\n\n_meta_data\x18\x05 \x01(\x0b\x32\t.MetaDataR\x08metaData\x12\x1f\n\x07options\x18\x06 \x01(\x0b\x32\x0e.DetectOptions\"\x93\x01\n\rDetectOptions\x12\x1a\n\rmin_face_size\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x1b\n\x0emin_confidence\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x16\n\tmax_faces\x18\x03 \x01(\x05H\x02\x88\x01\x01\x42\x10\n\x0e_min_face_sizeB\x11\n\x0f_min_confidenceB\x0c\n\n_max_faces\"\x1d\n\x05Point\x12\t\n\x01x\x18\x01 \x01(\x02\x12\t\n\x01y\x18\x02 \x01(\x02\";\n\x03\x42ox\x12\x17\n\x07up_left\x18\x01 \x01(\x0b\x32\x06.Point\x12\x1b\n\x0blower_right\x18\x02 \x01(\x0b\x32\x06.Point\"\x8f\x01\n\tLandmarks\x12\x18\n\x08left_eye\x18\x01 \x01(\x0b\x32\x06.Point\x12\x19\n\tright_eye\x18\x02 \x01(\x0b\x32\x06.Point\x12\x14\n\x04nose\x18\x03 \x01(\x0b\x32\x06.Point\x12\x1a\n\nmouth_left\x18\x04 \x01(\x0b\x32\x06.Point\x12\x1b\n\x0bmouth_right\x18\x05 \x01(\x0b\x32\x06.Point\"N\n\x06Result\x12\x11\n\x03\x62ox\x18\x01 \x01(\x0b\x32\x04.Box\x12\x1d\n\tlandmarks\x18\x02 \x01(\x0b\x32\n.Landmarks\x12\x12\n\nconfidence\x18\x03 \x01(\x01\"\xd5\x01\n\x08MetaData\x12\r\n\x05width\x18\x01 \x01(\x05\x12\x0e\n\x06height\x18\x02 \x01(\x05\x12\x13\n\x0borientation\x18\x03 \x01(\x05\x12\r\n\x05model\x18\x04 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x05 \x01(\t\x12\x0e\n\x06worker\x18\x06 \x01(\t\x12\x31\n\x0cmilliseconds\x18\x07 \x03(\x0b\x32\x1b.MetaData.MillisecondsEntry\x1a\x33\n\x11MillisecondsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\x82\x01\n\x0cInferResults\x12\x10\n\x08image_id\x18\x01 \x01(\t\x12\'\n\n_meta_data\x18\x02 \x01(\x0b\x32\t.MetaDataR\x08metaData\x12\x18\n\x07results\x18\x03 \x03(\x0b\x32\x07.Result\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x0c\n\x04\x63ode\x18\x05 \x01(\t2]\n\tInference\x12\"\n\x07Predict\x12\x06.Image\x1a\r.InferResults\"\x00\x12,\n\rPredictStream\x12\x06.Image\x1a\r.InferResults\"\x00(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x12protos/infer.proto\"\xaf\x01\n\x05Image\x12\x10\n\x08raw_data\x18\x01 \x01(\x0c\x12\x0e\n\x06height\x18\x02 \x01(\x05\x12\r\n\x05width\x18\x03 \x01(\x05\x12\x10\n\x08image_id\x18\x04 \x01(\t\x12\'\n\n_meta_data\x18\x05 \x01(\x0b\x32\t.MetaDataR\x08metaData\x12\x1f\n\x07options\x18\x06 \x01(\x0b\x32\x0e.DetectOptions\x12\x19\n\x07\x64rawing\x18\x07 \x01(\x0b\x32\x08.Drawing\"\x93\x01\n\rDetectOptions\x12\x1a\n\rmin_face_size\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x1b\n\x0emin_confidence\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x16\n\tmax_faces\x18\x03 \x01(\x05H\x02\x88\x01\x01\x42\x10\n\x0e_min_face_sizeB\x11\n\x0f_min_confidenceB\x0c\n\n_max_faces\"\xa4\x01\n\x07\x44rawing\x12\x1d\n\x05style\x18\x01 \x01(\x0e\x32\x0e.Drawing.Style\x12\x1f\n\x06\x66ormat\x18\x02 \x01(\x0e\x32\x0f.Drawing.Format\x12\x13\n\x06labels\x18\x03 \x01(\x08H\x00\x88\x01\x01\"\x1c\n\x05Style\x12\t\n\x05\x42OXES\x10\x00\x12\x08\n\x04\x42LUR\x10\x01\"\x1b\n\x06\x46ormat\x12\x08\n\x04JPEG\x10\x00\x12\x07\n\x03PNG\x10\x01\x42\t\n\x07_labels\"\x1d\n\x05Point\x12\t\n\x01x\x18\x01 \x01(\x02\x12\t\n\x01y\x18\x02 \x01(\x02\";\n\x03\x42ox\x12\x17\n\x07up_left\x18\x01 \x01(\x0b\x32\x06.Point\x12\x1b\n\x0blower_right\x18\x02 \x01(\x0b\x32\x06.Point\"\x8f\x01\n\tLandmarks\x12\x18\n\x08left_eye\x18\x01 \x01(\x0b\x32\x06.Point\x12\x19\n\tright_eye\x18\x02 \x01(\x0b\x32\x06.Point\x12\x14\n\x04nose\x18\x03 \x01(\x0b\x32\x06.Point\x12\x1a\n\nmouth_left\x18\x04 \x01(\x0b\x32\x06.Point\x12\x1b\n\x0bmouth_right\x18\x05 \x01(\x0b\x32\x06.Point\"N\n\x06Result\x12\x11\n\x03\x62ox\x18\x01 \x01(\x0b\x32\x04.Box\x12\x1d\n\tlandmarks\x18\x02 \x01(\x0b\x32\n.Landmarks\x12\x12\n\nconfidence\x18\x03 \x01(\x01\"\xd5\x01\n\x08MetaData\x12\r\n\x05width\x18\x01 \x01(\x05\x12\x0e\n\x06height\x18\x02 \x01(\x05\x12\x13\n\x0borientation\x18\x03 \x01(\x05\x12\r\n\x05model\x18\x04 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x05 \x01(\t\x12\x0e\n\x06worker\x18\x06 \x01(\t\x12\x31\n\x0cmilliseconds\x18\x07 \x03(\x0b\x32\x1b.MetaData.MillisecondsEntry\x1a\x33\n\x11MillisecondsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\x93\x01\n\x0cInferResults\x12\x10\n\x08image_id\x18\x01 \x01(\t\x12\'\n\n_meta_data\x18\x02 \x01(\x0b\x32\t.MetaDataR\x08metaData\x12\x18\n\x07results\x18\x03 \x03(\x0b\x32\x07.Result\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x0c\n\x04\x63ode\x18\x05 \x01(\t\x12\x0f\n\x07picture\x18\x06 \x01(\x0c\x32]\n\tInference\x12\"\n\x07Predict\x12\x06.Image\x1a\r.InferResults\"\x00\x12,\n\rPredictStream\x12\x06.Image\x1a\r.InferResults\"\x00(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,23 +34,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_METADATA_MILLISECONDSENTRY']._loaded_options = None
   _globals['_METADATA_MILLISECONDSENTRY']._serialized_options = b'8\001'
   _globals['_IMAGE']._serialized_start=23
-  _globals['_IMAGE']._serialized_end=171
-  _globals['_DETECTOPTIONS']._serialized_start=174
-  _globals['_DETECTOPTIONS']._serialized_end=321
-  _globals['_POINT']._serialized_start=323
-  _globals['_POINT']._serialized_end=352
-  _globals['_BOX']._serialized_start=354
-  _globals['_BOX']._serialized_end=413
-  _globals['_LANDMARKS']._serialized_start=416
-  _globals['_LANDMARKS']._serialized_end=559
-  _globals['_RESULT']._serialized_start=561
-  _globals['_RESULT']._serialized_end=639
-  _globals['_METADATA']._serialized_start=642
-  _globals['_METADATA']._serialized_end=855
-  _globals['_METADATA_MILLISECONDSENTRY']._serialized_start=804
-  _globals['_METADATA_MILLISECONDSENTRY']._serialized_end=855
-  _globals['_INFERRESULTS']._serialized_start=858
-  _globals['_INFERRESULTS']._serialized_end=988
-  _globals['_INFERENCE']._serialized_start=990
-  _globals['_INFERENCE']._serialized_end=1083
+  _globals['_IMAGE']._serialized_end=198
+  _globals['_DETECTOPTIONS']._serialized_start=201
+  _globals['_DETECTOPTIONS']._serialized_end=348
+  _globals['_DRAWING']._serialized_start=351
+  _globals['_DRAWING']._serialized_end=515
+  _globals['_DRAWING_STYLE']._serialized_start=447
+  _globals['_DRAWING_STYLE']._serialized_end=475
+  _globals['_DRAWING_FORMAT']._serialized_start=477
+  _globals['_DRAWING_FORMAT']._serialized_end=504
+  _globals['_POINT']._serialized_start=517
+  _globals['_POINT']._serialized_end=546
+  _globals['_BOX']._serialized_start=548
+  _globals['_BOX']._serialized_end=607
+  _globals['_LANDMARKS']._serialized_start=610
+  _globals['_LANDMARKS']._serialized_end=753
+  _globals['_RESULT']._serialized_start=755
+  _globals['_RESULT']._serialized_end=833
+  _globals['_METADATA']._serialized_start=836
+  _globals['_METADATA']._serialized_end=1049
+  _globals['_METADATA_MILLISECONDSENTRY']._serialized_start=998
+  _globals['_METADATA_MILLISECONDSENTRY']._serialized_end=1049
+  _globals['_INFERRESULTS']._serialized_start=1052
+  _globals['_INFERRESULTS']._serialized_end=1199
+  _globals['_INFERENCE']._serialized_start=1201
+  _globals['_INFERENCE']._serialized_end=1294
 # @@protoc_insertion_point(module_scope)

@@ -14,6 +14,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -37,6 +38,7 @@ class Image(_message.Message):
     IMAGE_ID_FIELD_NUMBER: _builtins.int
     _META_DATA_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
+    DRAWING_FIELD_NUMBER: _builtins.int
     raw_data: _builtins.bytes
     """JPEG, PNG or WebP, as it came from the file. Of an animation the first frame counts."""
     height: _builtins.int
@@ -48,6 +50,10 @@ class Image(_message.Message):
     def _meta_data(self) -> Global___MetaData: ...
     @_builtins.property
     def options(self) -> Global___DetectOptions: ...
+    @_builtins.property
+    def drawing(self) -> Global___Drawing:
+        """When it is set, the answer has a picture as well."""
+
     def __init__(
         self,
         *,
@@ -57,10 +63,11 @@ class Image(_message.Message):
         image_id: _builtins.str = ...,
         _meta_data: Global___MetaData | None = ...,
         options: Global___DetectOptions | None = ...,
+        drawing: Global___Drawing | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_meta_data", b"_meta_data", "options", b"options"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_meta_data", b"_meta_data", "drawing", b"drawing", "options", b"options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_meta_data", b"_meta_data", "height", b"height", "image_id", b"image_id", "options", b"options", "raw_data", b"raw_data", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_meta_data", b"_meta_data", "drawing", b"drawing", "height", b"height", "image_id", b"image_id", "options", b"options", "raw_data", b"raw_data", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -106,6 +113,66 @@ class DetectOptions(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__min_face_size) -> _WhichOneofReturnType__min_face_size | None: ...
 
 Global___DetectOptions: _TypeAlias = DetectOptions  # noqa: Y015
+
+@_typing.final
+class Drawing(_message.Message):
+    """What is drawn on the upright picture that comes back, and how that is encoded."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Style:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _StyleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Drawing._Style.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        BOXES: Drawing._Style.ValueType  # 0
+        """Boxes and landmarks."""
+        BLUR: Drawing._Style.ValueType  # 1
+        """Every face that is found is blurred beyond recognition by eye; max_faces and min_confidence are refused with it."""
+
+    class Style(_Style, metaclass=_StyleEnumTypeWrapper): ...
+    BOXES: Drawing.Style.ValueType  # 0
+    """Boxes and landmarks."""
+    BLUR: Drawing.Style.ValueType  # 1
+    """Every face that is found is blurred beyond recognition by eye; max_faces and min_confidence are refused with it."""
+
+    class _Format:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _FormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Drawing._Format.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        JPEG: Drawing._Format.ValueType  # 0
+        PNG: Drawing._Format.ValueType  # 1
+
+    class Format(_Format, metaclass=_FormatEnumTypeWrapper): ...
+    JPEG: Drawing.Format.ValueType  # 0
+    PNG: Drawing.Format.ValueType  # 1
+
+    STYLE_FIELD_NUMBER: _builtins.int
+    FORMAT_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    style: Global___Drawing.Style.ValueType
+    format: Global___Drawing.Format.ValueType
+    labels: _builtins.bool
+    """Confidences beside the boxes; not set: yes."""
+    def __init__(
+        self,
+        *,
+        style: Global___Drawing.Style.ValueType = ...,
+        format: Global___Drawing.Format.ValueType = ...,
+        labels: _builtins.bool | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_labels", b"_labels", "labels", b"labels"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_labels", b"_labels", "format", b"format", "labels", b"labels", "style", b"style"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__labels: _TypeAlias = _typing.Literal["labels"]  # noqa: Y015
+    _WhichOneofArgType__labels: _TypeAlias = _typing.Literal["_labels", b"_labels"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__labels) -> _WhichOneofReturnType__labels | None: ...
+
+Global___Drawing: _TypeAlias = Drawing  # noqa: Y015
 
 @_typing.final
 class Point(_message.Message):
@@ -297,10 +364,15 @@ class InferResults(_message.Message):
     RESULTS_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     CODE_FIELD_NUMBER: _builtins.int
+    PICTURE_FIELD_NUMBER: _builtins.int
     image_id: _builtins.str
     message: _builtins.str
     """Empty when the picture was examined. Only PredictStream fills these two: there a bad picture answers for itself."""
     code: _builtins.str
+    picture: _builtins.bytes
+    """The picture that `drawing` asked for, up to twice the size of the largest that is taken. A client's own limit for a
+    message is 4 MiB unless it says otherwise.
+    """
     @_builtins.property
     def _meta_data(self) -> Global___MetaData: ...
     @_builtins.property
@@ -313,10 +385,11 @@ class InferResults(_message.Message):
         results: _abc.Iterable[Global___Result] | None = ...,
         message: _builtins.str = ...,
         code: _builtins.str = ...,
+        picture: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_meta_data", b"_meta_data"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_meta_data", b"_meta_data", "code", b"code", "image_id", b"image_id", "message", b"message", "results", b"results"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_meta_data", b"_meta_data", "code", b"code", "image_id", b"image_id", "message", b"message", "picture", b"picture", "results", b"results"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

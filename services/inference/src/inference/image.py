@@ -35,6 +35,8 @@ OTHER_FORMATS = {
 # Pillow only warns above its own limit; ours is checked right after the header is read, and holds for every format.
 Image.MAX_IMAGE_PIXELS = None
 
+MAX_PROFILE = 64 * 1024  # bytes; those of cameras and telephones have a few hundred to a few thousand
+
 # What undoes each EXIF orientation (CIPA DC-008, tag 0x0112). 1 is upright.
 ORIENTATION_TAG = 0x0112
 UPRIGHT = {
@@ -59,10 +61,14 @@ class ImageLimits:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An upright picture, (height, width, 3) uint8 RGB, and the EXIF orientation that was undone (1: none)."""
+    """An upright picture, (height, width, 3) uint8 RGB, and the EXIF orientation that was undone (1: none).
+
+    `icc_profile` says which colours the numbers mean; empty: those of sRGB, or nobody knows.
+    """
 
     rgb: RGB
     orientation: int
+    icc_profile: bytes = b""
 
     @property
     def width(self) -> int:
@@ -89,6 +95,7 @@ def decode(data: bytes, limits: ImageLimits) -> Picture:
     try:
         image.load()
         orientation = _orientation(image)
+        profile = image.info.get("icc_profile") if image.mode == "RGB" else None  # another mode's would no longer fit
         image = _to_rgb(image)
     except MemoryError:
         raise  # not the sender's fault
@@ -97,7 +104,7 @@ def decode(data: bytes, limits: ImageLimits) -> Picture:
         raise InvalidImage("the image is damaged or cut short and cannot be decoded; send the whole file") from error
     if orientation in UPRIGHT:
         image = image.transpose(UPRIGHT[orientation])
-    return Picture(np.asarray(image), orientation)
+    return Picture(np.asarray(image), orientation, profile if profile and len(profile) <= MAX_PROFILE else b"")
 
 
 def _open(data: bytes) -> Image.Image:

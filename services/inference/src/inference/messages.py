@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inference.drawing import DrawOptions
 from inference.errors import InvalidOption
 from inference.mtcnn.detector import SMALLEST_FACE, DetectOptions, Face, Point
 from protos import infer_pb2
@@ -21,6 +22,24 @@ def read_options(wish: infer_pb2.DetectOptions, defaults: DetectOptions) -> Dete
     if options.max_faces < 0:
         raise InvalidOption(f"max_faces is {options.max_faces}; it must be 1 or more, or 0 for all")
     return options
+
+
+def read_drawing(image: infer_pb2.Image) -> DrawOptions | None:
+    """Check what is to be drawn on an image, None if nothing is. Raises InvalidOption."""
+    if not image.HasField("drawing"):
+        return None
+    wish = image.drawing
+    for name, kind in (("style", infer_pb2.Drawing.Style), ("format", infer_pb2.Drawing.Format)):
+        if getattr(wish, name) not in kind.values():  # an enumeration may hold any number
+            raise InvalidOption(f"drawing.{name} is {getattr(wish, name)}; it must be {' or '.join(kind.keys())}")
+    blur = wish.style == infer_pb2.Drawing.BLUR
+    if blur and (image.options.max_faces or image.options.min_confidence):
+        raise InvalidOption("a blurred picture with max_faces or min_confidence would show faces; leave them out")
+    return DrawOptions(
+        blur=blur,
+        png=wish.format == infer_pb2.Drawing.PNG,
+        labels=wish.labels if wish.HasField("labels") else True,
+    )
 
 
 def result(face: Face) -> infer_pb2.Result:

@@ -12,10 +12,11 @@ from typing import Any, NoReturn
 import grpc
 from grpc_status import rpc_status
 
+from inference.drawing import DrawOptions, draw
 from inference.errors import Busy, DeadlineExceeded, NotReady, describe, rich_status
 from inference.image import ImageLimits, Picture, decode
 from inference.logs import request_id
-from inference.messages import read_options, result
+from inference.messages import read_drawing, read_options, result
 from inference.metrics import WorkerMetrics
 from inference.mtcnn.detector import DetectOptions, Detector
 from inference.mtcnn.steps import Abandoned, Steps
@@ -23,6 +24,8 @@ from inference.slot import InferenceSlot
 from protos import infer_pb2, infer_pb2_grpc
 
 log = logging.getLogger(__name__)
+
+DRAWN_PER_RECEIVED = 2  # how many times as long as the longest picture that is taken a drawn one may be
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -120,12 +123,13 @@ class InferenceServicer(infer_pb2_grpc.InferenceServicer):
         if detector is None:
             raise NotReady("the worker is loading its model; try again in a few seconds")
         options = read_options(request.options, self._defaults)
+        drawing = read_drawing(request)
         seconds = min(self._deadline, seconds_left)
         steps = Steps(time.monotonic() + seconds)
         try:
             async with asyncio.timeout(seconds):
                 return await self._slot.run(
-                    lambda: self._examine(request, options, detector, steps), steps, patient=patient
+                    lambda: self._examine(request, options, drawing, detector, steps), steps, patient=patient
                 )
         except (TimeoutError, Abandoned):
             raise DeadlineExceeded(
@@ -133,11 +137,20 @@ class InferenceServicer(infer_pb2_grpc.InferenceServicer):
             ) from None
 
     def _examine(
-        self, request: infer_pb2.Image, options: DetectOptions, detector: Detector, steps: Steps
+        self,
+        request: infer_pb2.Image,
+        options: DetectOptions,
+        drawing: DrawOptions | None,
+        detector: Detector,
+        steps: Steps,
     ) -> infer_pb2.InferResults:
         with steps("decode"):
             picture = decode(request.raw_data, self._limits)
         faces = detector.detect(picture.rgb, options, steps)
+        drawn = b""
+        if drawing:
+            with steps("draw"):
+                drawn = draw(picture, faces, drawing, DRAWN_PER_RECEIVED * self._limits.max_bytes)
         self._metrics.examined(len(faces), steps)
         log.info(
             "predict",
@@ -152,6 +165,7 @@ class InferenceServicer(infer_pb2_grpc.InferenceServicer):
             image_id=request.image_id,
             results=map(result, faces),
             _meta_data=self._meta_data(picture, detector, steps),
+            picture=drawn,
         )
 
     def _meta_data(self, picture: Picture, detector: Detector, steps: Steps) -> infer_pb2.MetaData:

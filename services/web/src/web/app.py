@@ -19,6 +19,7 @@ from web.settings import Settings
 
 log = logging.getLogger("web")
 
+DRAWING_PLACES = 8  # of each process: 10 MiB that came, and up to 20 MiB that are drawn, two or three times in memory
 SPARE_THREADS = 4  # of each process, for health, metrics and refusals while all others wait for workers
 # What may stand in a log line, a header and gRPC metadata; anything else is replaced by an id of ours.
 REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
@@ -34,6 +35,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     # The body is measured before it is read; a field of a form may be as large as the file it should have been.
     app.config["MAX_FORM_MEMORY_SIZE"] = settings.max_body_bytes
     app.extensions["places"] = threading.BoundedSemaphore(max(1, settings.web_threads - SPARE_THREADS))
+    app.extensions["drawing_places"] = threading.BoundedSemaphore(DRAWING_PLACES)
     app.extensions["inference"] = InferenceClient(settings.inference_target)
     app.register_blueprint(api)
     register_error_handlers(app)

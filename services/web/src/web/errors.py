@@ -19,6 +19,7 @@ STATUS: dict[str, int] = {
     "INVALID_OPTION": HTTPStatus.BAD_REQUEST,
     "NOT_FOUND": HTTPStatus.NOT_FOUND,
     "METHOD_NOT_ALLOWED": HTTPStatus.METHOD_NOT_ALLOWED,
+    "NOT_ACCEPTABLE": HTTPStatus.NOT_ACCEPTABLE,
     "BODY_TOO_LARGE": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     "IMAGE_TOO_LARGE": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     "UNSUPPORTED_MEDIA_TYPE": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
@@ -79,7 +80,7 @@ def _http_error(error: HTTPException) -> Response:
 
 
 _HINTS = {
-    HTTPStatus.NOT_FOUND: "there is nothing here; the API has /predict, /predict/batch, /healthz and /readyz",
+    HTTPStatus.NOT_FOUND: "there is nothing here; the API has /predict, /predict/batch, /annotate, /healthz, /readyz",
     HTTPStatus.METHOD_NOT_ALLOWED: "this path does not take this method; see the Allow header",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "the form has too many parts; send at most 1000",
 }

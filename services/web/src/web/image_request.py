@@ -17,6 +17,11 @@ from protos import infer_pb2
 from web.errors import RequestFailed
 
 OPTIONS: dict[str, type[int | float]] = {"min_face_size": int, "min_confidence": float, "max_faces": int}
+# What /annotate draws: the words for it, and what they mean.
+DRAWING: dict[str, dict[str, int]] = {
+    "style": {"boxes": infer_pb2.Drawing.BOXES, "blur": infer_pb2.Drawing.BLUR},
+    "labels": {"true": True, "false": False},
+}
 IGNORED = ("width", "height", "_meta_data")  # a sender's view of the picture: its header counts
 RAW_TYPES = re.compile(r"image/.+|application/octet-stream|")
 ECHOED = 60  # characters of an unknown name or value that go into a message
@@ -43,18 +48,24 @@ def read_body(request: Request, limit: int) -> None:
     request.__dict__.pop("stream", None)  # werkzeug keeps the one it has read
 
 
-def read_image(request: Request) -> infer_pb2.Image:
-    """Read the one image of a request, and its options. Raises RequestFailed."""
+def read_image(request: Request, *, drawing: bool = False) -> infer_pb2.Image:
+    """Read the one image of a request and its options; with `drawing`, also what to draw. Raises RequestFailed."""
     if request.mimetype == "application/json":
-        return _from_json(request)
-    if request.mimetype == "multipart/form-data":
-        images = read_images(request)
-        if len(images) > 1:
+        data, fields = _from_json(request)
+    elif request.mimetype == "multipart/form-data":
+        files, fields = _from_form(request)
+        if len(files) > 1:
             raise RequestFailed("MALFORMED_REQUEST", "there are two images or more; send one, or use /predict/batch")
-        return images[0]
-    if RAW_TYPES.fullmatch(request.mimetype):
-        return _with_fields(infer_pb2.Image(raw_data=request.get_data()), _query(request))
-    raise RequestFailed(
+        data = files[0]
+    elif RAW_TYPES.fullmatch(request.mimetype):
+        data, fields = request.get_data(), _query(request)
+    else:
+        raise _not_accepted(request)
+    return _with_fields(infer_pb2.Image(raw_data=data, drawing=infer_pb2.Drawing() if drawing else None), fields)
+
+
+def _not_accepted(request: Request) -> RequestFailed:
+    return RequestFailed(
         "UNSUPPORTED_MEDIA_TYPE",
         f"the Content-Type {request.mimetype} is not accepted; send application/json, multipart/form-data with a file "
         "field `image`, or the bare image as image/jpeg, image/png, image/webp or application/octet-stream",
@@ -63,6 +74,12 @@ def read_image(request: Request) -> infer_pb2.Image:
 
 def read_images(request: Request) -> list[infer_pb2.Image]:
     """Read the images of a form, at least one; the options hold for all of them. Raises RequestFailed."""
+    files, fields = _from_form(request)
+    return [_with_fields(infer_pb2.Image(raw_data=data), fields) for data in files]
+
+
+def _from_form(request: Request) -> tuple[list[bytes], list[tuple[str, Any]]]:
+    """Give the files of a form, at least one, and the fields beside them."""
     if request.mimetype != "multipart/form-data":
         raise RequestFailed("UNSUPPORTED_MEDIA_TYPE", "send multipart/form-data with one or more file fields `image`")
     if "image" in request.form:
@@ -73,8 +90,7 @@ def read_images(request: Request) -> list[infer_pb2.Image]:
     files = request.files.getlist("image")
     if not files:
         raise RequestFailed("MISSING_IMAGE", "the form has no file field `image`: curl -F image=@photo.jpg")
-    fields = [*_query(request), *request.form.items(multi=True)]
-    return [_with_fields(infer_pb2.Image(raw_data=file.read()), fields) for file in files]
+    return [file.read() for file in files], [*_query(request), *request.form.items(multi=True)]
 
 
 def _query(request: Request) -> list[tuple[str, Any]]:
@@ -92,7 +108,7 @@ class _Object(list[tuple[str, Any]]):
         return [value for name, value in self if name in names]
 
 
-def _from_json(request: Request) -> infer_pb2.Image:
+def _from_json(request: Request) -> tuple[bytes, list[tuple[str, Any]]]:
     """Read the proto3 JSON form of Image; `image` is accepted for `rawData`, and the options beside it."""
     try:
         body = json.loads(request.get_data(), object_pairs_hook=_Object)
@@ -109,7 +125,7 @@ def _from_json(request: Request) -> infer_pb2.Image:
         raise RequestFailed("MALFORMED_REQUEST", "`options` must be an object")
     beside = [(name, value) for name, value in body if name not in ("image", "raw_data", "options", *IGNORED)]
     nested = [field for each in options for field in each]
-    return _with_fields(infer_pb2.Image(raw_data=_from_base64(data[0])), [*_query(request), *beside, *nested])
+    return _from_base64(data[0]), [*_query(request), *beside, *nested]
 
 
 def _from_base64(text: Any) -> bytes:
@@ -126,33 +142,45 @@ def _from_base64(text: Any) -> bytes:
 
 
 def _with_fields(image: infer_pb2.Image, fields: Iterable[tuple[str, Any]]) -> infer_pb2.Image:
-    """Set the image's id and options. Ranges are the worker's business. Raises RequestFailed."""
+    """Set the image's id and options, and what to draw if anything is. Ranges are the worker's business.
+
+    Raises RequestFailed.
+    """
     seen = set()
+    known = [*OPTIONS, *(DRAWING if image.HasField("drawing") else ["image_id"])]  # a drawn picture says no id
     for name, value in ((_canonical(name), value) for name, value in fields):
         if name in seen:
             raise RequestFailed("INVALID_OPTION", f"{_short(name)} is given twice; give it once")
         seen.add(name)
         try:
+            if name not in known:
+                raise RequestFailed("INVALID_OPTION", f"there is no option {_short(name)!r}{_guess(name, known)}")
             if name == "image_id":
                 image.image_id = _text(value)
             elif name in OPTIONS:
                 setattr(image.options, name, NUMBERS[OPTIONS[name]](value))
             else:
-                raise RequestFailed("INVALID_OPTION", f"there is no option {_short(name)!r}{_guess(name)}")
-        except (TypeError, ValueError, OverflowError) as error:
-            kind = "text" if name == "image_id" else "a whole number" if OPTIONS[name] is int else "a number"
-            raise RequestFailed("INVALID_OPTION", f"{name} is {_short(value)!r}; it must be {kind}") from error
+                setattr(image.drawing, name, DRAWING[name][_word(value)])
+        except (TypeError, ValueError, OverflowError, KeyError) as error:
+            raise RequestFailed("INVALID_OPTION", f"{name} is {_short(value)!r}; it must be {_kind(name)}") from error
     return image
 
 
-def _guess(name: str) -> str:
-    known = [*OPTIONS, "image_id"]
+def _kind(name: str) -> str:
+    if name in DRAWING:
+        return " or ".join(DRAWING[name])
+    return "text" if name == "image_id" else "a whole number" if OPTIONS[name] is int else "a number"
+
+
+def _guess(name: str, known: list[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1) if len(name) <= ECHOED else []
     return f"; did you mean {close[0]}?" if close else f"; there are {', '.join(known)}"
 
 
 def _short(value: Any) -> Any:
     """Cut what is sent back to its sender to a readable length."""
+    if isinstance(value, (list, dict)):  # perhaps nested deeper than can be printed
+        return type(value).__name__
     text = str(value)
     return value if len(text) <= ECHOED else text[:ECHOED] + "..."
 
@@ -162,6 +190,12 @@ def _text(value: Any) -> str:
         raise TypeError(value)
     value.encode()  # a lone surrogate is no text
     return value
+
+
+def _word(value: Any) -> str:
+    if not isinstance(value, (str, bool)):
+        raise TypeError(value)
+    return str(value).lower()
 
 
 def _integer(value: Any) -> int:

@@ -21,6 +21,8 @@ from web.settings import Settings
 
 api = Blueprint("api", __name__)
 
+DRAWN = ("image/jpeg", "image/png")  # what /annotate answers; the first, if all the same to the caller
+
 
 @api.post("/predict")
 def predict() -> Response:
@@ -53,6 +55,36 @@ def predict_batch() -> Response:
     response = jsonify(message=message, images=entries)
     response.status_code = HTTPStatus.MULTI_STATUS if failed else HTTPStatus.OK
     return response
+
+
+@api.post("/annotate")
+def annotate() -> Response:
+    """Give the picture back with its faces drawn or blurred: JPEG, or PNG for who accepts that rather."""
+    read_body(request, _settings().max_body_bytes)
+    media_type = request.accept_mimetypes.best_match(DRAWN) if request.accept_mimetypes else DRAWN[0]
+    if media_type is None:
+        raise RequestFailed("NOT_ACCEPTABLE", f"the answer is {' or '.join(DRAWN)}; accept one of them")
+    image = read_image(request, drawing=True)
+    image.drawing.format = infer_pb2.Drawing.Format.Value(media_type.removeprefix("image/").upper())
+    places: threading.BoundedSemaphore = current_app.extensions["drawing_places"]
+    if not places.acquire(blocking=False):
+        raise RequestFailed("BUSY", "too many pictures are being drawn; try again in a second")
+    try:
+        response = _drawn(image, media_type)
+    except BaseException:
+        places.release()
+        raise
+    response.call_on_close(places.release)  # the picture is kept until its caller has taken it
+    return response
+
+
+def _drawn(image: infer_pb2.Image, media_type: str) -> Response:
+    with _admitted():
+        answer = _client().predict(image, _seconds_left(), g.request_id, _caller_left)
+    if not answer.picture:
+        raise RequestFailed("NOT_READY", "an older worker answered, which cannot draw; try again in a second")
+    headers = {"Vary": "Accept", "X-Face-Count": str(len(answer.results))}
+    return Response(answer.picture, mimetype=media_type, headers=headers)
 
 
 @api.get("/healthz")
