@@ -116,3 +116,6 @@ def test_what_is_in_flight_is_seen_and_forgotten_with_the_worker_that_had_it(
             answer.result()  # whatever it is: after so many deaths Envoy may have no try left
     wait_for(lambda: processes.serving() == 4, "4 workers serve again")
     wait_for(lambda: samples(processes, "inference")[name] == 0, "nothing is in flight")
+    healthy = "envoy_cluster_membership_healthy,envoy_cluster_name=inference"
+    wait_for(lambda: samples(processes, "envoy")[healthy] == 4, "Envoy has found them, too")
+    wait_for(lambda: client.get("/readyz").status_code == 200, "and its threads have heard of it")
