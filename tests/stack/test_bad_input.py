@@ -273,11 +273,25 @@ def check_the_limit(url: str, client: httpx.Client, form: str, *, chunked: bool)
             says(response, 422, "INVALID_IMAGE")
 
 
-@pytest.mark.parametrize("wish", ["0", "-1", "soon", "nan", ""])
+@pytest.mark.parametrize("wish", ["0", "0.0009", "-1", "soon", "nan", ""])
 def test_a_senseless_timeout_is_refused(client: httpx.Client, face_file: bytes, wish: str) -> None:
-    """X-Request-Timeout is a number of seconds above 0."""
+    """X-Request-Timeout is a number of seconds, a thousandth at least."""
     headers = {"Content-Type": "image/png", "X-Request-Timeout": wish}
     says(client.post("/predict", content=face_file, headers=headers), 400, "INVALID_OPTION", "X-Request-Timeout")
+
+
+def test_an_option_out_of_range_is_the_whole_batch_s_fault(client: httpx.Client, face_file: bytes) -> None:
+    """It holds for all images: 400, and no 207 with as many failures."""
+    files = [("image", face_file), ("image", face_file)]
+    says(client.post("/predict/batch?min_face_size=11", files=files), 400, "INVALID_OPTION", "at least 12")
+
+
+@pytest.mark.parametrize("where", ["path", "header"])
+def test_only_envoy_measures_the_headers(client: httpx.Client, where: str) -> None:
+    """Up to 16 KiB they are taken, and what comes of them is JSON."""
+    long = "x" * 12_000
+    response = client.get(f"/{long}") if where == "path" else client.get("/nowhere", headers={"X-Long": long})
+    says(response, 404, "NOT_FOUND")
 
 
 def test_other_paths_and_methods_answer_in_the_same_form(client: httpx.Client) -> None:

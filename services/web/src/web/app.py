@@ -10,6 +10,7 @@ import uuid
 
 from flask import Flask, Response, g, request
 
+from web.docs import docs
 from web.errors import register_error_handlers
 from web.image_request import BoundedRequest
 from web.inference_client import InferenceClient
@@ -38,6 +39,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.extensions["drawing_places"] = threading.BoundedSemaphore(DRAWING_PLACES)
     app.extensions["inference"] = InferenceClient(settings.inference_target)
     app.register_blueprint(api)
+    app.register_blueprint(docs)
     register_error_handlers(app)
     app.before_request(_begin)
     app.after_request(_end)

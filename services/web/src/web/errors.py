@@ -80,7 +80,7 @@ def _http_error(error: HTTPException) -> Response:
 
 
 _HINTS = {
-    HTTPStatus.NOT_FOUND: "there is nothing here; the API has /predict, /predict/batch, /annotate, /healthz, /readyz",
+    HTTPStatus.NOT_FOUND: "there is nothing here; /docs describes what there is",
     HTTPStatus.METHOD_NOT_ALLOWED: "this path does not take this method; see the Allow header",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "the form has too many parts; send at most 1000",
 }

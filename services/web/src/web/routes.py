@@ -17,6 +17,18 @@ from protos import infer_pb2
 from web.errors import RequestFailed, error_response
 from web.image_request import read_body, read_image, read_images
 from web.inference_client import InferenceClient
+from web.openapi import FAILURES, PICTURES, SHORTEST_SECONDS, operation
+from web.schemas import (
+    AnnotateJson,
+    AnnotateOptions,
+    Batch,
+    BatchForm,
+    Form,
+    Prediction,
+    PredictJson,
+    PredictOptions,
+    Status,
+)
 from web.settings import Settings
 
 api = Blueprint("api", __name__)
@@ -25,6 +37,12 @@ DRAWN = ("image/jpeg", "image/png")  # what /annotate answers; the first, if all
 
 
 @api.post("/predict")
+@operation(
+    answers={200: Prediction},
+    options=PredictOptions,
+    bodies={"multipart/form-data": Form, "application/json": PredictJson, **dict.fromkeys(PICTURES)},
+    failures=FAILURES,
+)
 def predict() -> Response:
     """Find the faces in one image."""
     read_body(request, _settings().max_body_bytes)
@@ -34,6 +52,12 @@ def predict() -> Response:
 
 
 @api.post("/predict/batch")
+@operation(
+    answers={200: Batch, 207: Batch},
+    options=PredictOptions,
+    bodies={"multipart/form-data": BatchForm},
+    failures=FAILURES,
+)
 def predict_batch() -> Response:
     """Find the faces in several images; each has an entry with a message of its own.
 
@@ -58,6 +82,13 @@ def predict_batch() -> Response:
 
 
 @api.post("/annotate")
+@operation(
+    answers={200: DRAWN},
+    options=AnnotateOptions,
+    bodies={"multipart/form-data": Form, "application/json": AnnotateJson, **dict.fromkeys(PICTURES)},
+    failures=(*FAILURES, 406),
+    headers={"X-Face-Count": "How many faces were found."},
+)
 def annotate() -> Response:
     """Give the picture back with its faces drawn or blurred: JPEG, or PNG for who accepts that rather."""
     read_body(request, _settings().max_body_bytes)
@@ -88,12 +119,14 @@ def _drawn(image: infer_pb2.Image, media_type: str) -> Response:
 
 
 @api.get("/healthz")
+@operation(answers={200: Status})
 def healthz() -> Response:
     """Say that this process answers."""
     return jsonify(status="alive")
 
 
 @api.get("/readyz")
+@operation(answers={200: Status}, failures=(503,))
 def readyz() -> Response:
     """Say whether a picture would be examined: a worker serves, and Envoy reaches it."""
     if _client().is_ready():
@@ -142,8 +175,9 @@ def _seconds_left() -> float:
         seconds = limit if wish is None else float(wish)
     except ValueError:
         seconds = 0.0
-    if not seconds > 0:  # NaN, too
-        raise RequestFailed("INVALID_OPTION", f"X-Request-Timeout is {wish!r}; it must be a number of seconds above 0")
+    if not seconds >= SHORTEST_SECONDS:  # NaN, too
+        hint = f"it must be a number of seconds, at least {SHORTEST_SECONDS}"
+        raise RequestFailed("INVALID_OPTION", f"X-Request-Timeout is {wish!r}; {hint}")
     left: float = min(seconds, limit) - (time.monotonic() - g.arrived)
     if left <= 0:
         raise RequestFailed("DEADLINE_EXCEEDED", "the request took its whole time to arrive; allow more")
@@ -166,5 +200,7 @@ def _answer(results: infer_pb2.InferResults) -> dict[str, Any]:
 
 def _entry(image: infer_pb2.Image, answer: infer_pb2.InferResults | RequestFailed) -> dict[str, Any]:
     if isinstance(answer, RequestFailed):
+        if answer.code == "INVALID_OPTION":  # the options are those of all images
+            raise answer
         return {"message": answer.message, "code": answer.code, "imageId": image.image_id, "results": []}
     return _answer(answer)

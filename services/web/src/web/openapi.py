@@ -1,0 +1,161 @@
+"""The description of the API (OpenAPI 3.1), made from the views: their docstrings and what `operation` says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from importlib.metadata import version
+from typing import Any, TypeVar
+
+from apispec import APISpec
+from flask import Flask
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, models_json_schema
+
+from web.schemas import Error
+
+View = TypeVar("View", bound=Callable[..., Any])
+Schema = dict[str, Any]
+
+REFERENCE = "#/components/schemas/{model}"
+PICTURES = ("image/jpeg", "image/png", "image/webp", "application/octet-stream")
+# What may become of any picture; Envoy gives 408 and 431.
+FAILURES = (400, 408, 413, 415, 422, 431, 500, 503, 504)
+SHORTEST_SECONDS = 0.001  # that a caller may allow
+INTRODUCTION = """
+Pictures go in, faces come out with bounding boxes, landmarks and confidences. Coordinates are pixels of the upright
+picture, from its top left corner. No face is a 200 with no results; an error is never a 200.
+
+The same port speaks gRPC, with reflection.
+"""
+
+REQUEST_ID = {"description": "The request's id in the logs of all tiers.", "schema": {"type": "string"}}
+RETRY_AFTER = {"description": "In how many seconds to try again.", "schema": {"type": "integer"}}
+REQUEST_HEADERS = [
+    {
+        "name": "X-Request-Timeout",
+        "in": "header",
+        "description": "How many seconds the caller will wait, at most 15. Work that nobody waits for is not done.",
+        "schema": {"type": "number", "minimum": SHORTEST_SECONDS},
+    },
+    {
+        "name": "X-Request-ID",
+        "in": "header",
+        "description": "An id of your own, up to 128 visible ASCII characters; else one is made.",
+        "schema": {"type": "string"},
+    },
+]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """What the description says of a view beside its docstring."""
+
+    answers: Mapping[int, type[BaseModel] | tuple[str, ...]]  # by status: a model of the JSON, or media types
+    options: type[BaseModel] | None = None
+    bodies: Mapping[str, type[BaseModel] | None] = field(default_factory=dict)  # by media type; None is a bare file
+    failures: tuple[int, ...] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)  # of the answer, beside X-Request-ID
+
+
+def operation(**said: Any) -> Callable[[View], View]:
+    """Describe a view: the fields of an Operation."""
+
+    def describe(view: View) -> View:
+        vars(view)["operation"] = Operation(**said)
+        return view
+
+    return describe
+
+
+def describe(app: Flask) -> Schema:
+    """Make the document for all views of an application that have an operation."""
+    spec = APISpec(
+        title="facet",
+        version=version("facet-web"),
+        openapi_version="3.1.0",
+        info={
+            "summary": "Face detection as a service",
+            "description": INTRODUCTION.strip(),
+            "license": {"name": "MIT"},
+        },
+    )
+    rules = [(rule, app.view_functions[rule.endpoint]) for rule in app.url_map.iter_rules()]
+    views = [(rule, view, vars(view)["operation"]) for rule, view in rules if "operation" in vars(view)]
+    for name, schema in _schemas([said for _, _, said in views]).items():
+        spec.components.schema(name, schema)
+    for status in sorted({status for _, _, said in views for status in said.failures}):
+        spec.components.response(str(status), _response(status, _content(Error), {}))
+    for rule, view, said in views:
+        (method,) = (rule.methods or set()) - {"HEAD", "OPTIONS"}
+        spec.path(rule.rule, operations={method.lower(): _operation(view, said)})
+    return spec.to_dict()
+
+
+class _Plain(GenerateJsonSchema):
+    """Without titles, and without defaults: a form made from the description would fill them in and send them."""
+
+    def default_schema(self, schema: Any) -> Schema:
+        return self.generate_inner(schema["schema"])
+
+    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 - pydantic's hook
+        return False
+
+
+def _schemas(operations: list[Operation]) -> dict[str, Schema]:
+    """Collect the models of all bodies and answers, and what they refer to."""
+    models: dict[type[BaseModel], JsonSchemaMode] = {Error: "serialization"}
+    for said in operations:
+        models |= {model: "validation" for model in said.bodies.values() if model}
+        models |= {model: "serialization" for model in said.answers.values() if not isinstance(model, tuple)}
+    _, schemas = models_json_schema(list(models.items()), ref_template=REFERENCE, schema_generator=_Plain)
+    return dict(schemas["$defs"])
+
+
+def _operation(view: Callable[..., Any], said: Operation) -> Schema:
+    summary, _, details = (view.__doc__ or "").partition("\n\n")
+    described: Schema = {
+        "operationId": view.__name__,
+        "summary": _line(summary).rstrip("."),
+        "description": _line(details),
+    }
+    if said.options:
+        described["parameters"] = [*_query(said.options), *REQUEST_HEADERS]
+    if said.bodies:
+        content = {kind: {"schema": _refer(model) if model else {}} for kind, model in said.bodies.items()}
+        described["requestBody"] = {"required": True, "content": content}
+    answers = {status: _response(status, _content(body), said.headers) for status, body in said.answers.items()}
+    references = {status: str(status) for status in said.failures}
+    described["responses"] = {str(status): answer for status, answer in sorted((answers | references).items())}
+    return described
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _query(options: type[BaseModel]) -> list[Schema]:
+    properties = options.model_json_schema(schema_generator=_Plain)["properties"]
+    return [
+        {"name": name, "in": "query", "description": schema.pop("description"), "schema": schema}
+        for name, schema in properties.items()
+    ]
+
+
+def _response(status: int, content: Schema, names: Mapping[str, str]) -> Schema:
+    headers = {name: {"description": text, "schema": {"type": "string"}} for name, text in names.items()}
+    headers["X-Request-ID"] = REQUEST_ID
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers["Retry-After"] = RETRY_AFTER
+    return {"description": HTTPStatus(status).phrase, "headers": headers, "content": content}
+
+
+def _content(body: type[BaseModel] | tuple[str, ...]) -> Schema:
+    if isinstance(body, tuple):
+        return {kind: {"schema": {}} for kind in body}
+    return {"application/json": {"schema": _refer(body)}}
+
+
+def _refer(model: type[BaseModel]) -> Schema:
+    return {"$ref": REFERENCE.format(model=model.__name__)}

@@ -1,0 +1,208 @@
+"""What goes in and comes out over HTTP, as pydantic models. They describe: `image_request` reads, protobuf writes.
+
+Tests hold the service against them, both ways.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic.alias_generators import to_camel
+
+from web.errors import STATUS
+
+BY_ENVOY = ("REQUEST_TIMEOUT", "HEADERS_TOO_LARGE", "REFUSED")  # the codes in envoy.yaml that are not in STATUS
+INT32_MAX = 2**31 - 1
+
+File = Annotated[str, Field(json_schema_extra={"format": "binary"}, description="The file: JPEG, PNG or WebP.")]
+Base64 = Annotated[str, Field(json_schema_extra={"format": "byte"}, min_length=1)]
+
+MinFaceSize = Annotated[int, Field(ge=12, le=INT32_MAX)]
+MinConfidence = Annotated[float, Field(ge=0, le=1)]
+MaxFaces = Annotated[int, Field(ge=0, le=INT32_MAX)]
+# In proto3's JSON a number may be text.
+AtLeast12 = Annotated[str, StringConstraints(pattern="^(1[2-9]|[2-9][0-9]|[1-9][0-9]{2,8})$")]
+Fraction = Annotated[str, StringConstraints(pattern=r"^(0(\.[0-9]{1,9})?|1(\.0{1,9})?)$")]
+Whole = Annotated[str, StringConstraints(pattern="^[0-9]{1,9}$")]
+
+# A picture of one white pixel.
+EXAMPLE = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR42mP4DwABAQEAHLCMmQAAAABJRU5ErkJggg=="
+)
+
+MIN_FACE_SIZE = "The smallest face to look for: the side of its box in pixels. Larger is faster. The default is 20."
+MIN_CONFIDENCE = "Leaves out faces below it. The default is 0."
+MAX_FACES = "Keeps so many faces, the largest boxes first; 0, the default, keeps all."
+IMAGE_ID = "Any text; it comes back as `imageId`."
+STYLE = "What is done to the faces. `blur` hides them; it is refused beside `max_faces` or `min_confidence`."
+LABELS = "Whether the confidence stands beside each box."
+
+
+class PredictOptions(BaseModel):
+    """What may be said beside an image to examine."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    min_face_size: MinFaceSize = Field(20, description=MIN_FACE_SIZE)
+    min_confidence: MinConfidence = Field(0, description=MIN_CONFIDENCE)
+    max_faces: MaxFaces = Field(0, description=MAX_FACES)
+    image_id: str = Field("", description=IMAGE_ID)
+
+
+class AnnotateOptions(BaseModel):
+    """What may be said beside an image to draw on."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    min_face_size: MinFaceSize = Field(20, description=MIN_FACE_SIZE)
+    min_confidence: MinConfidence = Field(0, description=MIN_CONFIDENCE)
+    max_faces: MaxFaces = Field(0, description=MAX_FACES)
+    style: Literal["boxes", "blur"] = Field("boxes", description=STYLE)
+    labels: bool = Field(default=True, description=LABELS)
+
+
+class Form(BaseModel):
+    """A form with one file. Options may also be fields of the form."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    image: File
+
+
+class BatchForm(BaseModel):
+    """A form with several files; the options hold for all, and may also be fields of the form."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    image: list[File] = Field(min_length=1, max_length=32)
+
+
+class _Json(BaseModel):
+    """JSON as protobuf spells it."""
+
+    model_config = ConfigDict(extra="forbid", alias_generator=to_camel)
+
+
+class JsonOptions(_Json):
+    """The options in JSON."""
+
+    min_face_size: MinFaceSize | AtLeast12 | None = Field(None, description=MIN_FACE_SIZE)
+    min_confidence: MinConfidence | Fraction | None = Field(None, description=MIN_CONFIDENCE)
+    max_faces: MaxFaces | Whole | None = Field(None, description=MAX_FACES)
+
+
+class _JsonImage(JsonOptions):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {"required": ["image"], "properties": {"image": {"type": "string"}, "rawData": {"type": "null"}}},
+                {"required": ["rawData"], "properties": {"rawData": {"type": "string"}, "image": {"type": "null"}}},
+            ],
+            "examples": [{"image": EXAMPLE}],
+        }
+    )
+
+    image: Base64 | None = Field(None, description="The image in base64, or a data URL that holds it.")
+    raw_data: Base64 | None = Field(None, description="The same by its name in infer.proto; send one of the two.")
+    options: JsonOptions | None = Field(None, description="The options may also stand in here.")
+    width: Any = Field(None, description="Not read: the image's own header counts.")
+    height: Any = Field(None, description="Not read.")
+
+
+class PredictJson(_JsonImage):
+    """The proto3 JSON form of `Image` in infer.proto; its names may be spelled in snake case, too."""
+
+    image_id: str | None = Field(None, description=IMAGE_ID)
+
+
+class AnnotateJson(_JsonImage):
+    """An image to draw on, as JSON."""
+
+    style: Literal["boxes", "blur"] | None = Field(None, description=STYLE)
+    labels: bool | Literal["true", "false"] | None = Field(None, description=LABELS)
+
+
+class Point(_Json):
+    """A place in the upright picture: pixels from its top left corner, sub-pixel."""
+
+    x: float
+    y: float
+
+
+class Box(_Json):
+    """A bounding box."""
+
+    up_left: Point
+    lower_right: Point
+
+
+class Landmarks(_Json):
+    """The five points of a face; left and right as the viewer of the picture sees them."""
+
+    left_eye: Point
+    right_eye: Point
+    nose: Point
+    mouth_left: Point
+    mouth_right: Point
+
+
+class Face(_Json):
+    """One face."""
+
+    box: Box
+    landmarks: Landmarks
+    confidence: float = Field(ge=0, le=1)
+
+
+class MetaData(_Json):
+    """What the service saw and did."""
+
+    width: int
+    height: int
+    orientation: int = Field(ge=1, le=8, description="The EXIF orientation that was undone; 1 is upright already.")
+    model: str
+    engine: str
+    worker: str = Field(description="The worker that answered.")
+    milliseconds: dict[str, float] = Field(description="How long each step took.")
+
+
+class Prediction(_Json):
+    """The faces of one picture, best confidence first unless `max_faces` cut them."""
+
+    message: Literal[""]
+    image_id: str
+    width: int = Field(description="Of the upright picture, in pixels.")
+    height: int
+    results: list[Face]
+    meta_data: MetaData
+
+
+class Failure(_Json):
+    """An image of a batch that could not be examined."""
+
+    message: str = Field(min_length=1, description="What is wrong, and what to do.")
+    code: Literal[tuple(STATUS)]  # type: ignore[valid-type] # there is one list of them
+    image_id: str
+    results: list[Face] = Field(max_length=0)
+
+
+class Batch(_Json):
+    """An entry per file, in their order. Without an `image_id` of the request, an entry has its file's name."""
+
+    message: str = Field(description="Empty if all were examined.")
+    images: list[Prediction | Failure]
+
+
+class Error(_Json):
+    """Every error."""
+
+    message: str = Field(min_length=1, description="What is wrong, and what to do.")
+    code: Literal[(*STATUS, *BY_ENVOY)]  # type: ignore[valid-type]
+    request_id: str | None = Field(description="Its id in the logs of all tiers; null if it could not be read at all.")
+
+
+class Status(_Json):
+    """All is well."""
+
+    status: Literal["alive", "ready"]

@@ -1,0 +1,10 @@
+"use strict";
+
+// Swagger UI with the description of this very service.
+window.SwaggerUIBundle({
+  url: "/openapi.json",
+  dom_id: "#docs",
+  deepLinking: true,
+  tryItOutEnabled: true,
+  displayRequestDuration: true,
+});

@@ -1,0 +1,43 @@
+"""The API's description: what it says is so, whatever is sent."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+
+from tests.stack.conftest import FrontDoor
+from tests.stack.running import ROOT
+
+CONFIG = ROOT / "tests/stack/schemathesis.toml"
+
+
+def test_what_is_sent_is_answered_as_described(stack: FrontDoor, tmp_path: Path) -> None:
+    """Schemathesis sends what the description allows and what it forbids, and finds nothing."""
+    schemathesis = Path(sys.executable).with_name("st")
+    done = subprocess.run(
+        [schemathesis, f"--config-file={CONFIG}", "run", "--max-examples=200", f"{stack.url}/openapi.json"],
+        cwd=tmp_path,  # it leaves what it has found there
+        env=os.environ | {"SCHEMATHESIS_HOOKS": "tests.stack.schemathesis_hooks", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Selected: 5/5" in done.stdout
+    assert "No issues found" in done.stdout
+
+
+def test_the_page_has_all_it_needs_from_here(client: httpx.Client) -> None:
+    """The browser is told to take nothing from elsewhere, and finds its parts."""
+    page = client.get("/docs")
+    assert page.status_code == 200
+    assert page.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert "default-src 'none'; script-src 'self';" in page.headers["Content-Security-Policy"]
+    for part in ("docs.js", "swagger-ui-bundle.js", "swagger-ui.css"):
+        assert f'"/docs/{part}"' in page.text
+        assert client.get(f"/docs/{part}").status_code == 200
+    assert client.get("/docs/VERSION").status_code == 404
