@@ -117,6 +117,7 @@ def _operation(view: Callable[..., Any], said: Operation) -> Schema:
     summary, _, details = (view.__doc__ or "").partition("\n\n")
     described: Schema = {
         "operationId": view.__name__,
+        "tags": ["pictures" if said.bodies else "state"],
         "summary": _line(summary).rstrip("."),
         "description": _line(details),
     }

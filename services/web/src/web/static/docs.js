@@ -5,6 +5,7 @@ window.SwaggerUIBundle({
   url: "/openapi.json",
   dom_id: "#docs",
   deepLinking: true,
+  defaultModelsExpandDepth: 0,
   tryItOutEnabled: true,
   displayRequestDuration: true,
 });
