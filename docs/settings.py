@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from inference.settings import Settings as InferenceSettings
+from pydantic import AliasChoices
 from pydantic.fields import FieldInfo
 from web.settings import Settings as WebSettings
 
@@ -27,11 +28,18 @@ def settings() -> dict[str, tuple[FieldInfo, list[str]]]:
     found: dict[str, tuple[FieldInfo, list[str]]] = {}
     for service, fields in (("inference", InferenceSettings.model_fields), ("web", WebSettings.model_fields)):
         for name, field in fields.items():
-            known, readers = found.setdefault(f"FACET_{name.upper()}", (field, []))
+            known, readers = found.setdefault(variable(name, field), (field, []))
             if known.default != field.default:
-                sys.exit(f"FACET_{name.upper()} has two defaults")
+                sys.exit(f"{variable(name, field)} has two defaults")
             readers.append(service)
     return found
+
+
+def variable(name: str, field: FieldInfo) -> str:
+    """Give the name of a setting's variable: ours, or a usual one; of two usual ones the more general."""
+    alias = field.validation_alias
+    usual = alias.choices[-1] if isinstance(alias, AliasChoices) else alias
+    return str(usual or f"FACET_{name.upper()}")
 
 
 def compose_settings() -> dict[str, tuple[str, str]]:
