@@ -77,11 +77,16 @@ class Traces:
             span.end()
 
     def _add_steps(self, span: Span, steps: Steps) -> None:
-        """Make a span for each step: it begins with the step's first piece, and is as long as all of them together."""
-        context, since_epoch = set_span_in_context(span), time.time_ns() - time.monotonic_ns()
-        for name, milliseconds in dict(steps.milliseconds).items():  # an abandoned step may still add to it
-            began = since_epoch + round(steps.began[name] * 1e9)
-            self._tracer.start_span(name, context, start_time=began).end(began + round(milliseconds * 1e6))
+        """Make a span for each step: it begins with the step's first piece, and is as long as all of them together.
+
+        A step that goes on, although nobody waits for it any more, lasts until now.
+        """
+        context, now = set_span_in_context(span), time.time_ns()
+        since_epoch = now - time.monotonic_ns()
+        for name, seconds in dict(steps.began).items():
+            began, milliseconds = since_epoch + round(seconds * 1e9), steps.milliseconds.get(name)
+            ended = now if milliseconds is None else began + round(milliseconds * 1e6)
+            self._tracer.start_span(name, context, start_time=began).end(ended)
 
     def close(self) -> None:
         """Send what is left, if that can be done at once: who stops does not wait for a collector."""

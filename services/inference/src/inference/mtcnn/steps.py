@@ -15,8 +15,8 @@ class Steps:
     """A stop-watch with an off switch, handed through a detection.
 
     `deadline` is a time of `time.monotonic()` in seconds; `clock` is what the steps are timed with. A step may be run
-    in pieces: `began` has the time of its first begin, `milliseconds` what all pieces took. `abandon` may be called
-    from another thread.
+    in pieces: `began` has the time of its first begin, `milliseconds` what all pieces took that have ended. `abandon`
+    may be called from another thread.
     """
 
     def __init__(self, deadline: float = float("inf"), clock: Callable[[], float] = time.monotonic) -> None:
@@ -41,6 +41,7 @@ class Steps:
         if self._abandoned or time.monotonic() >= self._deadline:
             raise Abandoned(f"before {name}")
         began = self._clock()
+        self.began.setdefault(name, began)
         try:
             yield
         finally:
