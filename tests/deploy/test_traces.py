@@ -1,0 +1,105 @@
+"""What Envoy is told about traces is the same in every kind of deployment, and so is the collector's name."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import yaml
+from serve import CannotServe, envoy_traces
+
+from tests.deploy.manifests import ROOT, TIERS, Manifests, Object
+
+COLLECTOR = "http://collector:4317"
+
+
+@pytest.fixture(scope="module")
+def told() -> Object:
+    """What Envoy is told, by the file that explains it."""
+    config: Object = yaml.safe_load((ROOT / "envoy/traces.yaml").read_text())
+    return config
+
+
+@pytest.fixture(scope="module")
+def override() -> Object:
+    services: Object = yaml.safe_load((ROOT / "deploy/docker-compose.traces.yml").read_text())["services"]
+    return services
+
+
+def address(config: Object) -> Object:
+    (cluster,) = config["static_resources"]["clusters"]
+    (group,) = cluster["load_assignment"]["endpoints"]
+    (endpoint,) = group["lb_endpoints"]
+    found: Object = endpoint["endpoint"]["address"]["socket_address"]
+    return found
+
+
+def test_compose_adds_to_the_images_command_what_the_file_says(override: Object, told: Object) -> None:
+    """To the letter, but for the comments."""
+    (command,) = re.findall(r"^CMD (\[.*\])$", (ROOT / "envoy/Dockerfile").read_text(), re.MULTILINE)
+    *before, skip, flag, text = override["envoy"]["command"]
+    assert (before, skip, flag) == (yaml.safe_load(command), "--skip-deprecated-logs", "--config-yaml")
+    assert yaml.safe_load(text) == told
+
+
+def test_kubernetes_adds_the_same_to_its_own(combined: dict[Any, Manifests], told: Object) -> None:
+    """In every overlay; and without the component nothing."""
+    for (overlay, components), manifests in combined.items():
+        before = combined[overlay, ()].container("envoy")["args"]
+        added = manifests.container("envoy")["args"][len(before) :]
+        if "traces" in components:
+            assert added[:-1] == ["--skip-deprecated-logs", "--config-yaml"]
+            assert yaml.safe_load(added[-1]) == told
+        else:
+            assert added == []
+
+
+def test_the_collector_has_one_name(combined: dict[Any, Manifests], override: Object, told: Object) -> None:
+    """For all tiers, in compose and on Kubernetes."""
+    assert "http://{address}:{port_value}".format(**address(told)) == COLLECTOR
+    manifests = combined["base", ("traces",)]
+    for tier in TIERS[1:]:
+        variables = {found["name"]: found.get("value") for found in manifests.container(tier)["env"]}
+        assert variables["OTEL_EXPORTER_OTLP_ENDPOINT"] == COLLECTOR
+        assert override[tier]["environment"] == {"OTEL_EXPORTER_OTLP_ENDPOINT": COLLECTOR}
+    assert manifests.one("Service", "collector")["spec"]["type"] == "ExternalName"
+    networks = yaml.safe_load((ROOT / "deploy/docker-compose.yml").read_text())["services"]
+    for tier in TIERS:  # the two networks into which the collector is put
+        assert {"gateway", "workers"} & set(networks[tier]["networks"])
+
+
+@pytest.mark.parametrize(
+    ("variables", "collector"),
+    [
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://elsewhere:5000"}, ("elsewhere", 5000)),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://elsewhere"}, ("elsewhere", 4317)),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://a:1", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://b:2"}, ("b", 2)),
+        ({"OTEL_TRACES_EXPORTER": "otlp"}, ("localhost", 4317)),
+        ({}, None),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": ""}, None),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://a:1", "OTEL_TRACES_EXPORTER": "none"}, None),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://a:1", "OTEL_SDK_DISABLED": "True"}, None),
+    ],
+)
+def test_the_usual_variables_switch_traces_on(
+    monkeypatch: pytest.MonkeyPatch, told: Object, variables: dict[str, str], collector: tuple[str, int] | None
+) -> None:
+    """As the services' settings read them; `make serve` tells Envoy the same."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    arguments = envoy_traces()
+    if collector is None:
+        assert arguments == []
+        return
+    config = yaml.safe_load(arguments[-1])
+    assert tuple(address(config).values()) == collector
+    address(config).update(address(told))
+    assert config == told
+
+
+def test_an_address_that_envoy_cannot_take_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a sentence that says what to do."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "https://traces.example.com")
+    with pytest.raises(CannotServe, match="http://host:port"):
+        envoy_traces()
