@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 import yaml
+from inference.settings import Settings as InferenceSettings
 from serve import CannotServe, envoy_traces
+from web.settings import Settings as WebSettings
 
 from tests.deploy.manifests import ROOT, TIERS, Manifests, Object
 
@@ -85,9 +87,10 @@ def test_the_collector_has_one_name(combined: dict[Any, Manifests], override: Ob
 def test_the_usual_variables_switch_traces_on(
     monkeypatch: pytest.MonkeyPatch, told: Object, variables: dict[str, str], collector: tuple[str, int] | None
 ) -> None:
-    """As the services' settings read them; `make serve` tells Envoy the same."""
+    """For both services by the same rule; `make serve` tells Envoy the same."""
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
+    assert InferenceSettings().traces == WebSettings().traces == (collector is not None)
     arguments = envoy_traces()
     if collector is None:
         assert arguments == []
