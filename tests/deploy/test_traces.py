@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from inference.settings import Settings as InferenceSettings
 from serve import CannotServe, envoy_traces
 from web.settings import Settings as WebSettings
 
-from tests.deploy.manifests import ROOT, TIERS, Manifests, Object
+from tests.deploy.manifests import ROOT, TIERS, Manifests, Object, render, render_with
 
 COLLECTOR = "http://collector:4317"
 
@@ -42,7 +43,7 @@ def test_compose_adds_to_the_images_command_what_the_file_says(override: Object,
     (command,) = re.findall(r"^CMD (\[.*\])$", (ROOT / "envoy/Dockerfile").read_text(), re.MULTILINE)
     *before, skip, flag, text = override["envoy"]["command"]
     assert (before, skip, flag) == (yaml.safe_load(command), "--skip-deprecated-logs", "--config-yaml")
-    assert yaml.safe_load(text) == told
+    assert yaml.safe_load(text.replace("${FACET_TRACE_PERCENT:-100}", "100")) == told
 
 
 def test_kubernetes_adds_the_same_to_its_own(combined: dict[Any, Manifests], told: Object) -> None:
@@ -52,7 +53,8 @@ def test_kubernetes_adds_the_same_to_its_own(combined: dict[Any, Manifests], tol
         added = manifests.container("envoy")["args"][len(before) :]
         if "traces" in components:
             assert added[:-1] == ["--skip-deprecated-logs", "--config-yaml"]
-            assert yaml.safe_load(added[-1]) == told
+            (percent,) = manifests.container("envoy")["env"]
+            assert yaml.safe_load(added[-1].replace(f"$({percent['name']})", percent["value"])) == told
         else:
             assert added == []
 
@@ -69,6 +71,23 @@ def test_the_collector_has_one_name(combined: dict[Any, Manifests], override: Ob
     networks = yaml.safe_load((ROOT / "deploy/docker-compose.yml").read_text())["services"]
     for tier in TIERS:  # the two networks into which the collector is put
         assert {"gateway", "workers"} & set(networks[tier]["networks"])
+
+
+def test_the_documents_patches_lead_to_another_collector(tmp_path: Path) -> None:
+    """By its name, its namespace, and how many of the traces it wants."""
+    render_with("overlays/local", [], tmp_path)
+    kustomization = tmp_path / "deploy/k8s/overlays/local/kustomization.yaml"
+    (snippet,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/operations.md").read_text(), re.DOTALL)
+    settings, example = yaml.safe_load(kustomization.read_text()), yaml.safe_load(snippet)
+    settings["patches"] += example["patches"]
+    kustomization.write_text(yaml.safe_dump(settings | {"components": example["components"]}))
+    manifests = render(kustomization.parent)
+    assert manifests.one("Service", "collector")["spec"]["externalName"] == "collector.tracing.svc.cluster.local"
+    collector, dns = manifests.one("NetworkPolicy", "traces")["spec"]["egress"]
+    assert collector["to"] == [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "tracing"}}}]
+    assert collector["ports"] == [{"protocol": "TCP", "port": 4317}]
+    assert dns["to"][0]["podSelector"] == {"matchLabels": {"k8s-app": "kube-dns"}}
+    assert manifests.container("envoy")["env"] == [{"name": "FACET_TRACE_PERCENT", "value": "10"}]
 
 
 @pytest.mark.parametrize(
