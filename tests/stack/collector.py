@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -59,14 +60,14 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):
         with self._lock:
             return list(self._spans)
 
-    def trace(self, trace: str, *last: str) -> Trace:
-        """Give a trace when spans of these names, which are sent last, have arrived."""
+    def trace(self, trace: str, *names: str) -> Trace:
+        """Give a trace when spans of all these names have arrived, of a name that is said twice, two."""
 
         def found() -> list[Span] | None:
             spans = [span for span in self.spans if span.trace == trace]
-            return spans if set(last) <= {span.name for span in spans} else None
+            return None if Counter(names) - Counter(span.name for span in spans) else spans
 
-        return Trace(wait_for(found, f"a trace with {', '.join(last)}"))
+        return Trace(wait_for(found, f"a trace with {', '.join(names)}"))
 
 
 class Trace:
@@ -78,8 +79,8 @@ class Trace:
     def all(self, name: str) -> list[Span]:
         return [span for span in self.spans if span.name == name]
 
-    def one(self, name: str) -> Span:
-        (span,) = self.all(name)
+    def one(self, name: str, service: str = "") -> Span:
+        (span,) = [span for span in self.all(name) if service in ("", span.service)]
         return span
 
     def children(self, parent: Span) -> list[Span]:

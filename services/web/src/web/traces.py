@@ -20,6 +20,8 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 UNTRACED = ("/healthz", "/readyz")  # asked all the time, and by machines
 SERVER_ERROR = 500
+# Below the one and beside the other, the fault is the caller's.
+NO_FAULT = (grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT)
 FLUSH_SECONDS = 0.5
 
 
@@ -66,7 +68,7 @@ class Traces(grpc.UnaryUnaryClientInterceptor):
             span.set_attribute("http.response.status_code", response.status_code)
             if code := g.get("code"):
                 span.set_attribute("facet.code", code)
-            if response.status_code >= SERVER_ERROR:  # below, it is the caller's error
+            if response.status_code >= SERVER_ERROR:
                 span.set_attribute("error.type", str(response.status_code))
                 span.set_status(Status(StatusCode.ERROR))
             span.end()
@@ -98,7 +100,7 @@ class Traces(grpc.UnaryUnaryClientInterceptor):
 
 def _called(span: Span, code: grpc.StatusCode) -> None:
     span.set_attribute("rpc.response.status_code", code.name)
-    if code is not grpc.StatusCode.OK:
+    if code not in NO_FAULT:
         span.set_attribute("error.type", code.name)
         span.set_status(Status(StatusCode.ERROR))
     span.end()
