@@ -48,13 +48,14 @@ test: .venv/ready  ## run all tests that need no container engine (ARGS= goes to
 	@exec $(BIN)/python -m pytest $(ARGS)
 
 # The compose stack; .env is given to it by name, since compose would look for it in deploy/.
-COMPOSE = docker compose $(if $(wildcard .env),--env-file .env) --file deploy/docker-compose.yml
+COMPOSE = docker compose $(if $(wildcard .env),--env-file .env) --file deploy/docker-compose.yml \
+  $(if $(TRACES),--file deploy/docker-compose.traces.yml)
 
 # Under a tag of its own, and without anybody's .env.
 BUILD_FOR_TESTS = FACET_TAG=test docker compose --file deploy/docker-compose.yml build
 
 .PHONY: up
-up:  ## build and start the compose stack, and wait until it answers (GRPCIO=wheel: without compiling gRPC)
+up:  ## build and start the compose stack, and wait until it answers (GRPCIO=wheel: without compiling gRPC, TRACES=on: to your collector)
 	@$(COMPOSE) up --build --wait --wait-timeout 300 $(ARGS) || \
 	  { $(COMPOSE) logs --no-log-prefix --tail 20 inference web | grep -v '"level": "INFO"' >&2; exit 1; }
 

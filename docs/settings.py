@@ -1,6 +1,6 @@
 """Writes .env.example and the tables of settings in README.md: `make settings`.
 
-The services' settings come from their settings classes, those of the compose stack from deploy/docker-compose.yml.
+The services' settings come from their settings classes, those of the compose stack from its files in deploy/.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ import sys
 from pathlib import Path
 
 from inference.settings import Settings as InferenceSettings
+from pydantic import AliasChoices
 from pydantic.fields import FieldInfo
 from web.settings import Settings as WebSettings
 
 ROOT = Path(__file__).parents[1]
-COMPOSE = ROOT / "deploy/docker-compose.yml"
+COMPOSE = [ROOT / "deploy/docker-compose.yml", ROOT / "deploy/docker-compose.traces.yml"]
 BEGIN, END = "<!-- settings: make settings -->\n", "<!-- end of settings -->\n"
 HEAD = """# The settings of facet with their defaults, from `make settings`. Copy this to .env and change what you need:
 # `make up` and `make serve` read it. Addresses and ports `make serve` sets itself (PORT=, BASE_PORT=), and its WORKERS=
@@ -27,16 +28,24 @@ def settings() -> dict[str, tuple[FieldInfo, list[str]]]:
     found: dict[str, tuple[FieldInfo, list[str]]] = {}
     for service, fields in (("inference", InferenceSettings.model_fields), ("web", WebSettings.model_fields)):
         for name, field in fields.items():
-            known, readers = found.setdefault(f"FACET_{name.upper()}", (field, []))
+            known, readers = found.setdefault(variable(name, field), (field, []))
             if known.default != field.default:
-                sys.exit(f"FACET_{name.upper()} has two defaults")
+                sys.exit(f"{variable(name, field)} has two defaults")
             readers.append(service)
     return found
 
 
+def variable(name: str, field: FieldInfo) -> str:
+    """Give the name of a setting's variable: ours, or a usual one; of two usual ones the more general."""
+    alias = field.validation_alias
+    usual = alias.choices[-1] if isinstance(alias, AliasChoices) else alias
+    return str(usual or f"FACET_{name.upper()}")
+
+
 def compose_settings() -> dict[str, tuple[str, str]]:
-    """Give default and meaning of each ${NAME:-default} of the compose file that has a comment at its line's end."""
-    found = re.findall(r"\$\{(\w+):-([^}]*)\}.*?  # (.+)$", COMPOSE.read_text(), re.MULTILINE)
+    """Give default and meaning of each ${NAME:-default} of the compose files that has a comment at its line's end."""
+    text = "".join(path.read_text() for path in COMPOSE)
+    found = re.findall(r"\$\{(\w+):-([^}]*)\}.*?  # (.+)$", text, re.MULTILINE)
     return {name: (default, meaning) for name, default, meaning in found}
 
 

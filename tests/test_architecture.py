@@ -58,6 +58,12 @@ def test_the_gateway_knows_the_contract_and_nothing_of_the_workers() -> None:
     assert offenders("inference/src/inference", "web", "flask") == []
 
 
+def test_only_the_two_traces_know_opentelemetry() -> None:
+    """Whoever imports it does so when traces are on."""
+    for package in ("inference/src/inference", "web/src/web"):
+        assert {found.partition(":")[0] for found in offenders(package, "opentelemetry")} == {"traces.py"}
+
+
 def test_only_the_settings_read_the_environment() -> None:
     """Setting a variable for a library is another matter: `environ[...] = ...` is allowed."""
     for package in ("inference/src/inference", "web/src/web"):

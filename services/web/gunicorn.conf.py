@@ -46,6 +46,13 @@ def child_exit(server, worker):  # noqa: ANN001, ANN201, ARG001 - gunicorn's hoo
     multiprocess.mark_process_dead(worker.pid)
 
 
+def worker_exit(server, worker):  # noqa: ANN001, ANN201, ARG001 - gunicorn's hook
+    """Send the spans that are left, of a process that has answered anything."""
+    app = getattr(worker, "wsgi", None)
+    if app and app.extensions["traces"]:
+        app.extensions["traces"].close()
+
+
 def on_exit(server):  # noqa: ANN001, ANN201, ARG001 - gunicorn's hook
     """Leave nothing behind."""
     shutil.rmtree(_counts, ignore_errors=True)

@@ -9,7 +9,7 @@ import pytest
 from tests.deploy.manifests import ROOT, Manifests, render, render_with
 
 OVERLAYS = ("base", "overlays/local", "overlays/production")
-COMPONENTS = ("monitoring", "gateway-api", "tls")  # in the order in which they are listed
+COMPONENTS = ("monitoring", "gateway-api", "tls", "traces")  # in the order in which they are listed
 SETS = tuple(chain.from_iterable(combinations(COMPONENTS, count) for count in range(len(COMPONENTS) + 1)))
 
 

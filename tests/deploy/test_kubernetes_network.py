@@ -34,8 +34,9 @@ GRAFANA = Pod("grafana", "monitoring", {NAME: "grafana"})
 SHAM = Pod("prometheus-elsewhere", "other", {NAME: "prometheus"})
 DNS = Pod("dns", "kube-system", {"k8s-app": "kube-dns"})
 SYSTEM = Pod("metrics-server", "kube-system", {"k8s-app": "metrics-server"})
+COLLECTOR = Pod("collector", "monitoring", {NAME: "opentelemetry-collector"})
 STRANGER = Pod("stranger", "facet")
-OTHERS = (OUTSIDE, INGRESS_CONTROLLER, PROMETHEUS, GRAFANA, SHAM, DNS, SYSTEM, STRANGER)
+OTHERS = (OUTSIDE, INGRESS_CONTROLLER, PROMETHEUS, GRAFANA, SHAM, DNS, SYSTEM, COLLECTOR, STRANGER)
 
 
 def everybody(manifests: Manifests) -> list[Pod]:
@@ -99,7 +100,7 @@ def arrows(
 def interesting_ports(manifests: Manifests) -> list[tuple[str, int]]:
     """Every port of ours, those beside the workers', and some that nobody should reach."""
     ours = {port for tier in TIERS for port in manifests.ports(tier).values()}
-    numbers = ours | {*WORKER_PORTS, FIRST_WORKER - 1, WORKER_PORTS[-1] + 1, ADMIN_PORT, 53, 80, 443, 8089}
+    numbers = ours | {*WORKER_PORTS, FIRST_WORKER - 1, WORKER_PORTS[-1] + 1, ADMIN_PORT, 53, 80, 443, 4317, 8089}
     return [(protocol, port) for port in sorted(numbers) for protocol in ("TCP", "UDP")]
 
 
@@ -123,14 +124,17 @@ def test_each_arrow_of_the_design_is_there_and_no_other(overlay: Manifests) -> N
     assert found == design(overlay)
 
 
-def test_components_add_no_arrow_but_the_answer_to_a_challenge(combined: dict[Any, Manifests]) -> None:
-    """Of cert-manager's own pod, which calls nobody."""
+def test_components_add_no_arrow_but_those_they_are_for(combined: dict[Any, Manifests]) -> None:
+    """To cert-manager's own pod, which calls nobody; and to the collector of traces, which workers look up, too."""
     for (_, components), manifests in combined.items():
         solver = Pod("solver", "facet", {SOLVER: "true"})
         pods = [*everybody(manifests), solver]
         found = arrows(manifests.of("NetworkPolicy"), pods, interesting_ports(manifests))
         challenge = {(other.name, "solver", "TCP", 8089) for other in OTHERS if other != STRANGER}
-        assert found == design(manifests) | (challenge if "tls" in components else set())
+        traces = {(tier, "collector", "TCP", 4317) for tier in TIERS}
+        traces |= {("inference", "dns", protocol, 53) for protocol in ("TCP", "UDP")}
+        added = (challenge if "tls" in components else set()) | (traces if "traces" in components else set())
+        assert found == design(manifests) | added
 
 
 def test_an_arrow_too_many_or_too_few_is_seen(base: Manifests) -> None:

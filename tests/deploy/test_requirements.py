@@ -23,9 +23,10 @@ def test_the_workers_package_is_built_with_what_its_lock_holds() -> None:
 
 
 def test_nothing_that_reports_to_its_makers_is_locked() -> None:
-    """Openvino asks for its telemetry package, and works without."""
+    """Openvino asks for its telemetry package, and works without; OpenTelemetry reports to whoever runs facet."""
     for lock in (ROOT / "requirements").glob("*.txt"):
-        assert lock.name == "excludes.txt" or "telemetry" not in lock.read_text(), lock
+        text = lock.read_text().replace("opentelemetry", "")
+        assert lock.name == "excludes.txt" or "telemetry" not in text, lock
 
 
 @pytest.mark.parametrize("name", ["inference", "web"])

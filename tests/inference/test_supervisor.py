@@ -259,6 +259,6 @@ def test_of_a_names_addresses_the_one_of_this_machine_is_taken(monkeypatch: pyte
 def test_it_imports_neither_grpc_nor_a_model_runtime() -> None:
     """What exists before a worker starts cannot harm it."""
     script = "import sys, inference.__main__; print([m for m in sys.modules if m.split('.')[0] in sys.argv])"
-    heavy = ["grpc", "openvino", "onnxruntime", "tensorflow", "keras", "mtcnn", "numpy", "PIL"]
+    heavy = ["grpc", "openvino", "onnxruntime", "tensorflow", "keras", "mtcnn", "numpy", "PIL", "opentelemetry"]
     found = subprocess.run([sys.executable, "-c", script, *heavy], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"

@@ -1,4 +1,4 @@
-"""Logging set-up: one JSON object a line on stdout, each with the request's id where there is one."""
+"""Logging set-up: one JSON object a line on stdout, with the ids of request and trace if there are any."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import logging.config
 from contextvars import ContextVar
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
+trace_id: ContextVar[str] = ContextVar("trace_id", default="")
 
 
-def _add_request_id(record: logging.LogRecord) -> bool:
+def _add_ids(record: logging.LogRecord) -> bool:
     record.request_id = request_id.get()
+    if traced := trace_id.get():
+        record.trace_id = traced
     return True
 
 
@@ -20,7 +23,7 @@ def configure(level: str, part: str) -> None:
         {
             "version": 1,
             "disable_existing_loggers": False,
-            "filters": {"request_id": {"()": lambda: _add_request_id}},
+            "filters": {"ids": {"()": lambda: _add_ids}},
             "formatters": {
                 "json": {
                     "()": "pythonjsonlogger.json.JsonFormatter",
@@ -35,7 +38,7 @@ def configure(level: str, part: str) -> None:
                     "class": "logging.StreamHandler",
                     "stream": "ext://sys.stdout",
                     "formatter": "json",
-                    "filters": ["request_id"],
+                    "filters": ["ids"],
                 }
             },
             "root": {"level": level, "handlers": ["stdout"]},

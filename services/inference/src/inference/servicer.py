@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-import uuid
 from collections.abc import AsyncIterator
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import grpc
 from grpc_status import rpc_status
 
+from inference.call import Context, request_id_of, seconds_left
 from inference.drawing import DrawOptions, draw
 from inference.errors import Busy, DeadlineExceeded, NotReady, describe, rich_status
 from inference.image import ImageLimits, Picture, decode
@@ -23,11 +23,12 @@ from inference.mtcnn.steps import Abandoned, Steps
 from inference.slot import InferenceSlot
 from protos import infer_pb2, infer_pb2_grpc
 
+if TYPE_CHECKING:
+    from inference.traces import Traces
+
 log = logging.getLogger(__name__)
 
 DRAWN_PER_RECEIVED = 2  # how many times as long as the longest picture that is taken a drawn one may be
-
-Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class InferenceServicer(infer_pb2_grpc.InferenceServicer):
@@ -43,6 +44,7 @@ class InferenceServicer(infer_pb2_grpc.InferenceServicer):
         max_streams: int,
         worker: str,
         metrics: WorkerMetrics,
+        traces: Traces | None,
     ) -> None:
         self.detector: Detector | None = None
         self._draining = asyncio.Event()
@@ -53,6 +55,7 @@ class InferenceServicer(infer_pb2_grpc.InferenceServicer):
         self._free_streams = max_streams  # a waiting stream holds a picture in memory
         self._worker = worker
         self._metrics = metrics
+        self._traces = traces
 
     def drain(self) -> None:
         """Let open streams end after the picture that is being examined."""
@@ -60,10 +63,9 @@ class InferenceServicer(infer_pb2_grpc.InferenceServicer):
 
     async def Predict(self, request: infer_pb2.Image, context: Context) -> infer_pb2.InferResults:  # noqa: N802
         """Answer one picture, or end the call with a status."""
-        request_id.set(_request_id(context))
+        request_id.set(request_id_of(context))
         try:
-            with self._metrics.request("Predict"):
-                return await self._answer(request, _seconds_left(context))
+            return await self._answer("Predict", request, context)
         except asyncio.CancelledError:
             log.info("predict abandoned", extra={"reason": "the caller has gone or its deadline is over"})
             raise
@@ -74,7 +76,7 @@ class InferenceServicer(infer_pb2_grpc.InferenceServicer):
         self, request_iterator: AsyncIterator[infer_pb2.Image], context: Context
     ) -> AsyncIterator[infer_pb2.InferResults]:
         """Answer pictures in their order; the next is taken from the wire when the last is answered."""
-        request_id.set(_request_id(context))
+        request_id.set(request_id_of(context))
         await context.send_initial_metadata(())  # or Envoy's time for a request to arrive would run on
         if self._free_streams == 0:
             await _abort(context, Busy("this worker has no room for another stream; try again in a second"))
@@ -92,8 +94,7 @@ class InferenceServicer(infer_pb2_grpc.InferenceServicer):
     ) -> AsyncIterator[infer_pb2.InferResults]:
         async for request in self._until_draining(requests):
             try:
-                with self._metrics.request("PredictStream"):
-                    answer = await self._answer(request, _seconds_left(context), patient=True)
+                answer = await self._answer("PredictStream", request, context, patient=True)
             except Exception as error:  # noqa: BLE001 - one picture's trouble does not end the others
                 _, code, message = _logged(error)
                 answer = infer_pb2.InferResults(image_id=request.image_id, message=message, code=code)
@@ -117,15 +118,25 @@ class InferenceServicer(infer_pb2_grpc.InferenceServicer):
             draining.cancel()
 
     async def _answer(
-        self, request: infer_pb2.Image, seconds_left: float, *, patient: bool = False
+        self, method: str, request: infer_pb2.Image, context: Context, *, patient: bool = False
+    ) -> infer_pb2.InferResults:
+        """Answer a picture under the eyes of whoever counts and traces."""
+        seconds = min(self._deadline, seconds_left(context))
+        steps = Steps(time.monotonic() + seconds)
+        with self._metrics.request(method):
+            answering = self._answer_within(seconds, request, steps, patient=patient)
+            if self._traces:
+                answering = self._traces.picture(method, request, context, steps, answering)
+            return await answering
+
+    async def _answer_within(
+        self, seconds: float, request: infer_pb2.Image, steps: Steps, *, patient: bool
     ) -> infer_pb2.InferResults:
         detector = self.detector
         if detector is None:
             raise NotReady("the worker is loading its model; try again in a few seconds")
         options = read_options(request.options, self._defaults)
         drawing = read_drawing(request)
-        seconds = min(self._deadline, seconds_left)
-        steps = Steps(time.monotonic() + seconds)
         try:
             async with asyncio.timeout(seconds):
                 return await self._slot.run(
@@ -178,18 +189,6 @@ class InferenceServicer(infer_pb2_grpc.InferenceServicer):
             worker=self._worker,
             milliseconds={name: round(ms, 3) for name, ms in steps.milliseconds.items()},
         )
-
-
-def _seconds_left(context: Context) -> float:
-    """Say how long the caller still waits, infinity when it set no deadline."""
-    left = context.time_remaining()
-    return float("inf") if left is None else max(0.0, left)
-
-
-def _request_id(context: Context) -> str:
-    """Take the caller's id of the request, or make one."""
-    metadata = dict(context.invocation_metadata() or ())
-    return str(metadata.get("x-request-id") or uuid.uuid4())
 
 
 def _logged(error: Exception) -> tuple[grpc.StatusCode, str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from inference.cgroup import available_cpus, available_memory
@@ -81,6 +81,21 @@ class Settings(BaseSettings):
 
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
     """DEBUG, INFO, WARNING or ERROR."""
+
+    otlp_endpoint: str = Field(
+        "", validation_alias=AliasChoices("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+    )
+    """Where traces are sent, over gRPC: http://collector:4317. Left open: there are none. See docs/operations.md."""
+    traces_exporter: str = Field("", validation_alias="OTEL_TRACES_EXPORTER")
+    """none switches traces off; otlp switches them on without an address, for http://localhost:4317."""
+    otel_disabled: str = Field("", validation_alias="OTEL_SDK_DISABLED")
+    """true switches traces off, whatever else is set."""
+
+    @property
+    def traces(self) -> bool:
+        """Whether traces are made, by OpenTelemetry's own variables."""
+        wanted = bool(self.otlp_endpoint or self.traces_exporter)
+        return wanted and self.traces_exporter != "none" and self.otel_disabled.lower() != "true"
 
     @property
     def worker_count(self) -> int:

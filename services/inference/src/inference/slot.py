@@ -57,7 +57,7 @@ class InferenceSlot:
                 pass
         finally:
             self.waiting -= not patient
-        steps.milliseconds["queue"] = 1000 * (time.monotonic() - arrived)
+            steps.ran("queue", arrived)  # also of who is turned away
 
     async def _acquire(self, seconds: float) -> bool:
         """Take the turn within `seconds`, or raise Busy; False when this process has slept meanwhile."""

@@ -16,6 +16,7 @@ import socket
 import sys
 from collections.abc import Callable
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -35,6 +36,9 @@ from inference.slot import InferenceSlot
 from inference.system import CannotStart, die_with, prove_reuse_port
 from inference.watchdog import Watchdog
 from protos import infer_pb2, infer_pb2_grpc
+
+if TYPE_CHECKING:
+    from inference.traces import Traces
 
 log = logging.getLogger(__name__)
 
@@ -63,14 +67,17 @@ class Worker:
         self._load = load
         self._slot = InferenceSlot(settings.queue_places, settings.queue_seconds)
         self._health = health.aio.HealthServicer()
+        name = f"{socket.gethostname() if settings.host in ANY_ADDRESS else settings.host}:{port}"
+        self._traces = _traces(settings, name)
         self._servicer = InferenceServicer(
             self._slot,
             ImageLimits(settings.max_body_bytes, settings.max_pixels, settings.max_side),
             defaults=DetectOptions(min_face_size=settings.min_face_size),
             deadline=settings.deadline_seconds,
             max_streams=settings.max_streams,
+            worker=name,
             metrics=WorkerMetrics(slot),
-            worker=f"{socket.gethostname() if settings.host in ANY_ADDRESS else settings.host}:{port}",
+            traces=self._traces,
         )
         self._watchdog = Watchdog(
             self._slot,
@@ -121,6 +128,8 @@ class Worker:
         await stopping
         await self._drain(own, shared)
         watching.cancel()
+        if self._traces:
+            self._traces.close()
         log.info("stopped")
 
     async def _drain(self, own: grpc.aio.Server, shared: grpc.aio.Server) -> None:
@@ -155,6 +164,14 @@ class Worker:
     async def _say(self, status: int) -> None:
         for name in HEALTH_NAMES:
             await self._health.set(name, status)
+
+
+def _traces(settings: Settings, worker: str) -> Traces | None:
+    if not settings.traces:
+        return None
+    from inference.traces import Traces  # noqa: PLC0415 - switched off, traces cost nothing
+
+    return Traces(worker)
 
 
 def load(settings: Settings) -> Detector:

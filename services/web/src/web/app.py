@@ -7,6 +7,7 @@ import re
 import threading
 import time
 import uuid
+from typing import TYPE_CHECKING
 
 from flask import Flask, Response, g, request
 
@@ -17,6 +18,9 @@ from web.inference_client import InferenceClient
 from web.metrics import IN_FLIGHT, REQUESTS, SECONDS, metrics_on_port
 from web.routes import api
 from web.settings import Settings
+
+if TYPE_CHECKING:
+    from web.traces import Traces
 
 log = logging.getLogger("web")
 
@@ -37,14 +41,25 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.config["MAX_FORM_MEMORY_SIZE"] = settings.max_body_bytes
     app.extensions["places"] = threading.BoundedSemaphore(max(1, settings.web_threads - SPARE_THREADS))
     app.extensions["drawing_places"] = threading.BoundedSemaphore(DRAWING_PLACES)
-    app.extensions["inference"] = InferenceClient(settings.inference_target)
+    traces = app.extensions["traces"] = _traces(settings)
+    app.extensions["inference"] = InferenceClient(settings.inference_target, [traces] if traces else [])
     app.register_blueprint(api)
     app.register_blueprint(docs)
     register_error_handlers(app)
     app.before_request(_begin)
     app.after_request(_end)
+    if traces:
+        traces.watch(app)
     app.wsgi_app = metrics_on_port(settings.web_metrics_port, app.wsgi_app)  # type: ignore[assignment,method-assign]
     return app
+
+
+def _traces(settings: Settings) -> Traces | None:
+    if not settings.traces:
+        return None
+    from web.traces import Traces  # noqa: PLC0415 - switched off, traces cost nothing
+
+    return Traces()
 
 
 def _begin() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -46,8 +46,8 @@ CallerLeft = Callable[[], bool]
 class InferenceClient:
     """The service `Inference` behind Envoy. Make it after the fork: a gRPC channel does not survive one."""
 
-    def __init__(self, target: str) -> None:
-        channel = grpc.insecure_channel(target, options=CHANNEL_OPTIONS)
+    def __init__(self, target: str, interceptors: Sequence[grpc.UnaryUnaryClientInterceptor]) -> None:
+        channel = grpc.intercept_channel(grpc.insecure_channel(target, options=CHANNEL_OPTIONS), *interceptors)
         self._inference = infer_pb2_grpc.InferenceStub(channel)
         self._health: Any = health_pb2_grpc.HealthStub(channel)  # its stubs are untyped
 

@@ -1,4 +1,4 @@
-"""Logging set-up for gunicorn: one JSON object a line on stdout, each with the request's id where there is one."""
+"""Logging set-up for gunicorn: one JSON object a line on stdout, with the ids of request and trace if there are any."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Any
 from flask import g, has_app_context
 
 
-def add_request_id(record: logging.LogRecord) -> bool:
-    """Give a log record the id of the request that is being answered."""
+def add_ids(record: logging.LogRecord) -> bool:
+    """Give a log record the ids of the request that is being answered, and of its trace."""
     record.request_id = g.get("request_id", "") if has_app_context() else ""
+    if has_app_context() and "trace_id" in g:
+        record.trace_id = g.trace_id
     return True
 
 
@@ -19,7 +21,7 @@ def config(level: str) -> dict[str, Any]:
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "filters": {"request_id": {"()": lambda: add_request_id}},
+        "filters": {"ids": {"()": lambda: add_ids}},
         "formatters": {
             "json": {
                 "()": "pythonjsonlogger.json.JsonFormatter",
@@ -34,7 +36,7 @@ def config(level: str) -> dict[str, Any]:
                 "class": "logging.StreamHandler",
                 "stream": "ext://sys.stdout",
                 "formatter": "json",
-                "filters": ["request_id"],
+                "filters": ["ids"],
             }
         },
         "root": {"level": level, "handlers": ["stdout"]},

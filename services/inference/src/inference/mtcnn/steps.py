@@ -14,11 +14,13 @@ class Abandoned(Exception):
 class Steps:
     """A stop-watch with an off switch, handed through a detection.
 
-    `deadline` is a time of `time.monotonic()` in seconds; `clock` is what the steps are timed with. `abandon` may be
-    called from another thread.
+    `deadline` is a time of `time.monotonic()` in seconds; `clock` is what the steps are timed with. A step may be run
+    in pieces: `began` has the time of its first begin, `milliseconds` what all pieces took that have ended. `abandon`
+    may be called from another thread.
     """
 
     def __init__(self, deadline: float = float("inf"), clock: Callable[[], float] = time.monotonic) -> None:
+        self.began: dict[str, float] = {}
         self.milliseconds: dict[str, float] = {}
         self._deadline = deadline
         self._clock = clock
@@ -28,11 +30,19 @@ class Steps:
         """Let the next step raise Abandoned."""
         self._abandoned = True
 
+    def ran(self, name: str, began: float) -> None:
+        """Take down that a step has run from `began`, in seconds of the clock, until now."""
+        self.began.setdefault(name, began)
+        self.milliseconds[name] = self.milliseconds.get(name, 0.0) + 1000 * (self._clock() - began)
+
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
-        """Run and time one step; the times of steps with the same name are added up. Raises Abandoned."""
+        """Run and time one step, also one that fails. Raises Abandoned."""
         if self._abandoned or time.monotonic() >= self._deadline:
             raise Abandoned(f"before {name}")
         began = self._clock()
-        yield
-        self.milliseconds[name] = self.milliseconds.get(name, 0.0) + 1000 * (self._clock() - began)
+        self.began.setdefault(name, began)
+        try:
+            yield
+        finally:
+            self.ran(name, began)

@@ -1,0 +1,127 @@
+"""What Envoy is told about traces is the same in every kind of deployment, and so is the collector's name."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from inference.settings import Settings as InferenceSettings
+from serve import CannotServe, envoy_traces
+from web.settings import Settings as WebSettings
+
+from tests.deploy.manifests import ROOT, TIERS, Manifests, Object, render, render_with
+
+COLLECTOR = "http://collector:4317"
+
+
+@pytest.fixture(scope="module")
+def told() -> Object:
+    """What Envoy is told, by the file that explains it."""
+    config: Object = yaml.safe_load((ROOT / "envoy/traces.yaml").read_text())
+    return config
+
+
+@pytest.fixture(scope="module")
+def override() -> Object:
+    services: Object = yaml.safe_load((ROOT / "deploy/docker-compose.traces.yml").read_text())["services"]
+    return services
+
+
+def address(config: Object) -> Object:
+    (cluster,) = config["static_resources"]["clusters"]
+    (group,) = cluster["load_assignment"]["endpoints"]
+    (endpoint,) = group["lb_endpoints"]
+    found: Object = endpoint["endpoint"]["address"]["socket_address"]
+    return found
+
+
+def test_compose_adds_to_the_images_command_what_the_file_says(override: Object, told: Object) -> None:
+    """To the letter, but for the comments."""
+    (command,) = re.findall(r"^CMD (\[.*\])$", (ROOT / "envoy/Dockerfile").read_text(), re.MULTILINE)
+    *before, skip, flag, text = override["envoy"]["command"]
+    assert (before, skip, flag) == (yaml.safe_load(command), "--skip-deprecated-logs", "--config-yaml")
+    assert yaml.safe_load(text.replace("${FACET_TRACE_PERCENT:-100}", "100")) == told
+
+
+def test_kubernetes_adds_the_same_to_its_own(combined: dict[Any, Manifests], told: Object) -> None:
+    """In every overlay; and without the component nothing."""
+    for (overlay, components), manifests in combined.items():
+        before = combined[overlay, ()].container("envoy")["args"]
+        added = manifests.container("envoy")["args"][len(before) :]
+        if "traces" in components:
+            assert added[:-1] == ["--skip-deprecated-logs", "--config-yaml"]
+            (percent,) = manifests.container("envoy")["env"]
+            assert yaml.safe_load(added[-1].replace(f"$({percent['name']})", percent["value"])) == told
+        else:
+            assert added == []
+
+
+def test_the_collector_has_one_name(combined: dict[Any, Manifests], override: Object, told: Object) -> None:
+    """For all tiers, in compose and on Kubernetes."""
+    assert "http://{address}:{port_value}".format(**address(told)) == COLLECTOR
+    manifests = combined["base", ("traces",)]
+    for tier in TIERS[1:]:
+        variables = {found["name"]: found.get("value") for found in manifests.container(tier)["env"]}
+        assert variables["OTEL_EXPORTER_OTLP_ENDPOINT"] == COLLECTOR
+        assert override[tier]["environment"] == {"OTEL_EXPORTER_OTLP_ENDPOINT": COLLECTOR}
+    assert manifests.one("Service", "collector")["spec"]["type"] == "ExternalName"
+    networks = yaml.safe_load((ROOT / "deploy/docker-compose.yml").read_text())["services"]
+    for tier in TIERS:  # the two networks into which the collector is put
+        assert {"gateway", "workers"} & set(networks[tier]["networks"])
+
+
+def test_the_documents_patches_lead_to_another_collector(tmp_path: Path) -> None:
+    """By its name, its namespace, and how many of the traces it wants."""
+    render_with("overlays/local", [], tmp_path)
+    kustomization = tmp_path / "deploy/k8s/overlays/local/kustomization.yaml"
+    (snippet,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/operations.md").read_text(), re.DOTALL)
+    settings, example = yaml.safe_load(kustomization.read_text()), yaml.safe_load(snippet)
+    settings["patches"] += example["patches"]
+    kustomization.write_text(yaml.safe_dump(settings | {"components": example["components"]}))
+    manifests = render(kustomization.parent)
+    assert manifests.one("Service", "collector")["spec"]["externalName"] == "collector.tracing.svc.cluster.local"
+    collector, dns = manifests.one("NetworkPolicy", "traces")["spec"]["egress"]
+    assert collector["to"] == [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "tracing"}}}]
+    assert collector["ports"] == [{"protocol": "TCP", "port": 4317}]
+    assert dns["to"][0]["podSelector"] == {"matchLabels": {"k8s-app": "kube-dns"}}
+    assert manifests.container("envoy")["env"] == [{"name": "FACET_TRACE_PERCENT", "value": "10"}]
+
+
+@pytest.mark.parametrize(
+    ("variables", "collector"),
+    [
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://elsewhere:5000"}, ("elsewhere", 5000)),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://elsewhere"}, ("elsewhere", 4317)),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://a:1", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://b:2"}, ("b", 2)),
+        ({"OTEL_TRACES_EXPORTER": "otlp"}, ("localhost", 4317)),
+        ({}, None),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": ""}, None),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://a:1", "OTEL_TRACES_EXPORTER": "none"}, None),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://a:1", "OTEL_SDK_DISABLED": "True"}, None),
+    ],
+)
+def test_the_usual_variables_switch_traces_on(
+    monkeypatch: pytest.MonkeyPatch, told: Object, variables: dict[str, str], collector: tuple[str, int] | None
+) -> None:
+    """For both services by the same rule; `make serve` tells Envoy the same."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert InferenceSettings().traces == WebSettings().traces == (collector is not None)
+    arguments = envoy_traces()
+    if collector is None:
+        assert arguments == []
+        return
+    config = yaml.safe_load(arguments[-1])
+    assert tuple(address(config).values()) == collector
+    address(config).update(address(told))
+    assert config == told
+
+
+def test_an_address_that_envoy_cannot_take_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a sentence that says what to do."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "https://traces.example.com")
+    with pytest.raises(CannotServe, match="http://host:port"):
+        envoy_traces()

@@ -1,0 +1,287 @@
+"""A request is one trace, from the edge to each step of the detection; without traces nothing of them is there."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+
+import grpc
+import httpx
+import pytest
+
+from protos import infer_pb2, infer_pb2_grpc
+from tests.stack.collector import Collector, collecting
+from tests.stack.running import ROOT, Load, RunningStack, running_stack, wait_for
+
+STEPS = ["queue", "decode", "pyramid", "pnet", "boxes", "nms", "crops", "rnet", "onet"]
+# The names from the front door to the worker, over HTTP; gRPC goes straight from the edge.
+OVER_HTTP = [
+    "facet-envoy: edge",
+    "facet-envoy: edge to web",
+    "facet-web: POST /predict",
+    "facet-web: Inference/Predict",
+    "facet-envoy: internal",
+    "facet-envoy: internal to inference",
+    "facet-inference: Inference/Predict",
+]
+OVER_GRPC = ["facet-envoy: edge", "facet-envoy: edge to inference", "facet-inference: Inference/Predict"]
+
+
+@pytest.fixture(scope="module")
+def collector() -> Iterator[Collector]:
+    with collecting() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def traced(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Iterator[RunningStack]:
+    """A stack with one worker that sends its traces to the collector."""
+    variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_BSP_SCHEDULE_DELAY": "100"}
+    with running_stack(tmp_path_factory.mktemp("traced") / "logs", "--workers=1", **variables) as running:
+        yield running
+
+
+def begun(sampled: bool = True) -> tuple[str, dict[str, str]]:  # noqa: FBT001, FBT002 - the one thing to say
+    """Begin a trace as a caller does: its id, and the header that says so."""
+    trace = secrets.token_hex(16)
+    return trace, {"traceparent": f"00-{trace}-{'cd' * 8}-{'01' if sampled else '00'}"}
+
+
+def post(stack: RunningStack, path: str, headers: dict[str, str], **body: object) -> httpx.Response:
+    return httpx.post(f"{stack.url}{path}", headers=headers, timeout=60, **body)  # type: ignore[arg-type]
+
+
+def names(line: list[str]) -> list[str]:
+    """Leave out who made a span."""
+    return [span.partition(": ")[2] for span in line]
+
+
+def test_a_request_is_one_trace_down_to_each_step(
+    traced: RunningStack, collector: Collector, astronaut_file: bytes
+) -> None:
+    """It goes on with its caller's; the spans lie within each other, in names, times and ids."""
+    trace_id, headers = begun()
+    answer = post(traced, "/predict", headers, content=astronaut_file)
+    trace = collector.trace(trace_id, *names(OVER_HTTP), *STEPS)
+    worker = trace.one("Inference/Predict", "facet-inference")
+    assert trace.line(worker) == OVER_HTTP
+    assert trace.one("edge").parent == "cd" * 8
+    assert [span.name for span in trace.children(worker)] == STEPS
+    assert len(trace.spans) == len(OVER_HTTP) + len(STEPS)
+    milliseconds = answer.json()["metaData"]["milliseconds"]
+    for parent in trace.spans:
+        for span in trace.children(parent):
+            assert parent.began <= span.began <= span.ended <= parent.ended, (parent, span)
+    for span in trace.children(worker):
+        assert span.milliseconds == pytest.approx(milliseconds[span.name], abs=0.002)
+    assert not any(span.failed for span in trace.spans)
+
+
+def test_spans_say_what_was_asked_and_found(traced: RunningStack, collector: Collector, astronaut_file: bytes) -> None:
+    """The request's id is the one that the answer has and the logs have; a log line names its trace."""
+    trace_id, headers = begun()
+    answer = post(traced, "/predict", headers, content=astronaut_file)
+    trace = collector.trace(trace_id, "POST /predict", *2 * ["Inference/Predict"])
+    gateway = trace.one("POST /predict").attributes
+    assert gateway["facet.request_id"] == answer.headers["X-Request-ID"]
+    assert (gateway["http.route"], gateway["http.response.status_code"]) == ("/predict", 200)
+    worker = trace.one("Inference/Predict", "facet-inference").attributes
+    assert worker["facet.request_id"] == answer.headers["X-Request-ID"]
+    assert (worker["facet.width"], worker["facet.height"], worker["facet.faces"]) == (512, 512, 1)
+    assert worker["facet.bytes"] == len(astronaut_file)
+    assert (worker["facet.engine"], worker["rpc.response.status_code"]) == ("openvino", "OK")
+    for part in ("web", "inference"):
+        assert [line for line in traced.log_lines(part) if line.get("trace_id") == trace_id]
+
+
+def test_grpc_is_traced_from_the_edge_to_the_worker(
+    traced: RunningStack, collector: Collector, face_file: bytes
+) -> None:
+    """And without a caller's trace, the edge begins one."""
+    with grpc.insecure_channel(traced.edge) as channel:
+        stub = infer_pb2_grpc.InferenceStub(channel)
+        request_id = f"grpc-{secrets.token_hex(4)}"
+        stub.Predict(infer_pb2.Image(raw_data=face_file), metadata=(("x-request-id", request_id),), timeout=60)
+    found = wait_for(
+        lambda: [span for span in collector.spans if span.attributes.get("facet.request_id") == request_id], "the span"
+    )
+    trace = collector.trace(found[0].trace, *names(OVER_GRPC))
+    assert trace.line(trace.one("Inference/Predict")) == OVER_GRPC
+    assert trace.one("edge").parent == ""
+
+
+def test_each_picture_of_a_batch_and_of_a_stream_has_a_span(
+    traced: RunningStack, collector: Collector, face_file: bytes
+) -> None:
+    """With its own steps; one that cannot be examined has what failed."""
+    trace_id, headers = begun()
+    files = [("image", (f"{number}.png", face_file)) for number in range(3)]
+    assert post(traced, "/predict/batch", headers, files=files).status_code == 200
+    trace = collector.trace(trace_id, *6 * ["Inference/Predict"], *3 * STEPS)
+    pictures = [span for span in trace.all("Inference/Predict") if span.service == "facet-inference"]
+    assert len({span.parent for span in pictures}) == 3
+    for picture in pictures:
+        assert [span.name for span in trace.children(picture)] == STEPS
+
+    trace_id, headers = begun()
+    images = [infer_pb2.Image(raw_data=data) for data in (face_file, b"no picture", face_file)]
+    with grpc.insecure_channel(traced.edge) as channel:
+        stream = infer_pb2_grpc.InferenceStub(channel).PredictStream(iter(images), metadata=tuple(headers.items()))
+        assert [len(answer.results) for answer in stream] == [1, 0, 1]
+    trace = collector.trace(trace_id, "edge to inference", *3 * ["Inference/PredictStream"])
+    streamed = trace.children(trace.one("edge to inference"))
+    codes = [span.attributes["rpc.response.status_code"] for span in streamed]
+    assert codes == ["OK", "INVALID_ARGUMENT", "OK"]
+
+
+def test_a_callers_error_is_none_of_the_spans(traced: RunningStack, collector: Collector) -> None:
+    """It says what was refused; and the step in which that was found out."""
+    trace_id, headers = begun()
+    assert post(traced, "/predict", headers, content=b"no picture").status_code == 422
+    trace = collector.trace(trace_id, *names(OVER_HTTP), "queue", "decode")
+    worker = trace.one("Inference/Predict", "facet-inference")
+    assert trace.one("POST /predict").attributes["facet.code"] == "INVALID_IMAGE"
+    assert worker.attributes["facet.code"] == "INVALID_IMAGE"
+    assert not [span.name for span in trace.spans if span.failed and span.service != "facet-envoy"]
+    assert not trace.one("edge").failed
+    assert [span.name for span in trace.children(worker)] == ["queue", "decode"]
+
+
+def test_an_error_of_ours_is_one_in_every_tier(traced: RunningStack, collector: Collector, slow_file: bytes) -> None:
+    """A deadline that is over: at the gateway, and at the worker, with the step that it was in."""
+    trace_id, headers = begun()
+    headers["X-Request-Timeout"] = "0.5"
+    assert post(traced, "/predict", headers, content=slow_file).status_code == 504
+    trace = collector.trace(trace_id, *names(OVER_HTTP), "queue", "decode")
+    for span in (trace.one("edge"), trace.one("POST /predict"), *trace.all("Inference/Predict")):
+        assert span.failed, span
+    worker = trace.one("Inference/Predict", "facet-inference")
+    assert worker.attributes["facet.code"] in ("DEADLINE_EXCEEDED", "CANCELLED")
+
+
+def test_each_try_of_a_request_is_seen(
+    tmp_path_factory: pytest.TempPathFactory, collector: Collector, face_file: bytes
+) -> None:
+    """Of two gateways one is killed under load, and the other answers what was there."""
+    logs = tmp_path_factory.mktemp("tries") / "logs"
+    arguments = ("--workers=1", "--web-replicas=2")
+    with running_stack(logs, *arguments, OTEL_EXPORTER_OTLP_ENDPOINT=collector.url) as stack:
+        with Load(stack.url, face_file, callers=4) as load:
+            load.wait_for_more(8)
+            gateway = stack.gateways()[0]
+            for process in (gateway, *gateway.children()):
+                process.kill()
+            load.wait_for_more(40)
+        assert load.lost() == {}
+
+        def tries() -> list[int]:
+            spans = collector.spans
+            counts = Counter(span.parent for span in spans if span.name == "edge to web")
+            pictures = [s.id for s in spans if s.name == "edge" and s.attributes["http.url"].endswith("/predict")]
+            return [counts[picture] for picture in pictures]
+
+        wait_for(lambda: 2 in tries(), "a picture with two tries")
+
+
+def test_who_does_not_want_a_trace_gets_none(traced: RunningStack, collector: Collector, face_file: bytes) -> None:
+    """The caller's decision holds in every tier."""
+    unwanted, headers = begun(sampled=False)
+    assert post(traced, "/predict", headers, content=face_file).status_code == 200
+    wanted, headers = begun()
+    assert post(traced, "/predict", headers, content=face_file).status_code == 200
+    collector.trace(wanted, *names(OVER_HTTP))
+    assert unwanted not in {span.trace for span in collector.spans}
+    assert not [line for line in traced.log_lines("inference") if line.get("trace_id") == unwanted]
+
+
+def test_health_is_not_traced_by_the_services(traced: RunningStack, collector: Collector) -> None:
+    """It is asked for all the time."""
+    trace_id, headers = begun()
+    assert httpx.get(f"{traced.url}/readyz", headers=headers).status_code == 200
+    assert {span.service for span in collector.trace(trace_id, "edge").spans} == {"facet-envoy"}
+
+
+def test_what_is_left_is_sent_at_the_end(
+    tmp_path_factory: pytest.TempPathFactory, collector: Collector, face_file: bytes
+) -> None:
+    """Nobody waits for the time at which it would be sent, here a minute."""
+    trace_id, headers = begun()
+    variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_BSP_SCHEDULE_DELAY": "60000"}
+    with running_stack(tmp_path_factory.mktemp("end") / "logs", "--workers=1", **variables) as stack:
+        assert post(stack, "/predict", headers, content=face_file).status_code == 200
+        assert "facet-web" not in {span.service for span in collector.spans if span.trace == trace_id}
+        stack.process.send_signal(signal.SIGINT)
+        assert stack.process.wait(60) == 0
+    found = {span.service for span in collector.spans if span.trace == trace_id}
+    assert {"facet-web", "facet-inference"} <= found
+
+
+def test_a_collector_that_is_away_costs_no_request(tmp_path_factory: pytest.TempPathFactory, face_file: bytes) -> None:
+    """The logs say so in their own form, and seldom; the end does not wait for it."""
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and does not listen
+        away = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": away, "OTEL_BSP_SCHEDULE_DELAY": "50"}
+        with running_stack(tmp_path_factory.mktemp("away") / "logs", "--workers=1", **variables) as stack:
+
+            def complaints(part: str) -> list[str]:
+                lines = stack.log_lines(part)
+                return [line["message"] for line in lines if line["level"] in ("WARNING", "ERROR")]
+
+            answered = 0
+            while not (complaints("web") and complaints("inference")):
+                assert post(stack, "/predict", {}, content=face_file).status_code == 200
+                answered += 1
+            for part in ("web", "inference"):
+                assert all("export" in line for line in complaints(part))
+                assert len(complaints(part)) <= max(4, answered / 2)
+            stack.process.send_signal(signal.SIGINT)
+            assert stack.process.wait(20) == 0
+            assert [line for line in stack.log_lines("inference") if line["message"] == "stopped"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "imported"),
+    [
+        ({}, False),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://localhost:4317"}, True),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://localhost:4317", "OTEL_SDK_DISABLED": "true"}, False),
+    ],
+)
+def test_nothing_is_imported_unless_traces_are_on(variables: dict[str, str], imported: bool) -> None:  # noqa: FBT001
+    """By the gateway's application, and by a worker, up to where they serve."""
+    program = """
+import json, os, sys
+from inference.settings import Settings
+from inference.worker import Worker, load
+import asyncio
+async def make():
+    Worker(Settings(), 0, load, os.pipe()[1])
+asyncio.run(make())
+from web.app import create_app
+create_app()
+print(json.dumps(sorted(name for name in sys.modules if name.partition(".")[0] == "opentelemetry")))
+"""
+    environment = {"PATH": "/usr/bin:/bin", "PROMETHEUS_MULTIPROC_DIR": "/tmp"} | variables
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    assert bool(json.loads(done.stdout)) == imported
+
+
+def test_without_traces_nothing_is_made_of_a_callers(
+    processes: RunningStack, client: httpx.Client, face_file: bytes
+) -> None:
+    """No log names it, and Envoy has neither a tracer nor a collector."""
+    _, headers = begun()
+    assert client.post("/predict", content=face_file, headers=headers).status_code == 200
+    assert not [line for part in ("web", "inference") for line in processes.log_lines(part) if "trace_id" in line]
+    figures = httpx.get(processes.metrics_urls["envoy"]).text
+    assert "envoy_tracing_opentelemetry" not in figures
+    assert "collector" not in figures
