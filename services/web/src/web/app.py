@@ -14,6 +14,7 @@ from web.errors import register_error_handlers
 from web.image_request import BoundedRequest
 from web.inference_client import InferenceClient
 from web.metrics import IN_FLIGHT, REQUESTS, SECONDS, metrics_on_port
+from web.page import page
 from web.routes import api
 from web.settings import Settings
 
@@ -38,6 +39,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.extensions["drawing_places"] = threading.BoundedSemaphore(DRAWING_PLACES)
     app.extensions["inference"] = InferenceClient(settings.inference_target)
     app.register_blueprint(api)
+    app.register_blueprint(page)
     register_error_handlers(app)
     app.before_request(_begin)
     app.after_request(_end)

@@ -1,0 +1,248 @@
+// The page: which pictures there are, which is shown, and what the buttons and sliders do.
+
+import { Camera } from "./camera.js";
+import { listen } from "./intake.js";
+import { paintMarks, showMarks } from "./marks.js";
+import { copy, showFaces, showJson, showTimes } from "./panel.js";
+import { Picture, Queue } from "./queue.js";
+import { showStrip } from "./strip.js";
+import { drawUpright } from "./upright.js";
+
+const SIZES = [12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 400]; // pixels
+const DEFAULT_SIZE = 20; // the service's
+const VIEW_PIXELS = 2048; // the longer side of what is shown; the download has all pixels
+const THUMB_PIXELS = 160;
+const SETTLED = 250; // milliseconds after the slider was let go
+
+const $ = (id) => document.getElementById(id);
+const pictures = [];
+const camera = new Camera($("live"));
+let live = null; // what the camera saw last, in the place of a picture
+let selected = null;
+let timer = 0;
+
+const minFaceSize = () => SIZES[Number($("size").value)];
+const queue = new Queue(DEFAULT_SIZE, (picture) => {
+  if (picture.state === "done" || picture.state === "failed") draw(picture);
+  show();
+  announce(picture);
+});
+
+/** Number the faces of an answer, and keep those that the slider asks for. */
+function facesOf(subject) {
+  const least = Number($("confidence").value);
+  const all = subject?.answer?.results ?? [];
+  return all.map((face, index) => ({ number: index + 1, ...face })).filter(({ confidence }) => confidence >= least);
+}
+
+function countInWords(count) {
+  return count === 1 ? "1 face" : `${count || "no"} faces`;
+}
+
+function add(files) {
+  stopCamera();
+  notice("");
+  const added = files.map((file) => new Picture(file));
+  for (const picture of added) picture.thumb = document.createElement("canvas");
+  pictures.push(...added);
+  if (added.length > 0) select(added[0]);
+  added.forEach((picture) => queue.ask(picture));
+  $("name").focus({ preventScroll: true });
+}
+
+function select(picture) {
+  selected = picture;
+  $("view").width = $("view").height = 0;
+  if (picture) draw(picture);
+  show();
+}
+
+function remove(picture) {
+  queue.drop(picture);
+  const index = pictures.indexOf(picture);
+  pictures.splice(index, 1);
+  select(pictures[index] ?? pictures[index - 1] ?? null);
+  (selected ? $("name") : $("files")).focus({ preventScroll: true });
+}
+
+/** Draw a picture's thumbnail, and the picture itself if it is the one to be shown. */
+async function draw(picture) {
+  const bitmap = await createImageBitmap(picture.file).catch(() => null);
+  if (!bitmap) return; // there is nothing to see; what the service says of it is shown
+  drawUpright(picture.thumb, bitmap, picture.orientation, THUMB_PIXELS);
+  if (picture === selected) {
+    drawUpright($("view"), bitmap, picture.orientation, VIEW_PIXELS);
+    show();
+  }
+  bitmap.close();
+}
+
+/** Bring the whole page up to date. */
+function show() {
+  const subject = live ?? selected;
+  widenConfidence();
+  document.body.dataset.state = live ? "camera" : selected ? "picture" : "empty";
+  $("work").hidden = !subject;
+  showStrip($("strip"), live ? [] : pictures, selected, (picture) => facesOf(picture).length, select);
+  if (!subject) return;
+  $("view").hidden = Boolean(live);
+  $("live").hidden = !live;
+  $("remove").hidden = Boolean(live);
+  $("download").hidden = Boolean(live) || subject.state === "failed";
+  $("stop").hidden = !live;
+  $("retry").hidden = subject.state !== "failed" || Boolean(live);
+  $("download").disabled = subject.state !== "done";
+  $("name").textContent = subject.name;
+  showOutcome(subject);
+  showAnswer(subject);
+}
+
+function showOutcome(subject) {
+  const shown = facesOf(subject).length;
+  const all = subject.answer?.results.length ?? 0;
+  const words = {
+    waiting: "Waiting…",
+    asking: "Looking for faces…",
+    failed: subject.failure?.message,
+    done: shown === all ? `${countInWords(all)} found` : `${shown} of ${countInWords(all)} shown`,
+  };
+  const text = words[subject.state];
+  $("summary").textContent = text.charAt(0).toUpperCase() + text.slice(1);
+  $("stage").dataset.state = subject.state;
+  $("request").hidden = !subject.failure?.requestId;
+  $("request").textContent = `Request ${subject.failure?.requestId}`;
+}
+
+function showAnswer(subject) {
+  const { answer } = subject;
+  const faces = facesOf(subject);
+  const source = live ? { width: $("live").videoWidth, height: $("live").videoHeight } : $("view");
+  const { width, height } = answer ?? source;
+  $("frame").style.setProperty("--ratio", (width || 4) / (height || 3));
+  $("mat").hidden = !answer && !source.width;
+  $("view").setAttribute("aria-label", `${subject.name}, ${countInWords(faces.length)} marked`);
+  showMarks($("marks"), faces, width, height);
+  showFaces($("faces"), faces, light);
+  $("no-faces").textContent = answer && faces.length === 0 ? nothingToList(answer) : "";
+  $("panel").dataset.state = answer ? "answer" : "none";
+  if (!answer) return;
+  showTimes($("times"), answer, subject.milliseconds);
+  showJson($("json"), answer);
+}
+
+function nothingToList(answer) {
+  return answer.results.length > 0
+    ? "All faces are below the confidence that you ask for."
+    : "No face was found. If there are small ones, look for smaller faces.";
+}
+
+/** Let the slider begin below the least confident face, should a service have another threshold. */
+function widenConfidence() {
+  const slider = $("confidence");
+  const faces = [...pictures, live].flatMap((subject) => subject?.answer?.results ?? []);
+  const lowest = faces.reduce((least, { confidence }) => Math.min(least, confidence), Number(slider.min));
+  if (lowest === Number(slider.min)) return;
+  const untouched = slider.value === slider.min;
+  slider.min = Math.floor(lowest * 100) / 100;
+  if (untouched) slider.value = slider.min;
+  showOptions();
+}
+
+function light(number) {
+  for (const element of document.querySelectorAll("[data-face]")) {
+    element.classList.toggle("lit", Number(element.dataset.face) === number);
+  }
+  $("marks").classList.toggle("one", number !== null);
+}
+
+/** Say aloud what became of a picture. */
+function announce({ state, name, failure, ...subject }) {
+  if (state === "failed") $("status").textContent = `${name}: ${failure.message}`;
+  if (state === "done") $("status").textContent = `${countInWords(facesOf(subject).length)} found in ${name}`;
+}
+
+function notice(text) {
+  $("notice").textContent = text;
+  $("notice").hidden = !text;
+}
+
+function showOptions() {
+  $("confidence-value").textContent = Number($("confidence").value).toFixed(3);
+  $("size-value").textContent = `${minFaceSize()} px`;
+  $("size").setAttribute("aria-valuetext", `${minFaceSize()} pixels`);
+}
+
+async function startCamera() {
+  notice("");
+  try {
+    await camera.start();
+    live = { name: "Camera", state: "asking" };
+    show();
+    $("stop").focus();
+    for await (const found of camera.answers(minFaceSize)) {
+      const before = facesOf(live).length;
+      live = { name: "Camera", state: "done", ...found };
+      show();
+      if (facesOf(live).length !== before) announce(live);
+    }
+  } catch (error) {
+    stopCamera();
+    notice(error.message);
+  }
+}
+
+function stopCamera() {
+  camera.stop();
+  live = null;
+  show();
+}
+
+/** Save the picture with all its pixels and the faces that are shown. */
+async function download() {
+  const { file, name, orientation } = selected;
+  const canvas = document.createElement("canvas");
+  drawUpright(canvas, await createImageBitmap(file), orientation);
+  paintMarks(canvas, facesOf(selected));
+  const drawn = await new Promise((resolve) => canvas.toBlob(resolve));
+  if (!drawn) {
+    notice("This browser cannot draw a picture of that size.");
+    return;
+  }
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(drawn);
+  link.download = `${name.replace(/\.[^.]*$/, "")}-faces.png`;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+}
+
+function askAgain() {
+  queue.minFaceSize = minFaceSize();
+  [...pictures].sort((picture) => (picture === selected ? -1 : 0)).forEach((picture) => queue.ask(picture));
+}
+
+listen($("files"), $("drop"), add, notice);
+$("camera").addEventListener("click", startCamera);
+$("stop").addEventListener("click", () => {
+  stopCamera();
+  $("camera").focus();
+});
+$("retry").addEventListener("click", () => queue.ask(selected));
+$("remove").addEventListener("click", () => remove(selected));
+$("download").addEventListener("click", download);
+$("confidence").addEventListener("input", () => {
+  showOptions();
+  show();
+});
+$("size").addEventListener("input", showOptions);
+$("size").addEventListener("change", () => {
+  clearTimeout(timer);
+  timer = setTimeout(askAgain, SETTLED);
+});
+$("json").addEventListener("toggle", show);
+$("copy").addEventListener("click", () => copy($("json").querySelector("pre"), $("copy")));
+$("copy-curl").addEventListener("click", () => copy($("curl"), $("copy-curl")));
+
+$("size").max = SIZES.length - 1;
+$("size").value = SIZES.indexOf(DEFAULT_SIZE);
+$("curl").textContent = `curl -F image=@photo.jpg ${location.origin}/predict`;
+showOptions();
