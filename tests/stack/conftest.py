@@ -9,8 +9,10 @@ from typing import Any, Protocol
 import httpx
 import pytest
 from PIL import Image
+from playwright.sync_api import Browser
 
 from tests.conftest import encode, wall_of_faces
+from tests.stack.browser import FacetPage, chromium
 from tests.stack.compose import ComposeStack, compose_stack
 from tests.stack.running import RunningStack, running_stack
 
@@ -68,3 +70,18 @@ def slow_file(astronaut: Image.Image, face: Image.Image) -> bytes:
     if os.environ.get("FACET_ENGINE") == "tensorflow":
         return encode(astronaut.resize((3000, 3000)), "JPEG")
     return encode(wall_of_faces(face, 8000, 5000))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium. Not for the session: while Playwright runs, no other test could run an event loop."""
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture
+def page(browser: Browser, stack: FrontDoor) -> Iterator[FacetPage]:
+    """The page for people, just opened; at the end nothing was complained of, and nothing loaded from elsewhere."""
+    with FacetPage(browser, stack.url) as opened:
+        yield opened
+        assert opened.complaints == []
