@@ -90,15 +90,18 @@ class FacetPage:
 
     def boxes(self) -> list[tuple[float, ...]]:
         """Where the boxes are on the screen: (left, top, right, bottom) as shares of the picture."""
-        frame = self.tab.locator("#frame").bounding_box()
-        assert frame
-        found = []
-        for mark in self.marks.all():
-            box = mark.bounding_box()
-            assert box
-            left, top = (box["x"] - frame["x"]) / frame["width"], (box["y"] - frame["y"]) / frame["height"]
-            found.append((left, top, left + box["width"] / frame["width"], top + box["height"] / frame["height"]))
-        return found
+        found = self.tab.evaluate(
+            """() => {
+              const frame = document.querySelector("#frame").getBoundingClientRect();
+              return [...document.querySelectorAll(".mark")].map(mark => mark.getBoundingClientRect()).map(box => [
+                (box.left - frame.left) / frame.width,
+                (box.top - frame.top) / frame.height,
+                (box.right - frame.left) / frame.width,
+                (box.bottom - frame.top) / frame.height,
+              ]);
+            }"""
+        )
+        return [tuple(shares) for shares in found]
 
     def _said(self, message: ConsoleMessage) -> None:
         # The browser notes every answer that is an error, whatever the page makes of it.

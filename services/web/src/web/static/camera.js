@@ -30,14 +30,12 @@ export class Camera {
         "this browser gives the camera only to pages that come over https or from localhost. Choose pictures instead",
       );
     }
-    try {
-      const wish = { width: { ideal: 1280 }, height: { ideal: 720 }, facingMode: "user" };
-      this.#stream = await navigator.mediaDevices.getUserMedia({ video: wish, audio: false });
-    } catch (error) {
-      throw new Failure(REFUSED[error.name] ?? "the camera cannot be used. Choose pictures instead");
-    }
     this.#control = new AbortController();
-    this.video.srcObject = this.#stream;
+    const { signal } = this.#control;
+    const stream = await open();
+    if (signal.aborted) switchOff(stream); // it was stopped while its owner was asked for leave
+    signal.throwIfAborted();
+    this.#stream = this.video.srcObject = stream;
     await this.video.play();
   }
 
@@ -59,7 +57,7 @@ export class Camera {
   stop() {
     this.#control?.abort();
     this.#control = null;
-    this.#stream?.getTracks().forEach((track) => track.stop());
+    if (this.#stream) switchOff(this.#stream);
     this.#stream = this.video.srcObject = null;
   }
 
@@ -70,4 +68,17 @@ export class Camera {
     canvas.getContext("2d").drawImage(this.video, 0, 0);
     return new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", QUALITY));
   }
+}
+
+async function open() {
+  try {
+    const wish = { width: { ideal: 1280 }, height: { ideal: 720 }, facingMode: "user" };
+    return await navigator.mediaDevices.getUserMedia({ video: wish, audio: false });
+  } catch (error) {
+    throw new Failure(REFUSED[error.name] ?? "the camera cannot be used. Choose pictures instead");
+  }
+}
+
+function switchOff(stream) {
+  stream.getTracks().forEach((track) => track.stop());
 }

@@ -5,7 +5,7 @@ import { listen } from "./intake.js";
 import { paintMarks, showMarks } from "./marks.js";
 import { copy, showFaces, showJson, showTimes } from "./panel.js";
 import { Picture, Queue } from "./queue.js";
-import { showStrip } from "./strip.js";
+import { makeItem, showItem } from "./strip.js";
 import { drawUpright } from "./upright.js";
 
 const SIZES = [12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 400]; // pixels
@@ -13,6 +13,7 @@ const DEFAULT_SIZE = 20; // the service's
 const VIEW_PIXELS = 2048; // the longer side of what is shown; the download has all pixels
 const THUMB_PIXELS = 160;
 const SETTLED = 250; // milliseconds after the slider was let go
+const LIVE_NAME = "the camera's picture";
 
 const $ = (id) => document.getElementById(id);
 const pictures = [];
@@ -24,7 +25,9 @@ let timer = 0;
 const minFaceSize = () => SIZES[Number($("size").value)];
 const queue = new Queue(DEFAULT_SIZE, (picture) => {
   if (picture.state === "done" || picture.state === "failed") draw(picture);
-  show();
+  widenConfidence(picture);
+  showItem(picture, facesOf(picture).length, picture === selected);
+  if (picture === selected) showSubject();
   announce(picture);
 });
 
@@ -43,7 +46,10 @@ function add(files) {
   stopCamera();
   notice("");
   const added = files.map((file) => new Picture(file));
-  for (const picture of added) picture.thumb = document.createElement("canvas");
+  for (const picture of added) {
+    picture.thumb = document.createElement("canvas");
+    picture.item = $("strip").appendChild(makeItem(picture, select));
+  }
   pictures.push(...added);
   if (added.length > 0) select(added[0]);
   added.forEach((picture) => queue.ask(picture));
@@ -59,6 +65,7 @@ function select(picture) {
 
 function remove(picture) {
   queue.drop(picture);
+  picture.item.remove();
   const index = pictures.indexOf(picture);
   pictures.splice(index, 1);
   select(pictures[index] ?? pictures[index - 1] ?? null);
@@ -72,18 +79,24 @@ async function draw(picture) {
   drawUpright(picture.thumb, bitmap, picture.orientation, THUMB_PIXELS);
   if (picture === selected) {
     drawUpright($("view"), bitmap, picture.orientation, VIEW_PIXELS);
-    show();
+    showSubject();
   }
   bitmap.close();
 }
 
 /** Bring the whole page up to date. */
 function show() {
+  $("strip").hidden = Boolean(live) || pictures.length < 2;
+  $("camera").hidden = Boolean(live);
+  for (const picture of pictures) showItem(picture, facesOf(picture).length, picture === selected);
+  showSubject();
+}
+
+/** Show what the camera sees, or else the picture that is selected. */
+function showSubject() {
   const subject = live ?? selected;
-  widenConfidence();
-  document.body.dataset.state = live ? "camera" : selected ? "picture" : "empty";
+  document.body.dataset.state = subject ? "busy" : "empty";
   $("work").hidden = !subject;
-  showStrip($("strip"), live ? [] : pictures, selected, (picture) => facesOf(picture).length, select);
   if (!subject) return;
   $("view").hidden = Boolean(live);
   $("live").hidden = !live;
@@ -92,7 +105,7 @@ function show() {
   $("stop").hidden = !live;
   $("retry").hidden = subject.state !== "failed" || Boolean(live);
   $("download").disabled = subject.state !== "done";
-  $("name").textContent = subject.name;
+  $("name").textContent = live ? "Camera" : subject.name;
   showOutcome(subject);
   showAnswer(subject);
 }
@@ -137,9 +150,9 @@ function nothingToList(answer) {
 }
 
 /** Let the slider begin below the least confident face, should a service have another threshold. */
-function widenConfidence() {
+function widenConfidence({ answer }) {
   const slider = $("confidence");
-  const faces = [...pictures, live].flatMap((subject) => subject?.answer?.results ?? []);
+  const faces = answer?.results ?? [];
   const lowest = faces.reduce((least, { confidence }) => Math.min(least, confidence), Number(slider.min));
   if (lowest === Number(slider.min)) return;
   const untouched = slider.value === slider.min;
@@ -173,19 +186,22 @@ function showOptions() {
 }
 
 async function startCamera() {
+  if (camera.running) return;
   notice("");
   try {
     await camera.start();
-    live = { name: "Camera", state: "asking" };
+    live = { name: LIVE_NAME, state: "asking" };
     show();
     $("stop").focus();
     for await (const found of camera.answers(minFaceSize)) {
-      const before = facesOf(live).length;
-      live = { name: "Camera", state: "done", ...found };
-      show();
+      const before = live.answer && facesOf(live).length;
+      live = { name: LIVE_NAME, state: "done", ...found };
+      widenConfidence(live);
+      showSubject();
       if (facesOf(live).length !== before) announce(live);
     }
   } catch (error) {
+    if (error.name === "AbortError") return; // it was stopped while it started
     stopCamera();
     notice(error.message);
   }
@@ -217,7 +233,8 @@ async function download() {
 
 function askAgain() {
   queue.minFaceSize = minFaceSize();
-  [...pictures].sort((picture) => (picture === selected ? -1 : 0)).forEach((picture) => queue.ask(picture));
+  const selectedFirst = [...pictures].sort((one, other) => (other === selected) - (one === selected));
+  selectedFirst.forEach((picture) => queue.ask(picture));
 }
 
 listen($("files"), $("drop"), add, notice);

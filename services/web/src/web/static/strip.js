@@ -2,24 +2,8 @@
 
 const BADGES = { waiting: "…", asking: "…", failed: "!" };
 
-/** Bring the strip up to date: a button for each picture, whose small picture is `picture.thumb`, a canvas. */
-export function showStrip(list, pictures, selected, count, select) {
-  list.hidden = pictures.length < 2;
-  for (const item of [...list.children]) {
-    if (!pictures.some((picture) => picture.item === item)) item.remove();
-  }
-  for (const picture of pictures) {
-    picture.item ??= list.appendChild(makeItem(picture, select));
-    const button = picture.item.firstChild;
-    const badge = picture.state === "done" ? String(count(picture)) : BADGES[picture.state];
-    button.lastChild.textContent = badge;
-    button.dataset.state = picture.state;
-    button.setAttribute("aria-label", `${picture.name}: ${inWords(picture, badge)}`);
-    button.setAttribute("aria-current", String(picture === selected));
-  }
-}
-
-function makeItem(picture, select) {
+/** Make a picture's place in the strip, a list item with a button around `picture.thumb`. */
+export function makeItem(picture, select) {
   const button = document.createElement("button");
   button.type = "button";
   button.append(picture.thumb, document.createElement("span"));
@@ -29,7 +13,16 @@ function makeItem(picture, select) {
   return item;
 }
 
-function inWords(picture, badge) {
-  if (picture.state === "done") return badge === "1" ? "1 face" : `${badge} faces`;
-  return picture.state === "failed" ? "failed" : "being examined";
+/** Bring a picture's place up to date, with its number of faces. */
+export function showItem({ item, name, state }, faces, isSelected) {
+  const button = item.firstChild;
+  button.lastChild.textContent = state === "done" ? faces : BADGES[state];
+  button.dataset.state = state;
+  button.setAttribute("aria-label", `${name}: ${inWords(state, faces)}`);
+  button.setAttribute("aria-current", String(isSelected));
+}
+
+function inWords(state, faces) {
+  if (state === "done") return faces === 1 ? "1 face" : `${faces} faces`;
+  return state === "failed" ? "failed" : "being examined";
 }
