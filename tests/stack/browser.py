@@ -5,17 +5,21 @@ from __future__ import annotations
 import base64
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Self
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Request, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Request, expect, sync_playwright
+
+from tests.stack.running import SECONDS, wait_for
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 File = tuple[str, str, bytes]  # name, type, content
 ELSEWHERE = "facet.test"  # a name for this machine that is not localhost: plain http from there is not trusted
+
+expect.set_options(timeout=1000 * SECONDS)
 
 
 @contextmanager
@@ -39,6 +43,7 @@ class FacetPage:
     def __init__(self, browser: Browser, url: str, **context: Any) -> None:
         self.url = url
         self._context = browser.new_context(**context)
+        self._context.set_default_timeout(1000 * SECONDS)
         self.tab: Page = self._context.new_page()
         self.asked: list[Request] = []
         self.complaints: list[str] = []
@@ -74,9 +79,14 @@ class FacetPage:
         for event in ("dragenter", "dragover", "drop"):
             self.tab.dispatch_event("main", event, {"dataTransfer": transfer})
 
-    def let_events_in(self) -> None:
-        """Have the handlers called for what has happened: they are while the browser is asked something."""
-        self.tab.evaluate("0")
+    def wait_for(self, condition: Callable[[], bool], what: str) -> None:
+        """Wait until a condition is true of what the browser has told us."""
+
+        def told() -> bool:
+            self.tab.evaluate("0")  # events come in while the browser is asked something
+            return condition()
+
+        wait_for(told, what)
 
     @property
     def status(self) -> Locator:

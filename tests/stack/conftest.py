@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Protocol
 
 import httpx
+import matplotlib as mpl
 import pytest
 from PIL import Image
 from playwright.sync_api import Browser
 
 from tests.conftest import encode, wall_of_faces
-from tests.stack.browser import FacetPage, chromium
+from tests.stack.browser import FacetPage, File, chromium
 from tests.stack.compose import ComposeStack, compose_stack
 from tests.stack.running import RunningStack, running_stack
 
@@ -85,3 +87,24 @@ def page(browser: Browser, stack: FrontDoor) -> Iterator[FacetPage]:
     with FacetPage(browser, stack.url) as opened:
         yield opened
         assert opened.complaints == []
+
+
+@pytest.fixture(scope="session")
+def portrait(astronaut_file: bytes) -> File:
+    """The astronaut, as a file."""
+    return ("astronaut.webp", "image/webp", astronaut_file)
+
+
+@pytest.fixture(scope="session")
+def pair(astronaut: Image.Image) -> File:
+    """One face twice, wider than high; the second is squeezed, and less of a face to the model."""
+    both = Image.new("RGB", (1000, 520), "white")
+    both.paste(astronaut, (0, 0))
+    both.paste(astronaut.resize((300, 400)), (560, 60))
+    return ("pair.png", "image/png", encode(both))
+
+
+@pytest.fixture(scope="session")
+def hopper() -> File:
+    """Grace Hopper's portrait."""
+    return ("hopper.jpg", "image/jpeg", (Path(mpl.get_data_path()) / "sample_data/grace_hopper.jpg").read_bytes())

@@ -1,18 +1,17 @@
 // The page: which pictures there are, which is shown, and what the buttons and sliders do.
 
 import { Camera } from "./camera.js";
+import { download } from "./download.js";
 import { listen } from "./intake.js";
-import { paintMarks, showMarks } from "./marks.js";
+import { showMarks } from "./marks.js";
+import { isSure, listenToOptions, minFaceSize, widenConfidence } from "./options.js";
 import { copy, showFaces, showJson, showTimes } from "./panel.js";
 import { Picture, Queue } from "./queue.js";
 import { makeItem, showItem } from "./strip.js";
 import { drawUpright } from "./upright.js";
 
-const SIZES = [12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 400]; // pixels
-const DEFAULT_SIZE = 20; // the service's
 const VIEW_PIXELS = 2048; // the longer side of what is shown; the download has all pixels
 const THUMB_PIXELS = 160;
-const SETTLED = 250; // milliseconds after the slider was let go
 const LIVE_NAME = "the camera's picture";
 
 const $ = (id) => document.getElementById(id);
@@ -20,12 +19,11 @@ const pictures = [];
 const camera = new Camera($("live"));
 let live = null; // what the camera saw last, in the place of a picture
 let selected = null;
-let timer = 0;
+let lit = null; // the number of the face that is pointed at
 
-const minFaceSize = () => SIZES[Number($("size").value)];
-const queue = new Queue(DEFAULT_SIZE, (picture) => {
+const queue = new Queue(minFaceSize, (picture) => {
   if (picture.state === "done" || picture.state === "failed") draw(picture);
-  widenConfidence(picture);
+  widenConfidence(picture.answer);
   showItem(picture, facesOf(picture).length, picture === selected);
   if (picture === selected) showSubject();
   announce(picture);
@@ -33,9 +31,8 @@ const queue = new Queue(DEFAULT_SIZE, (picture) => {
 
 /** Number the faces of an answer, and keep those that the slider asks for. */
 function facesOf(subject) {
-  const least = Number($("confidence").value);
   const all = subject?.answer?.results ?? [];
-  return all.map((face, index) => ({ number: index + 1, ...face })).filter(({ confidence }) => confidence >= least);
+  return all.map((face, index) => ({ number: index + 1, ...face })).filter(isSure);
 }
 
 function countInWords(count) {
@@ -95,15 +92,13 @@ function show() {
 /** Show what the camera sees, or else the picture that is selected. */
 function showSubject() {
   const subject = live ?? selected;
-  document.body.dataset.state = subject ? "busy" : "empty";
+  document.body.dataset.state = subject ? "picture" : "empty";
   $("work").hidden = !subject;
   if (!subject) return;
-  $("view").hidden = Boolean(live);
-  $("live").hidden = !live;
-  $("remove").hidden = Boolean(live);
+  for (const id of ["live", "stop"]) $(id).hidden = !live;
+  for (const id of ["view", "remove"]) $(id).hidden = Boolean(live);
+  $("retry").hidden = subject.state !== "failed";
   $("download").hidden = Boolean(live) || subject.state === "failed";
-  $("stop").hidden = !live;
-  $("retry").hidden = subject.state !== "failed" || Boolean(live);
   $("download").disabled = subject.state !== "done";
   $("name").textContent = live ? "Camera" : subject.name;
   showOutcome(subject);
@@ -136,6 +131,7 @@ function showAnswer(subject) {
   $("view").setAttribute("aria-label", `${subject.name}, ${countInWords(faces.length)} marked`);
   showMarks($("marks"), faces, width, height);
   showFaces($("faces"), faces, light);
+  light(faces.some(({ number }) => number === lit) ? lit : null);
   $("no-faces").textContent = answer && faces.length === 0 ? nothingToList(answer) : "";
   $("panel").dataset.state = answer ? "answer" : "none";
   if (!answer) return;
@@ -149,19 +145,9 @@ function nothingToList(answer) {
     : "No face was found. If there are small ones, look for smaller faces.";
 }
 
-/** Let the slider begin below the least confident face, should a service have another threshold. */
-function widenConfidence({ answer }) {
-  const slider = $("confidence");
-  const faces = answer?.results ?? [];
-  const lowest = faces.reduce((least, { confidence }) => Math.min(least, confidence), Number(slider.min));
-  if (lowest === Number(slider.min)) return;
-  const untouched = slider.value === slider.min;
-  slider.min = Math.floor(lowest * 100) / 100;
-  if (untouched) slider.value = slider.min;
-  showOptions();
-}
-
+/** Make a face stand out, in the list and on the picture; null: none. */
 function light(number) {
+  lit = number;
   for (const element of document.querySelectorAll("[data-face]")) {
     element.classList.toggle("lit", Number(element.dataset.face) === number);
   }
@@ -179,12 +165,6 @@ function notice(text) {
   $("notice").hidden = !text;
 }
 
-function showOptions() {
-  $("confidence-value").textContent = Number($("confidence").value).toFixed(3);
-  $("size-value").textContent = `${minFaceSize()} px`;
-  $("size").setAttribute("aria-valuetext", `${minFaceSize()} pixels`);
-}
-
 async function startCamera() {
   if (camera.running) return;
   notice("");
@@ -196,7 +176,7 @@ async function startCamera() {
     for await (const found of camera.answers(minFaceSize)) {
       const before = live.answer && facesOf(live).length;
       live = { name: LIVE_NAME, state: "done", ...found };
-      widenConfidence(live);
+      widenConfidence(live.answer);
       showSubject();
       if (facesOf(live).length !== before) announce(live);
     }
@@ -213,26 +193,7 @@ function stopCamera() {
   show();
 }
 
-/** Save the picture with all its pixels and the faces that are shown. */
-async function download() {
-  const { file, name, orientation } = selected;
-  const canvas = document.createElement("canvas");
-  drawUpright(canvas, await createImageBitmap(file), orientation);
-  paintMarks(canvas, facesOf(selected));
-  const drawn = await new Promise((resolve) => canvas.toBlob(resolve));
-  if (!drawn) {
-    notice("This browser cannot draw a picture of that size.");
-    return;
-  }
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(drawn);
-  link.download = `${name.replace(/\.[^.]*$/, "")}-faces.png`;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
-}
-
 function askAgain() {
-  queue.minFaceSize = minFaceSize();
   const selectedFirst = [...pictures].sort((one, other) => (other === selected) - (one === selected));
   selectedFirst.forEach((picture) => queue.ask(picture));
 }
@@ -245,21 +206,12 @@ $("stop").addEventListener("click", () => {
 });
 $("retry").addEventListener("click", () => queue.ask(selected));
 $("remove").addEventListener("click", () => remove(selected));
-$("download").addEventListener("click", download);
-$("confidence").addEventListener("input", () => {
-  showOptions();
-  show();
+$("download").addEventListener("click", async () => {
+  if (!(await download(selected, facesOf(selected)))) notice("This browser cannot draw a picture of that size.");
 });
-$("size").addEventListener("input", showOptions);
-$("size").addEventListener("change", () => {
-  clearTimeout(timer);
-  timer = setTimeout(askAgain, SETTLED);
-});
-$("json").addEventListener("toggle", show);
+$("json").addEventListener("toggle", showSubject);
 $("copy").addEventListener("click", () => copy($("json").querySelector("pre"), $("copy")));
 $("copy-curl").addEventListener("click", () => copy($("curl"), $("copy-curl")));
 
-$("size").max = SIZES.length - 1;
-$("size").value = SIZES.indexOf(DEFAULT_SIZE);
 $("curl").textContent = `curl -F image=@photo.jpg ${location.origin}/predict`;
-showOptions();
+listenToOptions(show, askAgain);

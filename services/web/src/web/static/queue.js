@@ -16,7 +16,7 @@ export class Picture {
   }
 }
 
-/** The line of pictures. `changed(picture)` is called when one has another state. */
+/** The line of pictures. `minFaceSize()` gives the option; `changed(picture)` is called when one has another state. */
 export class Queue {
   constructor(minFaceSize, changed) {
     this.minFaceSize = minFaceSize;
@@ -55,7 +55,7 @@ export class Queue {
     const { file, control } = picture;
     picture.state = "asking";
     this.changed(picture);
-    const outcome = await answerFor(file, this.minFaceSize, control.signal);
+    const outcome = await answerFor(file, this.minFaceSize(), control.signal);
     if (control.signal.aborted) return;
     Object.assign(picture, outcome);
     this.changed(picture);
@@ -64,12 +64,14 @@ export class Queue {
 
 async function answerFor(file, minFaceSize, signal) {
   try {
-    check(file);
+    await check(file);
     const found = await predict(file, minFaceSize, signal);
     const orientation = await leftToUndo(file, found.answer.metaData.orientation);
     return { state: "done", failure: null, orientation, ...found };
   } catch (error) {
-    const failure = error instanceof Failure ? error : new Failure("the file cannot be read. Choose it again");
+    if (error instanceof Failure) return { state: "failed", failure: error, answer: null };
+    if (!signal.aborted) console.error(error); // a fault of this page
+    const failure = new Failure("this page is at fault. Load it again, then try again");
     return { state: "failed", failure, answer: null };
   }
 }

@@ -12,8 +12,8 @@ export class Failure extends Error {
   }
 }
 
-/** Throw a Failure for a file that the service would refuse. */
-export function check(file) {
+/** Throw a Failure for a file that the service would refuse, or that cannot be read. */
+export async function check(file) {
   if (/hei[cf]/i.test(file.type) || /\.hei[cf]$/i.test(file.name)) {
     throw new Failure(
       "this is a HEIC photograph, which is not accepted. Share or export it as JPEG; an iPhone takes JPEG when " +
@@ -27,6 +27,11 @@ export function check(file) {
   if (file.size > MAX_BYTES) {
     const size = (file.size / 1024 / 1024).toFixed(1);
     throw new Failure(`this file has ${size} MiB, and at most 10 are accepted. Save it smaller, or as JPEG`);
+  }
+  try {
+    await file.slice(0, 1).arrayBuffer();
+  } catch {
+    throw new Failure("this cannot be read: it is a folder, or it has been moved or changed. Choose it again");
   }
 }
 
@@ -56,7 +61,7 @@ async function post(picture, minFaceSize, signal) {
       headers: { "Content-Type": picture.type || "application/octet-stream" },
       signal,
     });
-  } catch (error) {
+  } catch {
     signal.throwIfAborted();
     throw new Failure("the service cannot be reached. Look whether you are connected, then try again");
   }
@@ -65,7 +70,7 @@ async function post(picture, minFaceSize, signal) {
 async function read(response, signal) {
   try {
     return await response.json();
-  } catch (error) {
+  } catch {
     signal.throwIfAborted();
     const id = response.headers.get("X-Request-ID") ?? "";
     throw new Failure(`the answer, with status ${response.status}, is not one of this service. Try again later`, id);
