@@ -122,6 +122,10 @@ protos: .venv/ready  ## make the Python modules and stubs from protos/infer.prot
 settings: .venv/ready  ## write .env.example and the README's table from the settings classes
 	$(BIN)/python docs/settings.py
 
+.PHONY: screenshots
+screenshots: .venv/ready  ## take the pictures of the documents, docs/images/; needs Chromium (URL= takes them of a running stack)
+	@exec $(BIN)/python docs/screenshots.py $(URL)
+
 # dev is solved first and constrains the rest, so that all images and this machine run the same versions. Existing pins are
 # kept where they still fit: UPGRADE=1 takes the newest.
 .PHONY: lock

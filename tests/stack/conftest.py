@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Protocol
 
 import httpx
+import matplotlib as mpl
 import pytest
 from PIL import Image
+from playwright.sync_api import Browser
 
 from tests.conftest import encode, wall_of_faces
+from tests.stack.browser import FacetPage, File, chromium
 from tests.stack.compose import ComposeStack, compose_stack
 from tests.stack.running import RunningStack, running_stack
 
@@ -68,3 +72,39 @@ def slow_file(astronaut: Image.Image, face: Image.Image) -> bytes:
     if os.environ.get("FACET_ENGINE") == "tensorflow":
         return encode(astronaut.resize((3000, 3000)), "JPEG")
     return encode(wall_of_faces(face, 8000, 5000))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium. Not for the session: while Playwright runs, no other test could run an event loop."""
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture
+def page(browser: Browser, stack: FrontDoor) -> Iterator[FacetPage]:
+    """The page for people, just opened; at the end nothing was complained of, and nothing loaded from elsewhere."""
+    with FacetPage(browser, stack.url) as opened:
+        yield opened
+        assert opened.complaints == []
+
+
+@pytest.fixture(scope="session")
+def portrait(astronaut_file: bytes) -> File:
+    """The astronaut, as a file."""
+    return ("astronaut.webp", "image/webp", astronaut_file)
+
+
+@pytest.fixture(scope="session")
+def pair(astronaut: Image.Image) -> File:
+    """One face twice, wider than high; the second is squeezed, and less of a face to the model."""
+    both = Image.new("RGB", (1000, 520), "white")
+    both.paste(astronaut, (0, 0))
+    both.paste(astronaut.resize((300, 400)), (560, 60))
+    return ("pair.png", "image/png", encode(both))
+
+
+@pytest.fixture(scope="session")
+def hopper() -> File:
+    """Grace Hopper's portrait."""
+    return ("hopper.jpg", "image/jpeg", (Path(mpl.get_data_path()) / "sample_data/grace_hopper.jpg").read_bytes())

@@ -38,6 +38,6 @@ def test_the_page_has_all_it_needs_from_here(client: httpx.Client) -> None:
     assert page.headers["Content-Type"] == "text/html; charset=utf-8"
     assert "default-src 'none'; script-src 'self';" in page.headers["Content-Security-Policy"]
     for part in ("docs.js", "swagger-ui-bundle.js", "swagger-ui.css"):
-        assert f'"/docs/{part}"' in page.text
-        assert client.get(f"/docs/{part}").status_code == 200
-    assert client.get("/docs/VERSION").status_code == 404
+        assert f'"/static/{part}"' in page.text
+        assert client.get(f"/static/{part}").status_code == 200
+    assert client.get("/static/VERSION").status_code == 404

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 from flask import Flask, Response, g, request
 
-from web.docs import docs
 from web.errors import register_error_handlers
 from web.image_request import BoundedRequest
 from web.inference_client import InferenceClient
 from web.metrics import IN_FLIGHT, REQUESTS, SECONDS, metrics_on_port
+from web.pages import pages
 from web.routes import api
 from web.settings import Settings
 
@@ -44,7 +44,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     traces = app.extensions["traces"] = _traces(settings)
     app.extensions["inference"] = InferenceClient(settings.inference_target, [traces] if traces else [])
     app.register_blueprint(api)
-    app.register_blueprint(docs)
+    app.register_blueprint(pages)
     register_error_handlers(app)
     app.before_request(_begin)
     app.after_request(_end)

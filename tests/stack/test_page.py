@@ -1,0 +1,241 @@
+"""The page for people, in a real browser: pictures go in, and faces are shown where they are."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image, ImageChops, ImageOps, ImageStat
+from playwright.sync_api import Browser, expect
+
+from tests.conftest import encode
+from tests.stack.browser import FacetPage, File, as_shares
+from tests.stack.conftest import FrontDoor
+
+ORIENTATION = 0x0112  # the EXIF tag
+# What brings an upright picture into the state that an orientation describes: the inverse of what undoes it.
+LAID = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+
+
+def ask(client: httpx.Client, file: File) -> dict[str, Any]:
+    """Ask the service itself."""
+    answer: dict[str, Any] = client.post("/predict", content=file[2], headers={"Content-Type": file[1]}).json()
+    return answer
+
+
+def assert_shown(page: FacetPage, answer: dict[str, Any]) -> None:
+    """The boxes on the screen are those of an answer, to the width of their lines."""
+    expected = as_shares(answer)
+    expect(page.marks).to_have_count(len(expected))
+    for shown, wanted in zip(page.boxes(), expected, strict=True):
+        assert shown == pytest.approx(wanted, abs=0.005)
+
+
+def test_a_picture_that_is_dropped_shows_its_faces(page: FacetPage, client: httpx.Client, pair: File) -> None:
+    """As many as the service finds, and where it finds them."""
+    answer = ask(client, pair)
+    assert len(answer["results"]) == 2
+    page.drop(pair)
+    expect(page.status).to_have_text("2 faces found in pair.png")
+    assert_shown(page, answer)
+    expect(page.tab.locator("#faces li")).to_have_count(2)
+    dots = page.marks.first.locator("i")
+    expect(dots).to_have_count(5)
+    dot, box = dots.nth(2).bounding_box(), page.marks.first.bounding_box()  # the nose is inside
+    assert dot
+    assert box
+    assert box["x"] < dot["x"] < box["x"] + box["width"]
+    assert box["y"] < dot["y"] < box["y"] + box["height"]
+
+
+def test_the_curtain_falls_while_a_file_is_dragged(page: FacetPage) -> None:
+    """And is lifted when it leaves, or when something else is dropped, which gets a word."""
+    page.tab.evaluate(
+        """() => {
+          const transfer = new DataTransfer();
+          transfer.items.add(new File(["x"], "x.png", { type: "image/png" }));
+          document.body.dispatchEvent(new DragEvent("dragover", { dataTransfer: transfer, bubbles: true }));
+        }"""
+    )
+    expect(page.tab.locator("#drop")).to_be_visible()
+    page.tab.dispatch_event("body", "dragleave")
+    expect(page.tab.locator("#drop")).to_be_hidden()
+    page.drop()
+    expect(page.tab.get_by_role("alert")).to_contain_text("That was no file")
+
+
+def test_pictures_are_chosen_with_the_button(page: FacetPage, portrait: File) -> None:
+    """Which opens the browser's own dialogue, for several of the accepted types."""
+    with page.tab.expect_file_chooser() as chooser:
+        page.tab.get_by_text("Choose pictures").click()
+    assert chooser.value.is_multiple()
+    assert chooser.value.element.get_attribute("accept") == "image/jpeg,image/png,image/webp"
+    page.choose(portrait)
+    expect(page.status).to_have_text("1 face found in astronaut.webp")
+
+
+def test_a_picture_is_pasted(browser: Browser, stack: FrontDoor, face_file: bytes) -> None:
+    """From the real clipboard."""
+    with FacetPage(browser, stack.url, permissions=["clipboard-read", "clipboard-write"]) as page:
+        page.tab.evaluate(
+            """async (bytes) => {
+              const picture = new Blob([new Uint8Array(bytes)], { type: "image/png" });
+              await navigator.clipboard.write([new ClipboardItem({ "image/png": picture })]);
+            }""",
+            list(face_file),
+        )
+        page.tab.keyboard.press("Control+V")
+        expect(page.marks).to_have_count(1)
+        assert page.complaints == []
+
+
+def test_the_confidence_is_filtered_without_asking(page: FacetPage, client: httpx.Client, pair: File) -> None:
+    """At once; the list, the small picture and the words follow."""
+    sure, less = sorted((result["confidence"] for result in ask(client, pair)["results"]), reverse=True)
+    page.choose(pair)
+    expect(page.marks).to_have_count(2)
+    asked = len(page.asked)
+    slider = page.tab.get_by_label("Confidence, at least")
+    slider.fill(f"{(sure + less) / 2:.3f}")
+    expect(page.marks).to_have_count(1)
+    expect(page.marks.locator("span")).to_have_text(f"{sure:.3f}")
+    expect(page.tab.locator("#faces li")).to_have_count(1)
+    expect(page.tab.locator("#summary")).to_have_text("1 of 2 faces shown")
+    slider.fill("1")
+    expect(page.marks).to_have_count(0)
+    slider.fill("0.8")
+    expect(page.marks).to_have_count(2)
+    assert len(page.asked) == asked
+
+
+def test_the_smallest_face_is_asked_again(page: FacetPage, pair: File) -> None:
+    """Once, when the slider has come to rest; the confidence is never sent."""
+    page.choose(pair)
+    expect(page.marks).to_have_count(2)
+    slider = page.tab.get_by_label("Smallest face to look for")
+    slider.focus()
+    for key in ("ArrowRight", "ArrowRight", "End"):
+        page.tab.keyboard.press(key)
+    expect(slider).to_have_attribute("aria-valuetext", "400 pixels")
+    expect(page.status).to_have_text("no faces found in pair.png")
+    expect(page.marks).to_have_count(0)
+    queries = [request.url.partition("?")[2] for request in page.asked]
+    assert queries == ["min_face_size=20", "min_face_size=400"]
+
+
+def test_an_answer_to_an_outdated_question_is_not_shown(page: FacetPage, portrait: File) -> None:
+    """Its request is given up."""
+    page.tab.route("**/predict?min_face_size=20", lambda _: None)  # it is never answered
+    page.choose(portrait)
+    expect(page.tab.locator("#stage[data-state=asking]")).to_be_visible()
+    with page.tab.expect_event("requestfailed") as given_up:
+        page.tab.get_by_label("Smallest face to look for").fill("18")
+    assert given_up.value.url.endswith("=20")
+    expect(page.status).to_have_text("no faces found in astronaut.webp")
+
+
+def test_five_pictures_are_examined_four_at_a_time(
+    page: FacetPage, client: httpx.Client, portrait: File, pair: File, hopper: File, face_file: bytes
+) -> None:
+    """Each is in the strip with its number of faces, and shown when it is chosen there."""
+    files = [portrait, pair, hopper, ("face.png", "image/png", face_file), ("again.webp", *portrait[1:])]
+    page.tab.route("**/predict?*", lambda _: None)  # they are kept from being answered
+    page.drop(*files)
+    strip = page.tab.get_by_role("list", name="Pictures").get_by_role("button")
+    expect(strip).to_have_count(5)
+    expect(strip.and_(page.tab.locator("[data-state=asking]"))).to_have_count(4)
+    expect(strip.and_(page.tab.locator("[data-state=waiting]"))).to_have_count(1)
+    page.wait_for(lambda: len(page.asked) == 4, "four are asked about")
+    page.tab.unroute("**/predict?*")  # which lets them go
+    for index, (file, faces) in enumerate(zip(files, (1, 2, 1, 1, 1), strict=True)):
+        expect(strip.nth(index)).to_have_accessible_name(f"{file[0]}: {faces} face{'s' if faces > 1 else ''}")
+    for index, file in enumerate(files):
+        strip.nth(index).click()
+        expect(page.tab.locator("#name")).to_have_text(file[0])
+        assert_shown(page, ask(client, file))
+    page.tab.get_by_role("button", name="Remove").click()
+    expect(strip).to_have_count(4)
+
+
+@pytest.mark.parametrize(
+    ("form", "orientation"),
+    [("JPEG", 3), ("JPEG", 6), ("PNG", 3), ("PNG", 6), *(("WEBP", orientation) for orientation in LAID)],
+)
+def test_a_picture_is_shown_as_the_service_sees_it(
+    page: FacetPage, client: httpx.Client, pair: File, form: str, orientation: int
+) -> None:
+    """Upright, whether the browser heeds a format's EXIF orientation or not."""
+    upright = Image.open(io.BytesIO(pair[2]))
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    laid = encode(upright.transpose(LAID[orientation]), form, exif=exif)
+    assert ImageOps.exif_transpose(Image.open(io.BytesIO(laid))).size == upright.size
+    file = ("laid", f"image/{form.lower()}", laid)
+    page.choose(file)
+    expect(page.marks).to_have_count(2)
+    assert_shown(page, ask(client, file))
+    page.wait_for(lambda: difference(shown(page), upright) < 10, "the picture is upright")
+
+
+def shown(page: FacetPage) -> Image.Image:
+    """Give the picture that is on the screen, without the marks."""
+    url = page.tab.evaluate("document.querySelector('#view').toDataURL()")
+    return Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).convert("RGB")
+
+
+def difference(one: Image.Image, other: Image.Image) -> float:
+    """Say by how much two pictures differ, on average, of 255; entirely if they have not the same size."""
+    if one.size != other.size:
+        return 255
+    return max(ImageStat.Stat(ImageChops.difference(one, other)).mean)
+
+
+def test_the_drawn_picture_is_downloaded(page: FacetPage, pair: File) -> None:
+    """With all its pixels, named after the file, and with the faces that the slider leaves."""
+    page.choose(pair)
+    expect(page.marks).to_have_count(2)
+    x, y = (round(share * side) for share, side in zip(page.boxes()[0][:2], (1000, 520), strict=True))
+    for least, drawn in (("0.8", True), ("1", False)):
+        page.tab.get_by_label("Confidence, at least").fill(least)
+        with page.tab.expect_download() as download:
+            page.tab.get_by_role("button", name="Download").click()
+        assert download.value.suggested_filename == "pair-faces.png"
+        picture = Image.open(download.value.path())
+        assert (picture.format, picture.size) == ("PNG", (1000, 520))
+        changed = ImageChops.difference(picture.convert("RGB"), Image.open(io.BytesIO(pair[2])).convert("RGB"))
+        assert (changed.crop((x - 5, y - 5, x + 30, y + 30)).getbbox() is not None) is drawn
+        assert changed.crop((0, 400, 1000, 520)).getbbox() is None  # where no face is
+
+
+def test_beside_the_picture_are_times_and_json(page: FacetPage, portrait: File) -> None:
+    """The steps in their order, what computed them, and the answer as it came."""
+    page.choose(portrait)
+    expect(page.tab.locator("#round-trip")).to_contain_text("until the answer was here")
+    expect(page.tab.locator("#worker")).to_contain_text("mtcnn on ")
+    assert page.tab.locator("#steps th").all_text_contents()[:2] == ["Waiting in line", "Decoding"]
+    page.tab.get_by_text("JSON", exact=True).click()
+    expect(page.tab.get_by_role("region", name="The answer as JSON")).to_contain_text('"confidence": 0.999')
+
+
+def test_pointing_at_a_face_in_the_list_shows_which_it_is(page: FacetPage, pair: File) -> None:
+    """So does the keyboard's focus."""
+    page.choose(pair)
+    entries = page.tab.locator("#faces button")
+    entries.nth(1).hover()
+    expect(page.tab.locator(".mark.lit")).to_have_attribute("data-face", "2")
+    entries.nth(0).focus()
+    expect(page.tab.locator(".mark.lit")).to_have_attribute("data-face", "1")
+    page.tab.get_by_label("Confidence, at least").focus()
+    expect(page.tab.locator(".mark.lit")).to_have_count(0)
+    expect(page.tab.locator("#marks.one")).to_have_count(0)

@@ -1,0 +1,105 @@
+"""What goes wrong on the page is said in words, and disturbs nothing else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Route, expect
+
+from tests.stack.browser import ELSEWHERE, FacetPage, File
+from tests.stack.conftest import FrontDoor
+
+
+@pytest.mark.parametrize(
+    ("file", "says"),
+    [
+        (("notes.txt", "text/plain", b"no picture"), "Choose JPEG, PNG or WebP."),
+        (("IMG_1.HEIC", "image/heic", b"\0\0\0\x18ftypheic"), "Most Compatible"),
+        (("large.png", "image/png", b"\0" * (10 * 1024 * 1024 + 1)), "10.0 MiB, and at most 10 are accepted"),
+        (("empty.jpg", "image/jpeg", b""), "This file is empty."),
+    ],
+)
+def test_what_would_be_refused_is_not_sent(page: FacetPage, file: File, says: str) -> None:
+    """The page says what to do instead."""
+    page.choose(file)
+    expect(page.tab.locator("#summary")).to_contain_text(says)
+    expect(page.status).to_contain_text(f"{file[0]}: ")
+    assert page.asked == []
+
+
+def test_a_file_that_has_gone_is_said_to(page: FacetPage, face_file: bytes, tmp_path: Path) -> None:
+    """It is read each time it is sent."""
+    path = tmp_path / "face.png"
+    path.write_bytes(face_file)
+    page.tab.locator("#files").set_input_files(path)
+    expect(page.marks).to_have_count(1)
+    path.unlink()
+    page.tab.get_by_label("Smallest face to look for").fill("4")
+    expect(page.tab.locator("#summary")).to_contain_text("This cannot be read")
+    assert len(page.asked) == 1
+
+
+def test_what_the_service_refuses_is_said_in_its_words(page: FacetPage, face_file: bytes) -> None:
+    """With the request's id, and without disturbing another picture."""
+    page.choose(("holiday.jpg", "image/jpeg", b"GIF89a"), ("face.png", "image/png", face_file))
+    expect(page.tab.locator("#summary")).to_have_text("GIF is not accepted; send JPEG, PNG or WebP.")
+    expect(page.tab.locator("#request")).to_contain_text("Request ")
+    strip = page.tab.locator("#strip button")
+    expect(strip.nth(0)).to_have_accessible_name("holiday.jpg: failed")
+    expect(strip.nth(1)).to_have_accessible_name("face.png: 1 face")
+    expect(page.marks).to_have_count(0)
+    strip.nth(1).click()
+    expect(page.marks).to_have_count(1)
+    expect(page.tab.locator("#request")).to_be_hidden()
+
+
+def test_a_busy_service_is_asked_again_quietly(page: FacetPage, face_file: bytes) -> None:
+    """After as long as it says."""
+    answers = iter([503, 503])
+
+    def busy_first(route: Route) -> None:
+        if next(answers, None):
+            body = json.dumps({"message": "all places are taken", "code": "BUSY", "requestId": "1"})
+            route.fulfill(status=503, headers={"Retry-After": "1"}, body=body)
+        else:
+            route.continue_()
+
+    page.tab.route("**/predict?*", busy_first)
+    page.choose(("face.png", "image/png", face_file))
+    expect(page.marks).to_have_count(1)
+    assert len(page.asked) == 3
+
+
+def test_a_service_that_cannot_be_reached_can_be_tried_again(page: FacetPage, face_file: bytes) -> None:
+    """When it is back."""
+    page.tab.context.set_offline(True)
+    page.choose(("face.png", "image/png", face_file))
+    expect(page.tab.locator("#summary")).to_contain_text("The service cannot be reached.")
+    page.tab.context.set_offline(False)
+    page.tab.get_by_role("button", name="Try again").click()
+    expect(page.marks).to_have_count(1)
+    expect(page.tab.get_by_role("button", name="Try again")).to_be_hidden()
+
+
+def test_an_answer_of_somebody_else_is_not_taken_for_ours(page: FacetPage, face_file: bytes) -> None:
+    """A proxy's page of HTML, say."""
+    page.tab.route("**/predict?*", lambda route: route.fulfill(status=502, body="<h1>Bad gateway</h1>"))
+    page.choose(("face.png", "image/png", face_file))
+    expect(page.tab.locator("#summary")).to_contain_text("with status 502, is not one of this service")
+
+
+def test_a_camera_that_the_browser_does_not_give_is_explained(browser: Browser, stack: FrontDoor) -> None:
+    """Over plain http from another host than localhost."""
+    with FacetPage(browser, f"http://{ELSEWHERE}:{stack.edge.rpartition(':')[2]}") as page:
+        page.tab.get_by_role("button", name="Use the camera").click()
+        expect(page.tab.get_by_role("alert")).to_contain_text("only to pages that come over https or from localhost")
+        assert page.complaints == []
+
+
+def test_a_camera_that_is_not_there_is_explained(page: FacetPage) -> None:
+    """Or not allowed, as here."""
+    page.tab.get_by_role("button", name="Use the camera").click()
+    expect(page.tab.get_by_role("alert")).to_contain_text("Choose pictures instead.")
+    expect(page.tab.locator("#work")).to_be_hidden()

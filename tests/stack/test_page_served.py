@@ -1,0 +1,59 @@
+"""How the page comes to a browser, and what it may not do there."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import httpx
+from playwright.sync_api import Browser, expect
+
+from tests.stack.browser import ELSEWHERE, FacetPage
+from tests.stack.conftest import FrontDoor
+
+
+def test_nothing_but_the_page_itself_may_run(browser: Browser, stack: FrontDoor) -> None:
+    """An inline script, an inline style and a picture from elsewhere are refused by the browser."""
+    with FacetPage(browser, stack.url) as page:
+        page.tab.evaluate(
+            """() => {
+              const script = document.createElement("script");
+              script.textContent = "window.ran = true";
+              document.body.append(script);
+              document.body.setAttribute("style", "margin-top: 99px");
+              document.body.append(Object.assign(new Image(), { src: "http://127.0.0.1:9/x.png" }));
+            }"""
+        )
+
+        def refused(directive: str) -> bool:
+            return any(directive in complaint for complaint in page.complaints)
+
+        for directive in ("script-src", "style-src", "img-src"):
+            page.wait_for(partial(refused, directive), f"{directive} is enforced")
+        assert page.tab.evaluate("window.ran") is None
+        assert page.tab.evaluate("getComputedStyle(document.body).marginTop") == "0px"
+
+
+def test_the_page_is_revalidated(client: httpx.Client) -> None:
+    """A browser that has it is told so; HEAD says the same as GET."""
+    first = client.get("/")
+    assert (first.status_code, first.headers["Cache-Control"]) == (200, "no-cache")
+    again = client.get("/", headers={"If-None-Match": first.headers["ETag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    head = client.head("/")
+    assert (head.status_code, head.content, head.headers["ETag"]) == (200, b"", first.headers["ETag"])
+    for name, kind in (("page.js", "text/javascript"), ("page.css", "text/css"), ("favicon.svg", "image/svg+xml")):
+        assert client.get(f"/static/{name}").headers["Content-Type"].startswith(kind)
+    missing = client.get("/static/page.py")
+    assert (missing.status_code, missing.json()["code"]) == (404, "NOT_FOUND")
+
+
+def test_the_command_that_is_shown_names_this_address(browser: Browser, stack: FrontDoor) -> None:
+    """Also where the browser gives no clipboard, being asked over plain http: then it is selected."""
+    port = stack.edge.rpartition(":")[2]
+    with FacetPage(browser, f"http://{ELSEWHERE}:{port}") as page:
+        command = f"curl -F image=@photo.jpg http://{ELSEWHERE}:{port}/predict"
+        expect(page.tab.locator("#curl")).to_have_text(command)
+        page.tab.locator("#copy-curl").click()
+        expect(page.tab.locator("#copy-curl")).to_have_text("Selected")
+        assert page.tab.evaluate("getSelection().toString()") == command
+        assert page.complaints == []
