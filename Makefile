@@ -98,6 +98,10 @@ bench-containers: .venv/ready  ## what the compose stack takes: sizes, time to s
 bench-tiers: .venv/ready  ## what one picture costs in each tier: CPU time, pictures per second, idle memory
 	@exec $(BIN)/python benchmarks/tiers.py $(ARGS)
 
+.PHONY: bench-tuning
+bench-tuning: .venv/ready  ## what min_face_size costs and finds; writes the plot of docs/tuning.md
+	@exec $(BIN)/python benchmarks/tuning.py $(ARGS)
+
 .PHONY: check
 check: .venv/ready  ## format, lint, types, generated code, settings' documents, envoy.yaml, Kubernetes manifests and locks
 	$(BIN)/ruff format --check .
@@ -123,8 +127,8 @@ settings: .venv/ready  ## write .env.example and the README's table from the set
 	$(BIN)/python docs/settings.py
 
 .PHONY: screenshots
-screenshots: .venv/ready  ## take the pictures of the documents, docs/images/; needs Chromium (URL= takes them of a running stack)
-	@exec $(BIN)/python docs/screenshots.py $(URL)
+screenshots: .venv/ready  ## take the pictures of the documents; needs Chromium and Prometheus (ARGS=page: one of them)
+	@exec $(BIN)/python docs/screenshots.py $(ARGS)
 
 # dev is solved first and constrains the rest, so that all images and this machine run the same versions. Existing pins are
 # kept where they still fit: UPGRADE=1 takes the newest.

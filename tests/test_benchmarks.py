@@ -34,3 +34,14 @@ def test_the_tiers_benchmark_finds_the_workers_the_dearest() -> None:
         assert 0 < float(envoy) < float(inference)
         assert 0 < float(web) < float(inference)
         assert float(rate) > 0
+
+
+def test_the_benchmark_of_min_face_size_shows_that_larger_finds_less(tmp_path: Path) -> None:
+    """It prints a table and writes a plot."""
+    command = [sys.executable, "benchmarks/tuning.py", "--rounds=1", f"--out={tmp_path / 'plot.png'}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines()[2:]]
+    faces = [int(row[3]) for row in rows]
+    assert faces == sorted(faces, reverse=True)
+    assert faces[0] > 100 > faces[-1] > 0
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")

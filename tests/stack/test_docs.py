@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 import httpx
+from playwright.sync_api import Browser
 
+from tests.stack.browser import FacetPage, File
 from tests.stack.conftest import FrontDoor
 from tests.stack.running import ROOT
 
@@ -41,3 +43,17 @@ def test_the_page_has_all_it_needs_from_here(client: httpx.Client) -> None:
         assert f'"/static/{part}"' in page.text
         assert client.get(f"/static/{part}").status_code == 200
     assert client.get("/static/VERSION").status_code == 404
+
+
+def test_the_page_tries_the_api_out(browser: Browser, stack: FrontDoor, portrait: File) -> None:
+    """In a browser: a file is chosen, sent, and its answer shown; nothing is complained of or loaded from elsewhere."""
+    name, kind, content = portrait
+    with FacetPage(browser, f"{stack.url}/docs") as page:
+        page.tab.locator("#operations-pictures-annotate button.opblock-summary-control").click()
+        annotate = page.tab.locator("#operations-pictures-annotate")
+        annotate.locator("input[type=file]").set_input_files({"name": name, "mimeType": kind, "buffer": content})
+        annotate.get_by_role("button", name="Execute").click()
+        drawn = annotate.locator(".live-responses-table img")
+        drawn.wait_for()
+        assert drawn.evaluate("async (image) => (await image.decode(), image.naturalWidth)") == 512
+        assert page.complaints == []

@@ -1,4 +1,4 @@
-"""The pages for people: the files of static/ and of Swagger UI, with headers that let them load nothing from elsewhere."""
+"""The pages for people, the files of static/ and of Swagger UI. Headers let them load nothing from elsewhere."""
 
 from __future__ import annotations
 
