@@ -4,7 +4,7 @@
 ...     facet.detect("photo.jpg").faces
 """
 
-from facet.errors import FacetError, ImageRefused, InvalidOption, ServiceUnavailable, TimedOut
+from facet.errors import FacetError, ImageRefused, InvalidOption, ServiceUnavailable, TimedOut, WrongAddress
 from facet.grpc_client import AsyncGrpcClient, GrpcClient
 from facet.http_client import AsyncClient, Client
 from facet.messages import ImageSource
@@ -28,4 +28,5 @@ __all__ = [
     "Point",
     "ServiceUnavailable",
     "TimedOut",
+    "WrongAddress",
 ]

@@ -27,6 +27,10 @@ class FacetError(Exception):
         return f"{self.code}: {self.message}"
 
 
+class WrongAddress(ValueError):
+    """An address that can be nobody's."""
+
+
 class ImageRefused(FacetError):
     """This picture cannot be examined: it is empty, damaged, too large, or of another format."""
 

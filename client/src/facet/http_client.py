@@ -11,7 +11,7 @@ from typing import Any, Self, Unpack
 
 import httpx
 
-from facet.errors import FacetError, ServiceUnavailable, TimedOut, error_for
+from facet.errors import FacetError, ServiceUnavailable, TimedOut, WrongAddress, error_for
 from facet.messages import DetectOptions, DrawOptions, ImageSource, detection_from_json, read_image
 from facet.results import Annotated, Detection, Health
 from facet.retries import Patience
@@ -35,7 +35,7 @@ class Client:
     def __init__(
         self, url: str = DEFAULT_URL, *, timeout: float = DEFAULT_TIMEOUT, retries: int = DEFAULT_RETRIES
     ) -> None:
-        self._http = httpx.Client(base_url=url, limits=httpx.Limits(max_connections=None))
+        self._http = httpx.Client(base_url=_url(url), limits=httpx.Limits(max_connections=None))
         self._timeout, self._retries = timeout, retries
 
     def __enter__(self) -> Self:
@@ -82,7 +82,7 @@ class AsyncClient:
     def __init__(
         self, url: str = DEFAULT_URL, *, timeout: float = DEFAULT_TIMEOUT, retries: int = DEFAULT_RETRIES
     ) -> None:
-        self._http = httpx.AsyncClient(base_url=url, limits=httpx.Limits(max_connections=None))
+        self._http = httpx.AsyncClient(base_url=_url(url), limits=httpx.Limits(max_connections=None))
         self._timeout, self._retries = timeout, retries
 
     async def __aenter__(self) -> Self:
@@ -123,6 +123,17 @@ class AsyncClient:
                 await asyncio.sleep(patience.pause(error))
 
 
+def _url(url: str) -> httpx.URL:
+    """Look at an address before it is used. Raises WrongAddress."""
+    try:
+        found = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise WrongAddress(f"{url!r} is no address: {error}") from error
+    if found.scheme not in ("http", "https") or not found.host:
+        raise WrongAddress(f"{url!r} is no address; it must be like {DEFAULT_URL}")
+    return found
+
+
 def _request(options: Mapping[str, Any], seconds: float) -> dict[str, Any]:
     """Put the options where the service looks for them, and say how long its answer is waited for."""
     given = {name: value for name, value in options.items() if value is not None}
@@ -153,8 +164,6 @@ def _in_our_words() -> Iterator[None]:
         raise TimedOut("DEADLINE_EXCEEDED", "no answer in time; allow more time or send less") from error
     except httpx.TransportError as error:
         raise ServiceUnavailable("UNREACHABLE", f"the connection broke: {error}") from error
-    except httpx.InvalidURL as error:
-        raise FacetError("UNREACHABLE", f"the address is wrong: {error}") from error
 
 
 def _checked(response: httpx.Response) -> httpx.Response:
