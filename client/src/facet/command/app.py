@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from facet.command.bench import bench
 from facet.command.detect import detect
 from facet.command.health import health
 
@@ -15,3 +16,4 @@ app = typer.Typer(
 )
 app.command()(detect)
 app.command()(health)
+app.command()(bench)

@@ -96,7 +96,8 @@ def detect(
     file = OutputFile(output, records) if output and records else None
     left = _left(pictures, file, drawn, resume=resume)
     job = Job(options, drawn, want_faces=records is not None)
-    with Display(len(left), what="detect", quiet=quiet) as display:
+    skipped = len(pictures) - len(left)
+    with Display(len(pictures), what="detect", quiet=quiet, done=skipped) as display:
         try:
             with file.appending() if file else nullcontext(display.write) as write:
                 if records and not file:
@@ -114,7 +115,6 @@ def detect(
             raise _end(display, str(error), EXIT_NO_SERVICE, resumable=bool(file or drawn)) from None
         except KeyboardInterrupt:
             raise _end(display, "broken off", EXIT_BROKEN_OFF, resumable=bool(file or drawn)) from None
-    skipped = len(pictures) - len(left)
     display.remark(f"{summary}" + (f"; {skipped:,} had been done before" if skipped else ""))
     raise typer.Exit(EXIT_SOME_FAILED if summary.failed else 0)
 
@@ -126,7 +126,7 @@ def _recorder(records: Form | None, write: Callable[[str], None], display: Displ
         if outcome.error:
             display.remark(as_line(outcome))
         if records and (result := outcome.error or outcome.detection):
-            write(records.rows(outcome.path, result))
+            write(records.record((outcome.path,), result))
         elif not outcome.error:
             write(as_line(outcome) + "\n")
 
@@ -138,7 +138,7 @@ def _form(output: Path | None, *, as_json: bool, as_csv: bool) -> Form | None:
         raise wrong("--json and --csv are two forms of the same; choose one")
     if output and not (as_json or as_csv):
         raise wrong("--output needs --json or --csv")
-    return JsonLines() if as_json else Csv() if as_csv else None
+    return JsonLines("path") if as_json else Csv("path") if as_csv else None
 
 
 def _pictures(paths: list[str], files_from: str | None, leave_out: Path | None) -> list[Input]:

@@ -25,7 +25,7 @@ class _Failures(ProgressColumn):
 class Display:
     """A progress bar where a terminal is; in a pipe there is none. `total` is None where nobody knows it."""
 
-    def __init__(self, total: int | None, *, what: str, quiet: bool) -> None:
+    def __init__(self, total: int | None, *, what: str, quiet: bool, done: int = 0) -> None:
         # Where output and bar share the terminal, one console has to know of both.
         self._console = Console(stderr=not sys.stdout.isatty())
         self._quiet = quiet
@@ -42,7 +42,7 @@ class Display:
             redirect_stderr=False,
             transient=True,
         )
-        self._task = self._bar.add_task(what, total=total, failed=0)
+        self._task = self._bar.add_task(what, total=total, completed=done, failed=0)
         self._failed = 0
 
     def __enter__(self) -> Self:

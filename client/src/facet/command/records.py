@@ -7,7 +7,7 @@ import io
 import itertools
 import json
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from typing import Any, Protocol
 
@@ -16,7 +16,7 @@ from facet.results import Detection, Face, Landmarks, Point
 
 MARKS = [field.name for field in fields(Landmarks)]
 COLUMNS = [
-    *("path", "width", "height", "faces", "face", "confidence", "x1", "y1", "x2", "y2"),
+    *("width", "height", "faces", "face", "confidence", "x1", "y1", "x2", "y2"),
     *(f"{mark}_{axis}" for mark in MARKS for axis in ("x", "y")),
     *("error", "message"),
 ]
@@ -27,15 +27,17 @@ class NotOurs(Exception):
 
 
 class Form(Protocol):
-    """A form of output."""
+    """A form of output. Each record begins with its keys, such as the picture's path, and has faces or an error."""
 
-    header: str
+    @property
+    def header(self) -> str:
+        """What stands before all records."""
 
-    def rows(self, path: str, result: Detection | FacetError) -> str:
+    def record(self, keys: Sequence[Any], result: Detection | FacetError) -> str:
         """Put a record into whole lines."""
 
     def good(self, lines: Iterable[str]) -> Iterator[tuple[str, str]]:
-        """Give the path and the lines of each whole record without an error. Raises NotOurs."""
+        """Give the first key and the lines of each whole record without an error. Raises NotOurs."""
 
 
 class JsonLines:
@@ -43,9 +45,12 @@ class JsonLines:
 
     header = ""
 
-    def rows(self, path: str, result: Detection | FacetError) -> str:
+    def __init__(self, *names: str) -> None:
+        self._names = names
+
+    def record(self, keys: Sequence[Any], result: Detection | FacetError) -> str:
         """Put a record into one line."""
-        said: dict[str, Any] = {"path": path}
+        said: dict[str, Any] = dict(zip(self._names, keys, strict=True))
         if isinstance(result, FacetError):
             said["error"] = {"code": result.code, "message": result.message}
         else:
@@ -54,40 +59,47 @@ class JsonLines:
         return json.dumps(said) + "\n"
 
     def good(self, lines: Iterable[str]) -> Iterator[tuple[str, str]]:
-        """Give the path and the line of each picture that was examined. Raises NotOurs."""
+        """Give the first key and the line of each picture that was examined. Raises NotOurs."""
         for line in _whole(lines):
             try:
                 said = json.loads(line)
-                path, failed = said["path"], "error" in said
+                key, failed = said[self._names[0]], "error" in said
             except (ValueError, TypeError, LookupError) as error:
                 raise NotOurs("it has a line that is no record of a picture") from error
             if not failed:
-                yield path, line
+                yield key, line
 
 
 class Csv:
     """One row a face; a picture without a face, or with an error, has one too."""
 
-    header = ",".join(COLUMNS) + "\n"
+    def __init__(self, *names: str) -> None:
+        self._columns = [*names, *COLUMNS]
+        self._faces = self._columns.index("faces")
 
-    def rows(self, path: str, result: Detection | FacetError) -> str:
+    @property
+    def header(self) -> str:
+        """The columns' names."""
+        return _as_csv([self._columns])
+
+    def record(self, keys: Sequence[Any], result: Detection | FacetError) -> str:
         """Put a record into one row a face, at least one."""
         if isinstance(result, FacetError):
-            return _as_csv([[path, *[""] * (len(COLUMNS) - 3), result.code, result.message]])
-        about = [path, result.width, result.height, len(result.faces)]
-        numbered = [[*about, number, *_face_as_row(face), "", ""] for number, face in enumerate(result.faces, 1)]
-        return _as_csv(numbered or [[*about, *[""] * (len(COLUMNS) - len(about))]])
+            return _as_csv([[*keys, *[""] * (len(COLUMNS) - 2), result.code, result.message]])
+        about = [*keys, result.width, result.height, len(result.faces)]
+        rows = [[*about, number, *_face_as_row(face), "", ""] for number, face in enumerate(result.faces, 1)]
+        return _as_csv(rows or [[*about, *[""] * (len(self._columns) - len(about))]])
 
     def good(self, lines: Iterable[str]) -> Iterator[tuple[str, str]]:
-        """Give the path and the rows of each picture that was examined and has all its rows. Raises NotOurs."""
+        """Give the first key and the rows of each picture that was examined and has all of them. Raises NotOurs."""
         reader = csv.reader(_whole(lines))
-        if (first := next(reader, None)) not in (None, COLUMNS):
-            raise NotOurs(f"its first line is not {self.header.strip()}" if first else "its first line is empty")
-        for path, group in itertools.groupby(reader, key=lambda row: row[0] if row else ""):
+        if next(reader, self._columns) != self._columns:
+            raise NotOurs("its first line does not name these columns")
+        for key, group in itertools.groupby(reader, key=lambda row: row[0] if row else ""):
             rows = list(group)
-            whole = all(len(row) == len(COLUMNS) for row in rows)
-            if whole and rows[0][3] in (str(len(rows)), "0"):  # it has as many rows as faces; none in case of an error
-                yield path, _as_csv(rows)
+            whole = all(len(row) == len(self._columns) for row in rows)
+            if whole and rows[0][self._faces] in (str(len(rows)), "0"):  # as many as rows; with an error, there is none
+                yield key, _as_csv(rows)
 
 
 def _whole(lines: Iterable[str]) -> Iterator[str]:
