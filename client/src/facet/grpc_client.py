@@ -7,11 +7,12 @@ import time
 import uuid
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from typing import Any, Self, Unpack
+from urllib.parse import urlsplit
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from facet.errors import FacetError
+from facet.errors import FacetError, WrongAddress
 from facet.grpc_errors import failure
 from facet.messages import (
     DetectOptions,
@@ -32,6 +33,7 @@ DEFAULT_ADDRESS = "localhost:8080"
 DEFAULT_TIMEOUT = 15.0  # the longest that the service itself gives a picture
 DEFAULT_RETRIES = 5
 HEALTH_SECONDS = 5.0
+PORTS = {"http": 80, "https": 443}
 CHANNEL_OPTIONS = [
     # A drawn picture may be longer than the 4 MiB that gRPC allows unless it is told otherwise.
     ("grpc.max_send_message_length", -1),
@@ -46,7 +48,7 @@ CHANNEL_OPTIONS = [
 
 
 class GrpcClient:
-    """Asks over gRPC; `address` is host:port, with https:// before it for TLS. Threads may share it.
+    """Asks over gRPC; `address` is host:port, or a URL, of which https means TLS. Threads may share it.
 
     A call takes at most `timeout` seconds with all its tries, of which it makes `retries` more than one while the
     service is busy, not ready or away. Its methods raise FacetError, or OSError for a picture that cannot be read.
@@ -192,9 +194,15 @@ class AsyncGrpcClient:
 
 
 def _target(address: str) -> tuple[str, bool]:
-    """Give gRPC's target for an address, and whether it wants TLS."""
-    scheme, _, rest = address.rpartition("://")
-    return rest.rstrip("/"), scheme == "https"
+    """Give gRPC's target for an address, and whether it wants TLS. Raises WrongAddress."""
+    if "://" not in address:
+        return address, False
+    try:
+        parts = urlsplit(address)
+        port = parts.port or PORTS[parts.scheme]
+    except (ValueError, LookupError):
+        raise WrongAddress(f"{address!r} is no address; it must be like {DEFAULT_ADDRESS}") from None
+    return f"{parts.hostname}:{port}", parts.scheme == "https"
 
 
 async def _each(images: AsyncIterable[ImageSource] | Iterable[ImageSource]) -> AsyncIterator[ImageSource]:

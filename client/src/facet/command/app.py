@@ -7,6 +7,7 @@ import typer
 from facet.command.bench import bench
 from facet.command.detect import detect
 from facet.command.health import health
+from facet.command.stream import stream
 
 app = typer.Typer(
     help="Find faces in pictures, with a facet service or without.",
@@ -15,5 +16,6 @@ app = typer.Typer(
     rich_markup_mode=None,  # so that examples keep their lines
 )
 app.command()(detect)
+app.command()(stream)
 app.command()(health)
 app.command()(bench)

@@ -116,9 +116,8 @@ def _read(paths: list[str]) -> list[bytes]:
 
 def as_text(found: Report, shots: Sequence[Shot]) -> str:
     """Put the figures and a histogram into lines."""
-    lines = [
-        f"{found.examined} of {found.requests} pictures examined, {found.achieved_rate:g} of {found.rate:g} a second"
-    ]
+    rates = f"{found.achieved_rate:g} of {found.rate:g} a second"
+    lines = [f"{found.examined} of {found.requests} pictures examined, {rates}"]
     lines += [f"{count} x {code}" for code, count in found.errors.items()]
     good = [shot.latency for shot in shots if not shot.code]
     if good:
@@ -128,11 +127,9 @@ def as_text(found: Report, shots: Sequence[Shot]) -> str:
         longest = max(count for _, _, count in counted)
         lines += ["", *(_bar(low, high, count, longest) for low, high, count in counted)]
     if not found.kept_up:
-        lines += [
-            "",
-            f"requests left late: half by {found.late_ms['50']:.1f} ms, one in a hundred by {found.late_ms['99']:.1f} ms "
-            "or more; the generator had no CPU or no place left (--in-flight)",
-        ]
+        half, most = found.late_ms["50"], found.late_ms["99"]
+        lines += ["", f"requests left late, half of them by {half:.1f} ms or more, one in a hundred by {most:.1f} ms:"]
+        lines += ["there was no CPU left here, or no place among --in-flight"]
     return "\n".join(lines)
 
 

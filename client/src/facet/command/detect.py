@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import shlex
 import sys
-from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,7 +12,7 @@ from typing import Annotated, Literal
 import typer
 
 from facet.command.display import Display
-from facet.command.examining import Drawn, Job, Outcome, ServiceGone, Summary, as_line
+from facet.command.examining import Drawn, Job, ServiceGone
 from facet.command.inputs import STDIN, Input, list_inputs
 from facet.command.options import (
     EXIT_BROKEN_OFF,
@@ -30,10 +29,12 @@ from facet.command.options import (
     Retries,
     Timeout,
     Url,
+    chosen_form,
     wrong,
 )
+from facet.command.outcomes import Summary, recorder
 from facet.command.output import OutputFile
-from facet.command.records import Csv, Form, JsonLines, NotOurs
+from facet.command.records import NotOurs
 from facet.command.service import open_detector
 from facet.errors import InvalidOption, WrongAddress
 from facet.http_client import DEFAULT_RETRIES, DEFAULT_TIMEOUT, DEFAULT_URL
@@ -89,7 +90,9 @@ def detect(
     """
     options: Options = {"min_face_size": min_face_size, "min_confidence": min_confidence, "max_faces": max_faces}
     drawn = Drawn(annotate, DrawOptions(style=style, labels=labels, format=form, **options)) if annotate else None
-    records = _form(output, as_json=as_json, as_csv=as_csv)
+    records = chosen_form("path", as_json=as_json, as_csv=as_csv)
+    if output and not records:
+        raise wrong("--output needs --json or --csv")
     if resume and not (output or drawn):
         raise wrong("--resume needs --output FILE or --annotate DIR, where it finds what is done")
     pictures = _pictures(paths or [], files_from, annotate)
@@ -102,11 +105,11 @@ def detect(
             with file.appending() if file else nullcontext(display.write) as write:
                 if records and not file:
                     write(records.header)
-                recorder = _recorder(records, write, display)
+                record = recorder(records, write, display)
 
                 async def run() -> Summary:
                     detector = open_detector(url, grpc, local=local, timeout=timeout, retries=retries)
-                    return await job.run(detector, left, concurrency, display, recorder)
+                    return await job.run(detector, left, concurrency, record)
 
                 summary = asyncio.run(run())
         except (InvalidOption, WrongAddress, ImportError) as error:
@@ -117,28 +120,6 @@ def detect(
             raise _end(display, "broken off", EXIT_BROKEN_OFF, resumable=bool(file or drawn)) from None
     display.remark(f"{summary}" + (f"; {skipped:,} had been done before" if skipped else ""))
     raise typer.Exit(EXIT_SOME_FAILED if summary.failed else 0)
-
-
-def _recorder(records: Form | None, write: Callable[[str], None], display: Display) -> Callable[[Outcome], None]:
-    """Give what writes an outcome: a record of it, or a line for people."""
-
-    def record(outcome: Outcome) -> None:
-        if outcome.error:
-            display.remark(as_line(outcome))
-        if records and (result := outcome.error or outcome.detection):
-            write(records.record((outcome.path,), result))
-        elif not outcome.error:
-            write(as_line(outcome) + "\n")
-
-    return record
-
-
-def _form(output: Path | None, *, as_json: bool, as_csv: bool) -> Form | None:
-    if as_json and as_csv:
-        raise wrong("--json and --csv are two forms of the same; choose one")
-    if output and not (as_json or as_csv):
-        raise wrong("--output needs --json or --csv")
-    return JsonLines("path") if as_json else Csv("path") if as_csv else None
 
 
 def _pictures(paths: list[str], files_from: str | None, leave_out: Path | None) -> list[Input]:

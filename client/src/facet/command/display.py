@@ -52,6 +52,10 @@ class Display:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
+    def expect(self, total: int | None) -> None:
+        """Say how many there are to be, if anybody knows."""
+        self._bar.update(self._task, total=total)
+
     def advance(self, *, failed: bool = False) -> None:
         """Count one more."""
         self._failed += failed

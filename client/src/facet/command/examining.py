@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing
@@ -12,13 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from facet.command.display import Display
 from facet.command.inputs import Input
+from facet.command.outcomes import Outcome, Summary
 from facet.command.output import write_whole
 from facet.command.service import Detector
 from facet.errors import FacetError, InvalidOption, ServiceUnavailable
 from facet.messages import DrawOptions, Options
-from facet.results import Annotated, Detection
+from facet.results import Annotated
 
 # Pictures that may be done before an older one, whose turn it is to be written, in multiples of the concurrency.
 WINDOW = 4
@@ -48,32 +47,6 @@ class Drawn:
         return self.folder / name
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of a picture. One that was only drawn, over HTTP, has no faces but their number."""
-
-    path: str
-    detection: Detection | None = None
-    face_count: int = 0
-    error: FacetError | None = None
-
-
-@dataclass(slots=True)
-class Summary:
-    """What became of all of them."""
-
-    examined: int = 0
-    failed: int = 0
-    faces: int = 0
-    seconds: float = 0.0
-
-    def __str__(self) -> str:
-        count = self.examined + self.failed
-        rate = f" ({count / self.seconds:.1f}/s)" if self.seconds else ""
-        failed = f", {self.failed} failed" if self.failed else ""
-        return f"{_number(count, 'picture')} in {self.seconds:.1f} s{rate}{failed}, {_number(self.faces, 'face')}"
-
-
 class Job:
     """What is to be done with each picture."""
 
@@ -87,14 +60,13 @@ class Job:
         detector: Detector,
         pictures: Iterable[Input],
         concurrency: int,
-        display: Display,
         write: Callable[[Outcome], None],
     ) -> Summary:
         """Do it to all, `concurrency` at a time, and `write` each outcome in the order of the pictures.
 
         Raises ServiceGone, or InvalidOption when the service takes the options for no picture.
         """
-        summary, began, missed = Summary(), time.monotonic(), GIVE_UP_AFTER
+        summary, missed = Summary(), GIVE_UP_AFTER
         async with detector, aclosing(in_order(pictures, partial(self._examine, detector), concurrency)) as outcomes:
             async for outcome in outcomes:
                 if isinstance(outcome.error, ServiceUnavailable):
@@ -106,11 +78,7 @@ class Job:
                 if isinstance(outcome.error, InvalidOption):
                     raise outcome.error
                 write(outcome)
-                display.advance(failed=outcome.error is not None)
-                summary.failed += outcome.error is not None
-                summary.examined += outcome.error is None
-                summary.faces += outcome.face_count
-                summary.seconds = time.monotonic() - began
+                summary.add(outcome)
         return summary
 
     async def _examine(self, detector: Detector, picture: Input) -> Outcome:
@@ -161,19 +129,3 @@ async def in_order(
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
-
-
-def as_line(outcome: Outcome) -> str:
-    """Put an outcome into a line for people."""
-    if outcome.error:
-        return f"{outcome.path}: {outcome.error}"
-    line = f"{outcome.path}: {_number(outcome.face_count, 'face')}"
-    for face in outcome.detection.faces if outcome.detection else ():
-        box = face.box
-        place = f"{box.up_left.x:.0f}, {box.up_left.y:.0f}"
-        line += f"\n  {box.width:.0f} x {box.height:.0f} at ({place}), confidence {face.confidence:.4f}"
-    return line
-
-
-def _number(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"

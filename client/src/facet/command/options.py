@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from facet.command.records import Csv, Form, JsonLines
+
 EXIT_SOME_FAILED = 1
 EXIT_USAGE = 2
 EXIT_NO_SERVICE = 3
@@ -28,3 +30,10 @@ def wrong(message: str) -> typer.Exit:
     """Say what is wrong with the command line; raise what this gives."""
     typer.echo(f"facet: {message}", err=True)
     return typer.Exit(EXIT_USAGE)
+
+
+def chosen_form(*keys: str, as_json: bool, as_csv: bool) -> Form | None:
+    """Give the form of output that is asked for, None for lines that people read."""
+    if as_json and as_csv:
+        raise wrong("--json and --csv are two forms of the same; choose one")
+    return JsonLines(*keys) if as_json else Csv(*keys) if as_csv else None
