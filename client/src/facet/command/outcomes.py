@@ -41,9 +41,14 @@ class Summary:
         self.examined += outcome.error is None
         self.faces += outcome.face_count
 
+    @property
+    def count(self) -> int:
+        """How many there were."""
+        return self.examined + self.failed
+
     def __str__(self) -> str:
         """Say it in a line; the time is that until now."""
-        count, seconds = self.examined + self.failed, time.monotonic() - self.began
+        count, seconds = self.count, time.monotonic() - self.began
         failed = f", {self.failed:,} failed" if self.failed else ""
         rate = count / max(seconds, 0.001)
         return f"{_number(count, self.what)} in {seconds:.1f} s ({rate:.1f}/s){failed}, {_number(self.faces, 'face')}"

@@ -85,21 +85,18 @@ def stream(
 
     video, summary, end = Video(source, every=every, fps=fps), Summary("frame"), 0
     frames: Iterator[Frame] = Newest(iter(video)) if video.live else iter(video)
-    with (
-        Display(None, what="stream", quiet=quiet) as display,
-        drawn_to(annotate) if annotate else nullcontext() as drawn,
-    ):
+    with Display(None, what="stream", quiet=quiet) as display:
         try:
             display.expect(video.count())
             if form:
                 display.write(form.header)
             record = recorder(form, display.write, display)
-            with GrpcClient(grpc or url) as client:
+            drawing = drawn_to(annotate) if annotate else nullcontext()
+            with GrpcClient(grpc or url) as client, drawing as drawn:
                 for frame, answer in _answers(client, frames, options, style if drawn else None):
                     if drawn and isinstance(answer, results.Annotated):
                         drawn.write(frame, answer.picture)
-                    outcome = _outcome(frame, answer)
-                    record(outcome)
+                    record(outcome := _outcome(frame, answer))
                     summary.add(outcome)
         except (InvalidOption, WrongAddress) as error:
             raise wrong(str(error)) from None
@@ -109,7 +106,8 @@ def stream(
         except KeyboardInterrupt:
             end = 0 if video.live else EXIT_BROKEN_OFF
     dropped = f", {frames.dropped:,} dropped" if isinstance(frames, Newest) else ""
-    display.remark(f"{summary}{dropped}")
+    if summary.count:
+        display.remark(f"{summary}{dropped}")
     raise typer.Exit(end or (EXIT_SOME_FAILED if summary.failed else 0))
 
 
