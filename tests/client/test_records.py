@@ -13,7 +13,9 @@ from facet.command.output import OutputFile
 from facet.command.records import Csv, Form, JsonLines, NotOurs
 
 NOSE = Point(1.1000000238418579, 2.0)  # 1.1 as float32
-FACE = Face(Box(Point(0.0, 181.59782409667969), Point(7.5, 9.0)), Landmarks(NOSE, NOSE, NOSE, NOSE, NOSE), 0.9991206526756287)
+FACE = Face(
+    Box(Point(0.0, 181.59782409667969), Point(7.5, 9.0)), Landmarks(NOSE, NOSE, NOSE, NOSE, NOSE), 0.9991206526756287
+)
 RESULTS: dict[str, Detection | FacetError] = {
     'with, "quotes"\nand a line.jpg': Detection((FACE, FACE), 640, 480, 1),
     "none.jpg": Detection((), 10, 10, 1),

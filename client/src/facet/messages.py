@@ -108,11 +108,13 @@ def annotated(answer: infer_pb2.InferResults) -> Annotated:
     return Annotated(answer.picture, len(answer.results), detection(answer))
 
 
-def detection_from_json(answer: dict[str, Any]) -> Detection:
+def detection_from_json(answer: Any) -> Detection:
     """Read the JSON form of an answer, through the message: so its decimals become the same numbers as over gRPC.
 
     Raises FacetError when it is no answer of facet.
     """
+    if not isinstance(answer, dict) or "results" not in answer:  # or it would be read as one without faces
+        raise FacetError("UNEXPECTED_ANSWER", "this is no answer of facet: it has no results")
     try:
         return detection(ParseDict(answer, infer_pb2.InferResults(), ignore_unknown_fields=True))
     except ParseError as error:

@@ -57,7 +57,7 @@ def bench(
     plot: Plot = None,
     quiet: Quiet = False,
 ) -> None:
-    r"""Measure latency at a given rate: requests leave when planned, whether or not the service keeps up.
+    """Measure latency at a given rate: requests leave when planned, whether or not the service keeps up.
 
     \b
     facet bench photo.jpg --rate 50 --duration 30
@@ -69,7 +69,7 @@ def bench(
     service bears.
 
     The exit code is 0 when all pictures were examined, 1 when some were not, 3 without a service.
-    """
+    """  # noqa: D301 - click keeps the lines of a paragraph that begins with a backspace
     pictures = _read(paths)
     options: Options = {"min_face_size": min_face_size}
 

@@ -66,7 +66,7 @@ def detect(
     retries: Retries = DEFAULT_RETRIES,
     quiet: Quiet = False,
 ) -> None:
-    r"""Find the faces in pictures: files, folders with all that is below them, patterns.
+    """Find the faces in pictures: files, folders with all that is below them, patterns.
 
     \b
     facet detect photo.jpg
@@ -87,7 +87,7 @@ def detect(
       2    the command line is wrong
       3    the service cannot be reached
       130  broken off with Ctrl-C
-    """
+    """  # noqa: D301 - click keeps the lines of a paragraph that begins with a backspace
     options: Options = {"min_face_size": min_face_size, "min_confidence": min_confidence, "max_faces": max_faces}
     drawn = Drawn(annotate, DrawOptions(style=style, labels=labels, format=form, **options)) if annotate else None
     records = chosen_form("path", as_json=as_json, as_csv=as_csv)

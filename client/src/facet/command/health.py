@@ -11,7 +11,7 @@ from facet.http_client import DEFAULT_URL, Client
 
 
 def health(*, url: Url = DEFAULT_URL, grpc: Grpc = None) -> None:
-    r"""Say whether the service answers, whether it would examine a picture, and how fast it says so.
+    """Say whether the service answers, whether it would examine a picture, and how fast it says so.
 
     \b
     facet health
@@ -19,7 +19,7 @@ def health(*, url: Url = DEFAULT_URL, grpc: Grpc = None) -> None:
     until facet health --grpc localhost:8080; do sleep 1; done
 
     The exit code is 0 when it is ready, and 3 when it is not.
-    """
+    """  # noqa: D301 - click keeps the lines of a paragraph that begins with a backspace
     try:
         with GrpcClient(grpc) if grpc else Client(url) as client:
             found = client.health()

@@ -59,7 +59,7 @@ def stream(
     max_faces: MaxFaces = None,
     quiet: Quiet = False,
 ) -> None:
-    r"""Find the faces in the frames of a video or a camera, over gRPC.
+    """Find the faces in the frames of a video or a camera, over gRPC.
 
     \b
     facet stream holiday.mp4 --fps 2 --csv > faces.csv
@@ -71,11 +71,8 @@ def stream(
     was not answered. Without --grpc the service is asked at --url, which speaks both.
 
     The exit codes are those of `facet detect`.
-    """
-    if every > 1 and fps:
-        raise wrong("--every and --fps both choose frames; give one of them")
-    if annotate and annotate.exists():
-        raise wrong(f"{annotate} exists; choose another name")
+    """  # noqa: D301 - click keeps the lines of a paragraph that begins with a backspace
+    _check(every, fps, annotate)
     form = chosen_form("frame", "seconds", as_json=as_json, as_csv=as_csv)
     options: Options = {"min_face_size": min_face_size, "min_confidence": min_confidence, "max_faces": max_faces}
     try:
@@ -109,6 +106,13 @@ def stream(
     if summary.count:
         display.remark(f"{summary}{dropped}")
     raise typer.Exit(end or (EXIT_SOME_FAILED if summary.failed else 0))
+
+
+def _check(every: int, fps: float | None, annotate: Path | None) -> None:
+    if every > 1 and fps:
+        raise wrong("--every and --fps both choose frames; give one of them")
+    if annotate and annotate.exists():
+        raise wrong(f"{annotate} exists; choose another name")
 
 
 Answer = results.Detection | results.Annotated | FacetError
