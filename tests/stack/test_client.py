@@ -26,6 +26,7 @@ from facet import (
     FacetError,
     GrpcClient,
     ImageRefused,
+    ImageSource,
     InvalidOption,
     ServiceUnavailable,
     TimedOut,
@@ -66,7 +67,7 @@ def local() -> LocalClient:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, astronaut: Image.Image, face: Image.Image) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, face: Image.Image) -> Path:
     """Sixty pictures in two sub-folders, one of them damaged: with two faces, with one, and with none."""
     folder = tmp_path_factory.mktemp("photos")
     for number in range(PICTURES):
@@ -102,6 +103,12 @@ def facet(stack: FrontDoor, *arguments: object, **options: Any) -> subprocess.Co
     command = [FACET, *map(str, arguments)]
     environment = os.environ | {"FACET_URL": stack.url}
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, **options)
+
+
+def ready(stack: FrontDoor) -> bool:
+    """Whether Envoy knows a worker that serves."""
+    with Client(stack.url) as client:
+        return client.health().ready
 
 
 def test_equal_pictures_give_equal_faces_whatever_is_asked(
@@ -142,7 +149,7 @@ def test_options_mean_the_same_everywhere(http: Client, grpc: GrpcClient, local:
         assert client.detect(data, min_confidence=1.0).faces == ()
         assert len(client.detect(str(ASTRONAUT), max_faces=1, image_id="seven").faces) == 1
         with ASTRONAUT.open("rb") as file:
-            assert client.detect(file, min_face_size=200).faces == ()
+            assert client.detect(file, min_face_size=400).faces == ()
         with pytest.raises(InvalidOption, match="at least 12"):
             client.detect(data, min_face_size=3)
         with pytest.raises(FileNotFoundError):
@@ -151,7 +158,7 @@ def test_options_mean_the_same_everywhere(http: Client, grpc: GrpcClient, local:
 
 def test_drawn_pictures_are_the_same_everywhere(http: Client, grpc: GrpcClient, local: LocalClient) -> None:
     """Also one of more than the 4 MiB that gRPC allows unless it is told otherwise."""
-    noise = encode(Image.effect_noise((1500, 1500), 100), "JPEG", quality=60)
+    noise = encode(Image.merge("RGB", [Image.effect_noise((1400, 1400), 100) for _ in "RGB"]), "JPEG")
     for picture, count in ((ASTRONAUT, 1), (noise, 0)):
         drawn = [client.annotate(picture, format="png", min_face_size=60) for client in (http, grpc, local)]
         assert drawn[0] == drawn[1] == drawn[2]
@@ -175,7 +182,7 @@ def test_a_stream_has_an_entry_per_picture_in_their_order(
     stack: FrontDoor, grpc: GrpcClient, http: Client, face_file: bytes
 ) -> None:
     """A bad one has its error, and the next one its answer; sync and async, drawn and not."""
-    pictures = [face_file, b"no picture", ASTRONAUT, face_file]
+    pictures: list[ImageSource] = [face_file, b"no picture", ASTRONAUT, face_file]
     expected = [http.detect(face_file), "INVALID_IMAGE", http.detect(ASTRONAUT), http.detect(face_file)]
 
     def plain(entries: Iterable[Detection | Annotated | FacetError]) -> list[Any]:
@@ -210,7 +217,7 @@ def test_a_stream_outlives_its_workers(processes: RunningStack, face_file: bytes
     with GrpcClient(processes.edge, timeout=60, retries=100) as client:
         entries = list(client.stream(pictures()))
     assert len(entries) == 300
-    assert all(isinstance(entry, Detection) and len(entry.faces) == 1 for entry in entries)
+    assert {len(entry.faces) if isinstance(entry, Detection) else str(entry) for entry in entries} == {1}
     wait_for(lambda: processes.serving() == 4, "4 workers serve")
 
 
@@ -224,15 +231,15 @@ def test_nobody_there_is_told_from_nobody_ready(processes: RunningStack, face_fi
         for worker in processes.workers():
             worker.kill()
         with GrpcClient(processes.edge, retries=0) as one, Client(processes.url, retries=0) as other:
-            for client in (one, other):
+            for asked in (one, other):
                 with pytest.raises(ServiceUnavailable, match="NOT_READY"):
-                    client.detect(face_file)
-                assert not client.health().ready
-                assert client.health().alive
+                    asked.detect(face_file)
+                assert not asked.health().ready
+                assert asked.health().alive
     finally:
         supervisor.send_signal(signal.SIGCONT)
     wait_for(lambda: processes.serving() == 4, "4 workers serve")
-    wait_for(lambda: Client(processes.url).health().ready, "Envoy knows it")
+    wait_for(lambda: ready(processes), "Envoy knows it")
 
 
 @pytest.mark.parametrize("form", ["--json", "--csv"])
@@ -344,7 +351,7 @@ def test_a_services_end_ends_the_command(tmp_path: Path, folder: Path, processes
     """With 3 and with the command to go on with, when no picture finds it any more."""
     out = tmp_path / "out.json"
     supervisor = processes.supervisors()[0]
-    wait_for(lambda: Client(processes.url).health().ready, "Envoy knows its workers")
+    wait_for(lambda: ready(processes), "Envoy knows its workers")
     command = [
         FACET,
         "detect",
@@ -370,7 +377,7 @@ def test_a_services_end_ends_the_command(tmp_path: Path, folder: Path, processes
             supervisor.send_signal(signal.SIGCONT)
     assert process.returncode == 3, said
     assert "--resume" in said.splitlines()[-1]
-    wait_for(lambda: Client(processes.url).health().ready, "Envoy has found new workers")
+    wait_for(lambda: ready(processes), "Envoy has found new workers")
     assert facet(processes, "detect", folder, "--json", "-o", out, "--resume").returncode == 1
     assert Counter(json.loads(line)["path"] for line in out.read_text().splitlines()) == Counter(
         str(path) for path in folder.rglob("*.jpg")
