@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SOURCES = ROOT / "services"
+CLIENT = "../client/src/facet"
 
 
 def imports(path: Path) -> set[str]:
@@ -64,6 +65,13 @@ def test_only_the_two_traces_know_opentelemetry() -> None:
         assert {found.partition(":")[0] for found in offenders(package, "opentelemetry")} == {"traces.py"}
 
 
+def test_the_client_knows_the_contract_and_is_known_to_nobody() -> None:
+    """One of its modules, which is imported for `--local` alone, knows the detector."""
+    assert {name.partition(":")[0] for name in offenders(CLIENT, "inference")} == {"local.py"}
+    assert offenders(CLIENT, "web", "flask", "numpy", "pydantic") == []
+    assert offenders("inference/src/inference", "facet") == offenders("web/src/web", "facet") == []
+
+
 def test_only_the_settings_read_the_environment() -> None:
     """Setting a variable for a library is another matter: `environ[...] = ...` is allowed."""
     for package in ("inference/src/inference", "web/src/web"):
@@ -76,7 +84,7 @@ def test_only_the_settings_read_the_environment() -> None:
 @pytest.mark.parametrize("name", ["utils", "common", "helpers", "core"])
 def test_no_module_is_named_after_nothing(name: str) -> None:
     """A name says what is in it."""
-    assert not list(SOURCES.rglob(f"{name}*"))
+    assert not [*SOURCES.rglob(f"{name}*"), *(ROOT / "client").rglob(f"{name}*")]
 
 
 def test_the_main_path_is_short() -> None:

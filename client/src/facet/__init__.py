@@ -1,0 +1,32 @@
+"""The Python client of facet: pictures go in, faces come out, over HTTP, over gRPC, or without a service.
+
+>>> with Client("http://localhost:8080") as facet:  # doctest: +SKIP
+...     facet.detect("photo.jpg").faces
+"""
+
+from facet.errors import FacetError, ImageRefused, InvalidOption, ServiceUnavailable, TimedOut, WrongAddress
+from facet.grpc_client import AsyncGrpcClient, GrpcClient
+from facet.http_client import AsyncClient, Client
+from facet.messages import ImageSource
+from facet.results import Annotated, Box, Detection, Face, Health, Landmarks, Point
+
+__all__ = [
+    "Annotated",
+    "AsyncClient",
+    "AsyncGrpcClient",
+    "Box",
+    "Client",
+    "Detection",
+    "Face",
+    "FacetError",
+    "GrpcClient",
+    "Health",
+    "ImageRefused",
+    "ImageSource",
+    "InvalidOption",
+    "Landmarks",
+    "Point",
+    "ServiceUnavailable",
+    "TimedOut",
+    "WrongAddress",
+]

@@ -1,0 +1,129 @@
+"""Open-loop load: requests leave when they are planned, whatever becomes of the earlier ones.
+
+A closed loop, in which each caller waits for its answer before it asks again, asks a slow service less often, and so
+leaves out just the waiting that users would have seen (Gil Tene calls it coordinated omission). Here latency counts
+from the planned time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from facet.errors import FacetError
+
+NOT_SENT = "NOT_SENT"  # no place became free in time
+PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
+LATE_SECONDS = 0.01  # a request that leaves so much after its time says more of the generator than of the service
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """One request. Times are seconds; `planned` counts from the start, the others from `planned`."""
+
+    planned: float
+    late: float
+    latency: float
+    code: str
+    """Of its error; empty when the picture was examined."""
+
+
+async def open_loop(
+    send: Callable[[], Awaitable[object]],
+    *,
+    rate: float,
+    seconds: float,
+    in_flight: int,
+    patience: float,
+    after_each: Callable[[Shot], None] = lambda _: None,
+) -> list[Shot]:
+    """Send `rate` requests a second for so many seconds, and give them when all have ended.
+
+    At most `in_flight` are under way; one whose turn comes later is late, and after `patience` seconds it is not sent.
+    """
+    places, shots, began = asyncio.Semaphore(in_flight), list[Shot](), time.monotonic()
+
+    async def one(planned: float) -> None:
+        code = ""
+        due = began + planned
+        try:
+            async with asyncio.timeout(due + patience - time.monotonic()):
+                await places.acquire()
+        except TimeoutError:
+            shots.append(Shot(planned, patience, patience, NOT_SENT))
+            return
+        late = time.monotonic() - due
+        try:
+            await send()
+        except FacetError as error:
+            code = error.code
+        finally:
+            places.release()
+        shots.append(Shot(planned, late, time.monotonic() - due, code))
+        after_each(shots[-1])
+
+    async with asyncio.TaskGroup() as tasks:
+        for number in range(math.ceil(rate * seconds)):
+            await asyncio.sleep(max(0.0, began + number / rate - time.monotonic()))
+            tasks.create_task(one(number / rate))
+    return shots
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a load found. Latencies are those of the pictures that were examined, in milliseconds."""
+
+    rate: float
+    achieved_rate: float
+    """Pictures examined a second, until the last answer."""
+    requests: int
+    examined: int
+    errors: dict[str, int]
+    latency_ms: dict[str, float]
+    late_ms: dict[str, float]
+    """How much after their time requests left."""
+
+    @property
+    def kept_up(self) -> bool:
+        """Whether the requests left when they should have."""
+        return self.late_ms["99"] <= 1000 * LATE_SECONDS
+
+
+def report(shots: Sequence[Shot], rate: float) -> Report:
+    """Reckon what a load found; there is at least one request."""
+    good = sorted(shot.latency for shot in shots if not shot.code)
+    late = sorted(shot.late for shot in shots)
+    began, ended = min(shot.planned for shot in shots), max(shot.planned + shot.latency for shot in shots)
+    return Report(
+        rate=rate,
+        achieved_rate=round(len(good) / max(ended - began, 1 / rate), 2),
+        requests=len(shots),
+        examined=len(good),
+        errors=dict(Counter(shot.code for shot in shots if shot.code)),
+        latency_ms=_milliseconds(good, *PERCENTILES),
+        late_ms=_milliseconds(late, 50.0, 99.0),
+    )
+
+
+def percentile(ordered: Sequence[float], percent: float) -> float:
+    """Give the smallest value that `percent` of all do not exceed."""
+    return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
+
+
+def _milliseconds(ordered: Sequence[float], *percents: float) -> dict[str, float]:
+    if not ordered:
+        return {}
+    found = {f"{percent:g}": round(1000 * percentile(ordered, percent), 2) for percent in percents}
+    return found | {"max": round(1000 * ordered[-1], 2)}
+
+
+def histogram(latencies: Sequence[float], bins: int = 12) -> list[tuple[float, float, int]]:
+    """Count latencies between bounds that grow by a factor: (from, to, how many)."""
+    low, high = min(latencies), max(latencies)
+    factor = (high / low) ** (1 / bins) if high > low else 1.0
+    counts = Counter(min(bins - 1, int(math.log(each / low, factor))) if factor > 1 else 0 for each in latencies)
+    return [(low * factor**index, low * factor ** (index + 1), counts[index]) for index in range(max(counts) + 1)]

@@ -1,0 +1,59 @@
+"""What the commands ask: a service over HTTP or gRPC, or a detector in this process."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol, Self, Unpack
+
+from facet.grpc_client import AsyncGrpcClient
+from facet.http_client import AsyncClient
+from facet.messages import DetectOptions, DrawOptions, ImageSource
+from facet.results import Annotated, Detection
+
+
+class Detector(Protocol):
+    """What the clients have in common."""
+
+    async def __aenter__(self) -> Self:
+        """Open it."""
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close it."""
+
+    async def detect(self, image: ImageSource, **options: Unpack[DetectOptions]) -> Detection:
+        """Find the faces in a picture."""
+
+    async def annotate(self, image: ImageSource, **options: Unpack[DrawOptions]) -> Annotated:
+        """Give the picture back with its faces drawn or blurred."""
+
+
+class AsyncLocalClient:
+    """The detector in this process, in threads. Raises ImportError when it is not installed."""
+
+    def __init__(self) -> None:
+        from facet.local import LocalClient  # noqa: PLC0415 - takes seconds, and may not be installed
+
+        self._local = LocalClient()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+    async def detect(self, image: ImageSource, **options: Unpack[DetectOptions]) -> Detection:
+        """Find the faces in a picture."""
+        return await asyncio.to_thread(self._local.detect, image, **options)
+
+    async def annotate(self, image: ImageSource, **options: Unpack[DrawOptions]) -> Annotated:
+        """Give the picture back with its faces drawn or blurred."""
+        return await asyncio.to_thread(self._local.annotate, image, **options)
+
+
+def open_detector(url: str, grpc: str | None, *, local: bool = False, timeout: float, retries: int) -> Detector:
+    """Make the client that the options ask for. Raises ImportError when the local detector is not installed."""
+    if local:
+        return AsyncLocalClient()
+    if grpc:
+        return AsyncGrpcClient(grpc, timeout=timeout, retries=retries)
+    return AsyncClient(url, timeout=timeout, retries=retries)

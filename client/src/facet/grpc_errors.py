@@ -1,0 +1,37 @@
+"""What a failed gRPC call means."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from google.rpc import error_details_pb2
+from grpc import StatusCode
+from grpc_status import rpc_status
+
+from facet.errors import FacetError, error_for
+
+BROKE_OFF = ("NOT_READY", "the worker, or the connection to it, broke off; try again in a second")
+# For a status that comes without a reason: a proxy's own, or gRPC's.
+BY_STATUS = {
+    StatusCode.DEADLINE_EXCEEDED: ("DEADLINE_EXCEEDED", "no answer in time; allow more time or send less"),
+    StatusCode.RESOURCE_EXHAUSTED: ("BUSY", "the service is busy; try again in a second"),
+    StatusCode.UNAVAILABLE: ("NOT_READY", "no worker can be reached right now; try again in a second"),
+    StatusCode.CANCELLED: BROKE_OFF,
+    StatusCode.INTERNAL: BROKE_OFF,
+    StatusCode.UNKNOWN: BROKE_OFF,
+}
+
+
+def failure(error: Any, request_id: str) -> FacetError:
+    """Put a failed call into our words: the service's own reason and text, or a sentence for the status."""
+    status = rpc_status.from_call(error)
+    for detail in status.details if status else ():
+        info = error_details_pb2.ErrorInfo()
+        if detail.Unpack(info):
+            return error_for(info.reason, status.message, request_id)
+    code, details = error.code(), error.details() or ""
+    if code is StatusCode.UNAVAILABLE and not error.trailing_metadata():  # nobody is there to say so
+        return error_for("UNREACHABLE", f"the service cannot be reached: {details}", request_id)
+    if code in BY_STATUS:
+        return error_for(*BY_STATUS[code], request_id)
+    return error_for("UNEXPECTED_ANSWER", f"the call ended with {code.name}: {details}", request_id)

@@ -1,0 +1,217 @@
+"""The clients over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http import HTTPStatus
+from typing import Any, Self, Unpack
+
+import httpx
+
+from facet.errors import FacetError, ServiceUnavailable, TimedOut, WrongAddress, error_for
+from facet.messages import DetectOptions, DrawOptions, ImageSource, detection_from_json, read_image
+from facet.results import Annotated, Detection, Health
+from facet.retries import Patience
+
+DEFAULT_URL = "http://localhost:8080"
+DEFAULT_TIMEOUT = 15.0  # the longest that the service itself gives a picture
+DEFAULT_RETRIES = 5
+GRACE = 1.0  # the service's own answer that time is over says more than ours, and comes a little later
+HEALTH_SECONDS = 5.0
+# What a status means when its sender is no facet and gives no code.
+BY_STATUS = {HTTPStatus.SERVICE_UNAVAILABLE: "NOT_READY", HTTPStatus.GATEWAY_TIMEOUT: "DEADLINE_EXCEEDED"}
+
+
+class Client:
+    """Asks over HTTP. It may be used by several threads at a time.
+
+    A call takes at most about `timeout` seconds with all its tries, of which it makes `retries` more than one while the
+    service is busy, not ready or away. Its methods raise FacetError, or OSError for a picture that cannot be read.
+    """
+
+    def __init__(
+        self, url: str = DEFAULT_URL, *, timeout: float = DEFAULT_TIMEOUT, retries: int = DEFAULT_RETRIES
+    ) -> None:
+        self._http = httpx.Client(base_url=_url(url), limits=httpx.Limits(max_connections=None))
+        self._timeout, self._retries = timeout, retries
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def detect(self, image: ImageSource, **options: Unpack[DetectOptions]) -> Detection:
+        """Find the faces in a picture."""
+        return _detection(self._post("/predict", image, options))
+
+    def annotate(self, image: ImageSource, **options: Unpack[DrawOptions]) -> Annotated:
+        """Give the picture back with its faces drawn or blurred."""
+        return _annotated(self._post("/annotate", image, options))
+
+    def health(self) -> Health:
+        """Ask whether the service is there; it raises nothing when it is not."""
+        began = time.monotonic()
+        try:
+            with _in_our_words():
+                answers = [self._http.get(path, timeout=HEALTH_SECONDS) for path in ("/healthz", "/readyz")]
+        except FacetError as error:
+            return _no_health(began, error)
+        return _health(began, *answers)
+
+    def _post(self, path: str, image: ImageSource, options: Mapping[str, Any]) -> httpx.Response:
+        patience, content = Patience(self._timeout, self._retries), read_image(image)
+        while True:
+            try:
+                with _in_our_words():
+                    return _checked(self._http.post(path, content=content, **_request(options, patience.left)))
+            except FacetError as error:
+                time.sleep(patience.pause(error))
+
+
+class AsyncClient:
+    """Asks over HTTP from a coroutine; see `Client`."""
+
+    def __init__(
+        self, url: str = DEFAULT_URL, *, timeout: float = DEFAULT_TIMEOUT, retries: int = DEFAULT_RETRIES
+    ) -> None:
+        self._http = httpx.AsyncClient(base_url=_url(url), limits=httpx.Limits(max_connections=None))
+        self._timeout, self._retries = timeout, retries
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def detect(self, image: ImageSource, **options: Unpack[DetectOptions]) -> Detection:
+        """Find the faces in a picture."""
+        return _detection(await self._post("/predict", image, options))
+
+    async def annotate(self, image: ImageSource, **options: Unpack[DrawOptions]) -> Annotated:
+        """Give the picture back with its faces drawn or blurred."""
+        return _annotated(await self._post("/annotate", image, options))
+
+    async def health(self) -> Health:
+        """Ask whether the service is there; it raises nothing when it is not."""
+        began = time.monotonic()
+        try:
+            with _in_our_words():
+                answers = [await self._http.get(path, timeout=HEALTH_SECONDS) for path in ("/healthz", "/readyz")]
+        except FacetError as error:
+            return _no_health(began, error)
+        return _health(began, *answers)
+
+    async def _post(self, path: str, image: ImageSource, options: Mapping[str, Any]) -> httpx.Response:
+        patience, content = Patience(self._timeout, self._retries), await asyncio.to_thread(read_image, image)
+        while True:
+            try:
+                with _in_our_words():
+                    return _checked(await self._http.post(path, content=content, **_request(options, patience.left)))
+            except FacetError as error:
+                await asyncio.sleep(patience.pause(error))
+
+
+def _url(url: str) -> httpx.URL:
+    """Look at an address before it is used. Raises WrongAddress."""
+    try:
+        found = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise WrongAddress(f"{url!r} is no address: {error}") from error
+    if found.scheme not in ("http", "https") or not found.host:
+        raise WrongAddress(f"{url!r} is no address; it must be like {DEFAULT_URL}")
+    return found
+
+
+def _request(options: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+    """Put the options where the service looks for them, and say how long its answer is waited for."""
+    given = {name: value for name, value in options.items() if value is not None}
+    words = {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in given.items()}
+    if "image_id" in given:
+        words["image_id"] = given["image_id"]
+    return {
+        "params": words,
+        "headers": {
+            "Content-Type": "application/octet-stream",
+            "Accept": f"image/{words.pop('format', 'jpeg')}, application/json",
+            "X-Request-Timeout": f"{max(seconds, 0.001):.3f}",
+        },
+        "timeout": seconds + GRACE,
+    }
+
+
+@contextmanager
+def _in_our_words() -> Iterator[None]:
+    """Turn what httpx raises into errors of ours. To be repeated is harmless for all that is asked here."""
+    try:
+        yield
+    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+        raise ServiceUnavailable(
+            "UNREACHABLE", f"{error.request.url.copy_with(path='/')} cannot be reached: {error}"
+        ) from error
+    except httpx.TimeoutException as error:
+        raise TimedOut("DEADLINE_EXCEEDED", "no answer in time; allow more time or send less") from error
+    except httpx.TransportError as error:
+        raise ServiceUnavailable("UNREACHABLE", f"the connection broke: {error}") from error
+
+
+def _checked(response: httpx.Response) -> httpx.Response:
+    """Give an answer back that is one. Raises FacetError."""
+    if response.status_code == HTTPStatus.OK:
+        return response
+    try:
+        answer = response.json()
+        code, message = str(answer["code"]), str(answer["message"])
+    except (ValueError, LookupError, TypeError):
+        code = BY_STATUS.get(HTTPStatus(response.status_code), "UNEXPECTED_ANSWER")
+        message = f"{response.url} answered {response.status_code} {response.reason_phrase}; is it a facet?"
+        answer = {}
+    try:
+        retry_after = float(response.headers.get("Retry-After", 0))
+    except ValueError:  # a date
+        retry_after = 0.0
+    raise error_for(code, message, str(answer.get("requestId", "")), retry_after)
+
+
+def _detection(response: httpx.Response) -> Detection:
+    try:
+        return detection_from_json(response.json())
+    except ValueError as error:
+        raise FacetError("UNEXPECTED_ANSWER", f"{response.url} answered no JSON; is it a facet?") from error
+
+
+def _annotated(response: httpx.Response) -> Annotated:
+    count = response.headers.get("X-Face-Count", "")
+    if not count.isdecimal():
+        raise FacetError("UNEXPECTED_ANSWER", f"{response.url} answered no drawn picture; is it a facet?")
+    return Annotated(response.content, int(count))
+
+
+def _health(began: float, alive: httpx.Response, ready: httpx.Response) -> Health:
+    try:
+        _checked(alive)
+        _checked(ready)
+    except FacetError as error:
+        return Health(
+            alive.status_code == HTTPStatus.OK, ready=False, milliseconds=_since(began), message=error.message
+        )
+    return Health(alive=True, ready=True, milliseconds=_since(began))
+
+
+def _no_health(began: float, error: FacetError) -> Health:
+    return Health(alive=False, ready=False, milliseconds=_since(began), message=error.message)
+
+
+def _since(began: float) -> float:
+    return 1000 * (time.monotonic() - began)

@@ -1,0 +1,140 @@
+"""Between the clients' arguments and results and the contract's messages: one conversion for all of them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, TypeAlias, TypedDict, Unpack
+
+from google.protobuf.json_format import ParseDict, ParseError
+
+from facet.errors import FacetError, InvalidOption, error_for
+from facet.results import Annotated, Box, Detection, Face, Landmarks, Point
+from protos import infer_pb2
+
+ImageSource: TypeAlias = bytes | bytearray | memoryview | str | os.PathLike[str] | BinaryIO
+"""A picture: the bytes of its file, its path, or a file that is open for reading bytes."""
+
+
+def read_image(image: ImageSource) -> bytes:
+    """Take a picture's bytes from wherever they are. Raises OSError."""
+    if isinstance(image, (bytes, bytearray, memoryview)):
+        return bytes(image)
+    if isinstance(image, (str, os.PathLike)):
+        return Path(image).read_bytes()
+    return image.read()
+
+
+class Options(TypedDict, total=False):
+    """What a detection may choose; what is left out, or None, is the service's business."""
+
+    min_face_size: int | None
+    """The smallest face to look for, in pixels, at least 12; larger is faster."""
+    min_confidence: float | None
+    """Leaves out faces below it, 0 to 1."""
+    max_faces: int | None
+    """Keeps so many faces, the largest boxes first; 0 keeps all."""
+
+
+class DetectOptions(Options, total=False):
+    """The options of a detection alone."""
+
+    image_id: str
+    """Any text; it comes back in the answer."""
+
+
+class DrawOptions(Options, total=False):
+    """The options of a drawn picture."""
+
+    style: Literal["boxes", "blur"]
+    """Boxes and landmarks, which is the default, or blurred faces."""
+    labels: bool
+    """Whether confidences stand beside the boxes; they do unless this is false."""
+    format: Literal["jpeg", "png"]
+    """What kind of file to make; the default is jpeg."""
+
+
+def request(image: ImageSource, **options: Unpack[DetectOptions]) -> infer_pb2.Image:
+    """Make the message for a picture to be examined. Raises OSError when it cannot be read."""
+    image_id = options.pop("image_id", "")
+    return infer_pb2.Image(raw_data=read_image(image), options=_detect_options(options), image_id=image_id)
+
+
+def drawn_request(image: ImageSource, **options: Unpack[DrawOptions]) -> infer_pb2.Image:
+    """Make the message for a picture to be drawn. Raises OSError, or InvalidOption for a word that is none."""
+    drawing = infer_pb2.Drawing(
+        style=_value(infer_pb2.Drawing.Style, "style", options.pop("style", "boxes")),
+        format=_value(infer_pb2.Drawing.Format, "format", options.pop("format", "jpeg")),
+        labels=options.pop("labels", True),
+    )
+    return infer_pb2.Image(raw_data=read_image(image), options=_detect_options(options), drawing=drawing)
+
+
+def _detect_options(options: Any) -> infer_pb2.DetectOptions:
+    try:
+        return infer_pb2.DetectOptions(**options)
+    except (TypeError, ValueError) as error:  # a name that is none, text for a number, a number beyond 32 bits
+        raise InvalidOption("INVALID_OPTION", f"an option is wrong: {error}") from error
+
+
+def _value(kind: Any, name: str, word: str) -> Any:
+    try:
+        return kind.Value(word.upper())
+    except ValueError:
+        words = " or ".join(kind.keys()).lower()
+        raise InvalidOption("INVALID_OPTION", f"{name} is {word!r}; it must be {words}") from None
+
+
+def detection(answer: infer_pb2.InferResults) -> Detection:
+    """Read an answer. Its coordinates are float32, as on the wire; here they are the same numbers as float."""
+    did = answer._meta_data  # noqa: SLF001 - the contract's name
+    return Detection(
+        faces=tuple(map(_face, answer.results)),
+        width=did.width,
+        height=did.height,
+        orientation=did.orientation,
+        image_id=answer.image_id,
+        model=did.model,
+        engine=did.engine,
+        worker=did.worker,
+        milliseconds=dict(did.milliseconds),
+    )
+
+
+def annotated(answer: infer_pb2.InferResults) -> Annotated:
+    """Read an answer that has a drawn picture. Raises ServiceUnavailable when it has none."""
+    if not answer.picture:
+        raise error_for("NOT_READY", "an older worker answered, which cannot draw; try again in a second")
+    return Annotated(answer.picture, len(answer.results), detection(answer))
+
+
+def detection_from_json(answer: Any) -> Detection:
+    """Read the JSON form of an answer, through the message: so its decimals become the same numbers as over gRPC.
+
+    Raises FacetError when it is no answer of facet.
+    """
+    if not isinstance(answer, dict) or "results" not in answer:  # or it would be read as one without faces
+        raise FacetError("UNEXPECTED_ANSWER", "this is no answer of facet: it has no results")
+    try:
+        return detection(ParseDict(answer, infer_pb2.InferResults(), ignore_unknown_fields=True))
+    except ParseError as error:
+        raise FacetError("UNEXPECTED_ANSWER", f"this is no answer of facet: {error}") from error
+
+
+def _face(result: infer_pb2.Result) -> Face:
+    box, marks = result.box, result.landmarks
+    return Face(
+        box=Box(_point(box.up_left), _point(box.lower_right)),
+        landmarks=Landmarks(
+            left_eye=_point(marks.left_eye),
+            right_eye=_point(marks.right_eye),
+            nose=_point(marks.nose),
+            mouth_left=_point(marks.mouth_left),
+            mouth_right=_point(marks.mouth_right),
+        ),
+        confidence=result.confidence,
+    )
+
+
+def _point(point: infer_pb2.Point) -> Point:
+    return Point(point.x, point.y)

@@ -1,0 +1,37 @@
+"""How long a call may take with all its tries, and how long to wait between them."""
+
+from __future__ import annotations
+
+import random
+import time
+
+from facet.errors import FacetError
+
+FIRST_PAUSE = 0.1  # seconds; doubled from try to try
+LONGEST_PAUSE = 5.0
+
+
+class Patience:
+    """The time and the tries that one call has."""
+
+    def __init__(self, timeout: float, retries: int) -> None:
+        self._due = time.monotonic() + timeout
+        self._retries = retries
+        self._tries = 0
+
+    @property
+    def left(self) -> float:
+        """Seconds until the call's deadline."""
+        return max(0.0, self._due - time.monotonic())
+
+    def pause(self, error: FacetError) -> float:
+        """Say how many seconds to wait before the next try; raise `error` if there is to be none.
+
+        The pause is at least what the service asks for, and jittered: refused callers do not come back together.
+        """
+        backoff = min(LONGEST_PAUSE, FIRST_PAUSE * 2**self._tries)
+        pause = (error.retry_after or 0.0) + random.uniform(backoff / 2, backoff)  # noqa: S311 - no secret
+        self._tries += 1
+        if not error.retryable or self._tries > self._retries or pause >= self.left:
+            raise error
+        return pause

@@ -1,0 +1,134 @@
+"""The command line without a service: what it says of itself, and how it ends when it cannot go on."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from facet.command.app import app
+from typer.testing import CliRunner
+
+from tests.conftest import IMAGES
+
+FACET = Path(sys.executable).with_name("facet")
+NOBODY = "http://127.0.0.1:1"
+PICTURE = str(IMAGES / "astronaut.webp")
+
+
+def facet(*arguments: str) -> tuple[int, str]:
+    """Run it in this process; give its exit code and all that it says."""
+    result = CliRunner().invoke(app, arguments)
+    return result.exit_code, result.output
+
+
+@pytest.mark.parametrize("command", ["detect", "health", "bench", "stream"])
+def test_help_teaches_by_examples(command: str) -> None:
+    """Two or more of them, which keep their lines."""
+    code, text = facet(command, "--help")
+    assert code == 0
+    assert len(re.findall(rf"^ +(until )?facet {command}\b", text, re.MULTILINE)) >= 2, text
+    assert "exit code" in text.lower()
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_can_complete_it(shell: str) -> None:
+    """The script that --install-completion would install."""
+    environment = {"_FACET_COMPLETE": f"source_{shell}", "PATH": "/usr/bin:/bin"}
+    done = subprocess.run([FACET], env=environment, capture_output=True, text=True, check=True)
+    assert "facet" in done.stdout
+
+
+def test_options_are_completed() -> None:
+    """By the command itself, as the script asks it to."""
+    environment = {"_FACET_COMPLETE": "complete_bash", "COMP_WORDS": "facet detect --ann", "COMP_CWORD": "2"}
+    done = subprocess.run([FACET], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["--annotate"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "name a picture"),
+        (["--json", "--csv", PICTURE], "choose one"),
+        (["--output", "x", PICTURE], "--output needs"),
+        (["--resume", PICTURE], "--resume needs"),
+        (["--annotate", str(IMAGES), str(IMAGES)], "the pictures themselves"),
+        (["*.nothing"], "no picture"),
+        (["--files-from", "/nowhere", PICTURE], "No such file"),
+        (["--files-from", "-", "-"], "either a picture or a list"),
+        (["--url", "nowhere", PICTURE], "no address"),
+        (["--grpc", "ftp://nowhere", PICTURE], "no address"),
+        (["--style", "pixel", PICTURE], "blur"),
+        (["--local", "--min-face-size", "3", PICTURE], "at least 12"),
+    ],
+)
+def test_a_wrong_command_line_ends_with_2_and_a_sentence(arguments: list[str], says: str) -> None:
+    """Before anything is asked."""
+    code, text = facet("detect", *arguments)
+    assert (code, says in text) == (2, True), text
+
+
+def test_nothing_is_overwritten(tmp_path: Path) -> None:
+    """Neither a file of records, nor a drawn picture, nor a picture itself."""
+    mine = tmp_path / "mine.csv"
+    mine.write_text("my own\n")
+    for arguments in (["--csv", "-o", str(mine)], ["--csv", "-o", str(mine), "--resume"]):
+        code, text = facet("detect", "--local", PICTURE, *arguments)
+        assert (code, "mine.csv" in text) == (2, True)
+        assert mine.read_text() == "my own\n"
+    drawn = tmp_path / "drawn"
+    assert facet("detect", "--local", PICTURE, "--annotate", str(drawn))[0] == 0
+    (picture,) = drawn.iterdir()
+    assert picture.name == "astronaut.webp.jpg"
+    code, text = facet("detect", "--local", PICTURE, "--annotate", str(drawn))
+    assert (code, "exists" in text) == (2, True)
+    assert facet("detect", "--local", str(picture), "--annotate", str(drawn), "--json")[0] == 2
+
+
+def test_a_path_may_hold_any_bytes(tmp_path: Path) -> None:
+    """They come out as they went in."""
+    name = os.fsdecode(b"\xff.webp")
+    (tmp_path / name).symlink_to(PICTURE)
+    for form in ([], ["--csv"], ["--json"]):
+        done = subprocess.run([FACET, "detect", "--local", name, *form], cwd=tmp_path, capture_output=True, check=True)
+        assert (b"udcff" if form == ["--json"] else b"\xff.webp") in done.stdout
+
+
+def test_a_run_that_can_write_no_more_says_so(tmp_path: Path) -> None:
+    """And how to go on, without a traceback; here the shell lets no file have a byte."""
+    command = f"ulimit -f 0; exec {FACET} detect --local {PICTURE} --json -o {tmp_path}/faces.json"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert "faces.json: File too large; to go on: facet detect" in done.stderr
+
+
+@pytest.mark.parametrize("where", [["--url", NOBODY], ["--grpc", "127.0.0.1:1"]])
+def test_without_a_service_it_ends_with_3_and_not_with_a_thousand_errors(where: list[str], tmp_path: Path) -> None:
+    """After its tries for the first picture."""
+    for number in range(50):
+        (tmp_path / f"{number}.jpg").touch()
+    code, text = facet("detect", str(tmp_path), "--json", "--retries", "1", *where)
+    assert (code, text.count("\n")) == (3, 1), text
+    assert "cannot be reached" in text
+    assert facet("health", *where)[0] == 3
+    assert facet("bench", PICTURE, *where)[0] == 3
+
+
+def test_what_is_not_installed_is_said_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the extra to install."""
+    for module, extra, arguments in (
+        ("inference", "local", ["detect", "--local", PICTURE]),
+        ("av", "video", ["stream", PICTURE]),
+    ):
+        with monkeypatch.context() as patch:
+            for name in [*filter(re.compile(rf"{module}\b|facet\.(local|command\.video)$").match, sys.modules), module]:
+                patch.setitem(sys.modules, name, None)
+            for name in ("facet.local", "facet.command.video"):
+                patch.delitem(sys.modules, name, raising=False)
+            code, text = facet(*arguments)
+        assert code == 2
+        assert f"pip install './client[{extra}]'" in text

@@ -1,0 +1,89 @@
+"""The open loop: what a slow service costs is in the figures."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+from facet import FacetError
+from facet.command.load import NOT_SENT, Shot, histogram, open_loop, percentile, report
+
+STALL = 0.5  # seconds
+RATE = 200.0
+
+
+class StandInService:
+    """Answers at once, but for one time at which it stands still and everybody waits."""
+
+    def __init__(self) -> None:
+        self._calls = 0
+        self._stalled = asyncio.Lock()
+
+    async def __call__(self) -> None:
+        self._calls += 1
+        async with self._stalled:
+            if self._calls == 20:
+                await asyncio.sleep(STALL)
+
+
+def load(send: Callable[[], Awaitable[object]], *, in_flight: int, patience: float = 60) -> list[Shot]:
+    return asyncio.run(open_loop(send, rate=RATE, seconds=1, in_flight=in_flight, patience=patience))
+
+
+@pytest.mark.parametrize("in_flight", [1000, 1])
+def test_a_stall_is_paid_by_all_who_would_have_waited(in_flight: int) -> None:
+    """Not by one of them: as many requests as are planned within its second half took half of it or more.
+
+    It does not matter whether they waited at the service or for a place to be sent.
+    """
+    shots = load(StandInService(), in_flight=in_flight)
+    assert len(shots) == RATE
+    waited = [shot for shot in shots if shot.latency > STALL / 2]
+    assert len(waited) >= RATE * STALL / 2 - 1
+    if in_flight == 1:
+        assert not report(shots, RATE).kept_up
+
+
+def test_a_request_whose_turn_does_not_come_is_not_sent_and_counts() -> None:
+    """As an error, at the time that it has waited."""
+    never = asyncio.Event
+
+    async def send() -> None:
+        try:
+            await asyncio.wait_for(never().wait(), 1)
+        except TimeoutError:
+            raise FacetError("DEADLINE_EXCEEDED", "too slow") from None
+
+    shots = load(send, in_flight=3, patience=0.5)
+    found = report(shots, RATE)
+    assert found.examined == 0
+    assert found.latency_ms == {}
+    assert found.errors["DEADLINE_EXCEEDED"] >= 3
+    assert found.errors[NOT_SENT] == RATE - found.errors["DEADLINE_EXCEEDED"]
+
+
+def test_percentiles_are_values_that_occurred() -> None:
+    """The smallest that so many of all do not exceed."""
+    values = [float(value) for value in range(1, 101)]
+    assert [percentile(values, percent) for percent in (50, 90, 99, 99.9, 100)] == [50, 90, 99, 100, 100]
+    assert percentile([7.0], 50) == 7
+
+
+def test_errors_are_counted_by_code_and_kept_out_of_the_percentiles() -> None:
+    """A refusal is fast, and would flatter."""
+    shots = [Shot(0, 0, 0.2, ""), Shot(1, 0, 0.001, "BUSY"), Shot(2, 0, 0.4, ""), Shot(3, 0, 0.001, "BUSY")]
+    found = report(shots, 1.0)
+    assert (found.requests, found.examined, found.errors) == (4, 2, {"BUSY": 2})
+    assert found.latency_ms == {"50": 200, "90": 400, "95": 400, "99": 400, "99.9": 400, "max": 400}
+    assert found.achieved_rate == pytest.approx(2 / 3.001, abs=0.01)
+
+
+def test_the_histogram_counts_everything_once() -> None:
+    """Also when all are the same."""
+    values = [0.001 * 1.1**power for power in range(60)]
+    counted = histogram(values)
+    assert sum(count for _, _, count in counted) == len(values)
+    assert counted[0][0] == pytest.approx(min(values))
+    assert counted[-1][1] == pytest.approx(max(values))
+    assert histogram([0.5, 0.5]) == [(0.5, 0.5, 2)]

@@ -1,0 +1,106 @@
+"""The files that are written, and what of a broken off one still holds."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+from facet import Box, Detection, Face, FacetError, Landmarks, Point
+from facet.command.output import OutputFile
+from facet.command.records import Csv, Form, JsonLines, NotOurs
+
+NOSE = Point(1.1000000238418579, 2.0)  # 1.1 as float32
+FACE = Face(
+    Box(Point(0.0, 181.59782409667969), Point(7.5, 9.0)), Landmarks(NOSE, NOSE, NOSE, NOSE, NOSE), 0.9991206526756287
+)
+RESULTS: dict[str, Detection | FacetError] = {
+    'with, "quotes"\nand a line.jpg': Detection((FACE, FACE), 640, 480, 1),
+    "none.jpg": Detection((), 10, 10, 1),
+    "broken.jpg": FacetError("INVALID_IMAGE", 'damaged,\n"cut"'),
+    "\udcff.jpg": Detection((FACE,), 1, 1, 1),  # a name that is no UTF-8
+    "last.jpg": Detection((FACE, FACE, FACE), 3, 3, 1),
+}
+EXAMINED = {path for path, result in RESULTS.items() if isinstance(result, Detection)}
+
+forms = pytest.mark.parametrize("form", [JsonLines("path"), Csv("path")], ids=["json", "csv"])
+
+
+def write(path: Path, form: Form, names: set[str]) -> None:
+    with OutputFile(path, form).appending() as append:
+        for name, result in RESULTS.items():
+            if name in names:
+                append(form.record((name,), result))
+
+
+def resumed(path: Path, form: Form) -> set[str]:
+    return OutputFile(path, form).resume(lambda _: True)
+
+
+@forms
+def test_wherever_a_file_was_cut_off_each_picture_is_in_it_once_in_the_end(tmp_path: Path, form: Form) -> None:
+    """Cut at every byte, then gone on with: it has what an unbroken run would have written, in some order."""
+    path = tmp_path / "out"
+    write(path, form, EXAMINED)
+    whole = path.read_bytes()
+    for length in range(len(whole) + 1):
+        path.write_bytes(whole[:length])
+        done = resumed(path, form)
+        assert done <= EXAMINED
+        write(path, form, EXAMINED - done)
+        assert path.read_bytes() == whole, length
+
+
+@forms
+def test_what_failed_is_done_again(tmp_path: Path, form: Form) -> None:
+    """Its old record goes; so does that of a picture whose drawn one is gone."""
+    path = tmp_path / "out"
+    write(path, form, set(RESULTS))
+    assert resumed(path, form) == EXAMINED
+    assert "INVALID_IMAGE" not in path.read_text(errors="surrogateescape")
+    assert OutputFile(path, form).resume(lambda name: name == "none.jpg") == {"none.jpg"}
+    assert resumed(path, form) == {"none.jpg"}
+
+
+@forms
+def test_a_file_of_somebody_else_is_left_as_it_is(tmp_path: Path, form: Form) -> None:
+    """It could be anything."""
+    path = tmp_path / "letter"
+    path.write_text("Dear Sir,\nhow are you?\n")
+    with pytest.raises(NotOurs):
+        resumed(path, form)
+    assert path.read_text() == "Dear Sir,\nhow are you?\n"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_csv_has_a_row_a_face_and_at_least_one_a_picture(tmp_path: Path) -> None:
+    """With the shortest decimals that are the same float32."""
+    path = tmp_path / "out.csv"
+    write(path, Csv("path"), set(RESULTS))
+    rows = list(csv.DictReader(io.StringIO(path.read_text(errors="surrogateescape"))))
+    assert [(row["faces"], row["face"], row["error"]) for row in rows] == [
+        ("2", "1", ""),
+        ("2", "2", ""),
+        ("0", "", ""),
+        ("", "", "INVALID_IMAGE"),
+        ("1", "1", ""),
+        ("3", "1", ""),
+        ("3", "2", ""),
+        ("3", "3", ""),
+    ]
+    assert (rows[0]["path"], rows[3]["message"]) == ('with, "quotes"\nand a line.jpg', 'damaged,\n"cut"')
+    assert [rows[0][name] for name in ("x1", "y1", "x2", "nose_x")] == ["0.0", "181.59782", "7.5", "1.1"]
+    assert float(rows[0]["confidence"]) == FACE.confidence
+
+
+def test_json_names_things_as_the_service_does() -> None:
+    """So that what reads the one reads the other."""
+    said = json.loads(JsonLines("path").record(("a.jpg",), Detection((FACE,), 640, 480, 1)))
+    assert (said["path"], said["width"], said["height"]) == ("a.jpg", 640, 480)
+    (face,) = said["faces"]
+    assert face["box"]["upLeft"] == {"x": 0.0, "y": 181.59782}
+    assert list(face["landmarks"]) == ["leftEye", "rightEye", "nose", "mouthLeft", "mouthRight"]
+    failed = json.loads(JsonLines("path").record(("a.jpg",), FacetError("BUSY", "later")))
+    assert failed == {"path": "a.jpg", "error": {"code": "BUSY", "message": "later"}}

@@ -1,0 +1,142 @@
+"""Tries and times: what is repeated, and for how long."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from facet import AsyncClient, Client, FacetError, ImageRefused, ServiceUnavailable, TimedOut, WrongAddress
+from facet.errors import error_for
+from facet.retries import Patience
+
+FOUND = '{"message": "", "imageId": "", "width": 7, "height": 5, "results": [], "metaData": {"width": 7, "height": 5}}'
+BUSY = '{"message": "the service is busy", "code": "BUSY", "requestId": "id-1"}'
+DAMAGED = '{"message": "the image is damaged", "code": "INVALID_IMAGE", "requestId": "id-2"}'
+
+
+class StandInService(ThreadingHTTPServer):
+    """Gives prepared answers, the last one again and again, and remembers how long each caller would wait."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.answers: list[tuple[int, str]] = []
+        self.waits: list[float] = []
+        self.times: list[float] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: StandInService
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.waits.append(float(self.headers["X-Request-Timeout"]))
+        self.server.times.append(time.monotonic())
+        status, body = self.server.answers.pop(0) if len(self.server.answers) > 1 else self.server.answers[0]
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        if status == 503:
+            self.send_header("Retry-After", "1")
+        self.end_headers()
+        self.wfile.write(body.encode())
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+        pass
+
+
+@pytest.fixture
+def service() -> Iterator[StandInService]:
+    """A service on a free port, stopped in the end."""
+    with StandInService() as running:
+        thread = threading.Thread(target=running.serve_forever, args=(0.01,))
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
+
+
+def test_a_busy_service_is_asked_again_when_it_says(service: StandInService) -> None:
+    """Not before, and with the time that is left."""
+    service.answers = [(503, BUSY), (200, FOUND)]
+    with Client(service.url, timeout=30) as client:
+        assert client.detect(b"x").width == 7
+    assert service.times[1] - service.times[0] >= 1
+    assert service.waits[0] > service.waits[1] + 1
+
+
+def test_the_async_client_does_the_same(service: StandInService) -> None:
+    """Word for word."""
+    service.answers = [(503, BUSY), (200, FOUND)]
+
+    async def ask() -> int:
+        async with AsyncClient(service.url, timeout=30) as client:
+            return (await client.detect(b"x")).width
+
+    assert asyncio.run(ask()) == 7
+    assert len(service.waits) == 2
+
+
+def test_tries_end_with_their_number_or_with_the_time(service: StandInService) -> None:
+    """With the service's own last word."""
+    service.answers = [(503, BUSY)]
+    with Client(service.url, retries=0) as client, pytest.raises(ServiceUnavailable, match="BUSY") as caught:
+        client.detect(b"x")
+    assert (len(service.waits), caught.value.request_id) == (1, "id-1")
+    with Client(service.url, timeout=1) as client, pytest.raises(ServiceUnavailable, match="BUSY"):
+        client.detect(b"x")  # the next try would come when time is over
+    assert len(service.waits) == 2
+
+
+def test_what_cannot_succeed_is_not_repeated(service: StandInService) -> None:
+    """A damaged picture stays damaged."""
+    service.answers = [(422, DAMAGED)]
+    with Client(service.url) as client, pytest.raises(ImageRefused) as caught:
+        client.detect(b"x")
+    assert (caught.value.code, caught.value.request_id, len(service.waits)) == ("INVALID_IMAGE", "id-2", 1)
+
+
+@pytest.mark.parametrize(
+    ("status", "body"), [(200, "<html>"), (200, '{"results": 1}'), (404, "[]"), (200, "[]"), (200, "{}")]
+)
+def test_somebody_else_is_told_from_a_facet(service: StandInService, status: int, body: str) -> None:
+    """And is no empty detection."""
+    service.answers = [(status, body)]
+    with Client(service.url) as client:
+        with pytest.raises(FacetError, match="UNEXPECTED_ANSWER"):
+            client.detect(b"x")
+        with pytest.raises(FacetError, match="UNEXPECTED_ANSWER"):
+            client.annotate(b"x")
+
+
+def test_a_proxys_own_503_is_a_reason_to_try_again(service: StandInService) -> None:
+    """It gives no code."""
+    service.answers = [(503, "upstream is away"), (200, FOUND)]
+    with Client(service.url, timeout=30) as client:
+        assert client.detect(b"x").faces == ()
+
+
+def test_pauses_grow_and_never_reach_beyond_the_deadline() -> None:
+    """They are jittered, so that refused callers do not come back together."""
+    away = error_for("UNREACHABLE", "nobody is there")
+    pauses = [[patience.pause(away) for _ in range(4)] for patience in (Patience(60, 9), Patience(60, 9))]
+    assert pauses[0] != pauses[1]
+    for first, second, third, fourth in pauses:
+        assert 0.05 <= first <= 0.1 <= second <= 0.2 <= third <= 0.4 <= fourth <= 0.8
+    with pytest.raises(ServiceUnavailable):
+        Patience(0.01, 9).pause(away)
+    with pytest.raises(TimedOut):
+        Patience(60, 9).pause(error_for("DEADLINE_EXCEEDED", "too late"))
+
+
+@pytest.mark.parametrize("url", ["localhost", "ftp://x", "http://", "http://x:port"])
+def test_an_address_that_is_none_is_said_at_once(url: str) -> None:
+    """Before anything is sent."""
+    with pytest.raises(WrongAddress, match="no address"):
+        Client(url)
