@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import httpx
 import matplotlib as mpl
 import pytest
+from facet.command.video import DrawnVideo, Frame
 from PIL import Image
 from playwright.sync_api import Browser
 
@@ -108,3 +109,15 @@ def pair(astronaut: Image.Image) -> File:
 def hopper() -> File:
     """Grace Hopper's portrait."""
     return ("hopper.jpg", "image/jpeg", (Path(mpl.get_data_path()) / "sample_data/grace_hopper.jpg").read_bytes())
+
+
+@pytest.fixture(scope="session")
+def film(tmp_path_factory: pytest.TempPathFactory, face: Image.Image) -> Path:
+    """Thirty frames with a face that moves, 25 a second."""
+    path = tmp_path_factory.mktemp("film") / "film.mp4"
+    with DrawnVideo(path) as video:
+        for number in range(30):
+            frame = Image.new("RGB", (200, 160))
+            frame.paste(face, (2 * number, 10))
+            video.write(Frame(number, number / 25, None), encode(frame))
+    return path

@@ -31,7 +31,6 @@ from facet import (
     ServiceUnavailable,
     TimedOut,
 )
-from facet.command.video import DrawnVideo, Frame
 from facet.local import LocalClient
 from PIL import Image
 
@@ -84,18 +83,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory, face: Image.Image) -> Path:
         path.write_bytes(encode(picture, "JPEG", quality=95))
     (folder / "even/04.jpg").write_bytes(b"no picture")
     return folder
-
-
-@pytest.fixture(scope="module")
-def film(tmp_path_factory: pytest.TempPathFactory, face: Image.Image) -> Path:
-    """Thirty frames with a face that moves, 25 a second."""
-    path = tmp_path_factory.mktemp("film") / "film.mp4"
-    with DrawnVideo(path) as video:
-        for number in range(30):
-            frame = Image.new("RGB", (200, 160))
-            frame.paste(face, (2 * number, 10))
-            video.write(Frame(number, number / 25, None), encode(frame))
-    return path
 
 
 def facet(stack: FrontDoor, *arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
