@@ -54,7 +54,8 @@ def test_a_turned_video_comes_upright(film: str, tmp_path: Path) -> None:
         rotation = 90
 
         def to_image(self) -> Image.Image:
-            return frame.picture.to_image()
+            image: Image.Image = frame.picture.to_image()
+            return image
 
     path = tmp_path / "turned.jpg"
     path.write_bytes(Frame(0, 0.0, StandInTurned()).jpeg())
