@@ -31,8 +31,8 @@ def answers(
 ) -> Iterator[Answer | FacetError]:
     """Give each picture its answer, or its error, in their order.
 
-    The next picture is asked for when it can be sent, so a camera gives its newest. When a worker is replaced or lost,
-    a new stream goes on from the first unanswered picture. Raises FacetError when the service stays away.
+    The next picture is asked for when it can be sent, so a camera gives its newest. When a worker is replaced, lost
+    or busy, a new stream goes on from the first unanswered picture. Raises FacetError when the service stays away.
     """
     unanswered: deque[infer_pb2.Image] = deque()
     patience = new_patience()
@@ -44,6 +44,8 @@ def answers(
                 yield _entry(answer, read, request_id)
         except grpc.RpcError as error:
             time.sleep(patience.pause(failure(error, request_id)))
+        except ServiceUnavailable as error:
+            time.sleep(patience.pause(error))
         else:
             return
 
@@ -64,6 +66,7 @@ def _one_stream(
             if not unanswered:
                 break
             answer = next(call)
+            _raise_if_passing(answer, request_id)
             unanswered.popleft()
             yield answer
         outbox.put(None)
@@ -88,6 +91,8 @@ async def async_answers(
                 yield _entry(answer, read, request_id)
         except grpc.RpcError as error:
             await asyncio.sleep(patience.pause(failure(error, request_id)))
+        except ServiceUnavailable as error:
+            await asyncio.sleep(patience.pause(error))
         else:
             return
 
@@ -108,6 +113,7 @@ async def _one_async_stream(
             answer = await call.read()
             if answer is grpc.aio.EOF:
                 raise error_for("UNEXPECTED_ANSWER", "the stream ended before all was answered", request_id)
+            _raise_if_passing(answer, request_id)
             unanswered.popleft()
             yield answer
         await call.done_writing()
@@ -121,6 +127,13 @@ async def _write(call: Any, image: infer_pb2.Image) -> None:
     """Send a picture; that the stream has ended is told by the next `read`."""
     with suppress(asyncio.InvalidStateError, grpc.RpcError):
         await call.write(image)
+
+
+def _raise_if_passing(answer: infer_pb2.InferResults, request_id: str) -> None:
+    """Let a picture that found its worker busy or not ready be sent again."""
+    error = error_for(answer.code, answer.message, request_id)
+    if answer.message and error.retryable:
+        raise error
 
 
 def _entry(answer: infer_pb2.InferResults, read: Read[Answer], request_id: str) -> Answer | FacetError:
