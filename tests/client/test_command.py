@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -86,6 +87,23 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     code, text = facet("detect", "--local", PICTURE, "--annotate", str(drawn))
     assert (code, "exists" in text) == (2, True)
     assert facet("detect", "--local", str(picture), "--annotate", str(drawn), "--json")[0] == 2
+
+
+def test_a_path_may_hold_any_bytes(tmp_path: Path) -> None:
+    """They come out as they went in."""
+    name = os.fsdecode(b"\xff.webp")
+    (tmp_path / name).symlink_to(PICTURE)
+    for form in ([], ["--csv"], ["--json"]):
+        done = subprocess.run([FACET, "detect", "--local", name, *form], cwd=tmp_path, capture_output=True, check=True)
+        assert (b"udcff" if form == ["--json"] else b"\xff.webp") in done.stdout
+
+
+def test_a_run_that_can_write_no_more_says_so(tmp_path: Path) -> None:
+    """And how to go on, without a traceback; here the shell lets no file have a byte."""
+    command = f"ulimit -f 0; exec {FACET} detect --local {PICTURE} --json -o {tmp_path}/faces.json"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert "faces.json: File too large; to go on: facet detect" in done.stderr
 
 
 @pytest.mark.parametrize("where", [["--url", NOBODY], ["--grpc", "127.0.0.1:1"]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shlex
 import sys
 from contextlib import nullcontext
@@ -91,8 +92,8 @@ def detect(
     options: Options = {"min_face_size": min_face_size, "min_confidence": min_confidence, "max_faces": max_faces}
     drawn = Drawn(annotate, DrawOptions(style=style, labels=labels, format=form, **options)) if annotate else None
     records = chosen_form("path", as_json=as_json, as_csv=as_csv)
-    if output and not records:
-        raise wrong("--output needs --json or --csv")
+    if output and not (records and output.parent.is_dir()):
+        raise wrong("--output needs --json or --csv, and a folder that exists")
     if resume and not (output or drawn):
         raise wrong("--resume needs --output FILE or --annotate DIR, where it finds what is done")
     pictures = _pictures(paths or [], files_from, annotate)
@@ -118,6 +119,10 @@ def detect(
             raise _end(display, str(error), EXIT_NO_SERVICE, resumable=bool(file or drawn)) from None
         except KeyboardInterrupt:
             raise _end(display, "broken off", EXIT_BROKEN_OFF, resumable=bool(file or drawn)) from None
+        except OSError as error:
+            if file is None:  # a closed pipe
+                raise
+            raise _end(display, f"{output}: {error.strerror}", EXIT_SOME_FAILED, resumable=True) from None
     display.remark(f"{summary}" + (f"; {skipped:,} had been done before" if skipped else ""))
     raise typer.Exit(EXIT_SOME_FAILED if summary.failed else 0)
 
@@ -129,10 +134,12 @@ def _pictures(paths: list[str], files_from: str | None, leave_out: Path | None) 
     if STDIN in paths and files_from == STDIN:
         raise wrong("standard input is either a picture or a list")
     try:
-        listed = Path("/dev/stdin" if files_from == STDIN else files_from).read_text() if files_from else ""
+        listed = (
+            (sys.stdin.buffer.read() if files_from == STDIN else Path(files_from).read_bytes()) if files_from else b""
+        )
     except OSError as error:
         raise wrong(f"{files_from}: {error.strerror}") from None
-    pictures = list_inputs(paths, filter(None, listed.splitlines()), leave_out)
+    pictures = list_inputs(paths, filter(None, os.fsdecode(listed).splitlines()), leave_out)
     if not pictures:
         raise wrong(f"there is no picture in {', '.join(paths)}" if paths else "name a picture, a folder or a pattern")
     return pictures
@@ -140,30 +147,36 @@ def _pictures(paths: list[str], files_from: str | None, leave_out: Path | None) 
 
 def _left(pictures: list[Input], file: OutputFile | None, drawn: Drawn | None, *, resume: bool) -> list[Input]:
     """Say which pictures are still to be done, and see to it that nothing is overwritten."""
-    targets = {picture.path: drawn.target(picture) for picture in pictures} if drawn else {}
-    sources = {Path(picture.path).resolve() for picture in pictures}
-    seen: set[Path] = set()
-    for path, target in targets.items():
-        if target.resolve() in sources:
-            raise wrong(f"{target} is one of the pictures themselves; choose another folder for --annotate")
-        if target in seen:
-            raise wrong(f"{target} would be written twice, also for {path}; name the folder that the pictures are in")
-        if target.exists() and not resume:
-            raise wrong(f"{target} exists; --resume skips what is done, or choose another folder")
-        seen.add(target)
+    targets = _targets(pictures, drawn, resume=resume) if drawn else {}
     if file is None:
         return [picture for picture in pictures if not (resume and drawn and targets[picture.path].exists())]
-    if file.path.exists() and not resume:
-        raise wrong(f"{file.path} exists; --resume goes on with it, or choose another name")
+    if file.path.exists() and not (resume and file.path.is_file()):
+        raise wrong(f"{file.path} exists; --resume goes on with a file of records, or choose another name")
     try:
         done = file.resume(lambda path: path not in targets or targets[path].exists())
-    except NotOurs as error:
+    except (NotOurs, OSError) as error:
         raise wrong(f"{file.path} cannot be gone on with: {error}") from None
     return [picture for picture in pictures if picture.path not in done]
+
+
+def _targets(pictures: list[Input], drawn: Drawn, *, resume: bool) -> dict[str, Path]:
+    """Say for each picture where its drawn one goes, which is no place that is taken."""
+    sources = {Path(picture.path).resolve() for picture in pictures}
+    targets: dict[str, Path] = {}
+    owners: dict[Path, str] = {}
+    for picture in pictures:
+        target = targets[picture.path] = drawn.target(picture)
+        if target.resolve() in sources:
+            raise wrong(f"{target} is one of the pictures themselves; choose another folder for --annotate")
+        if (other := owners.setdefault(target, picture.path)) != picture.path:
+            raise wrong(f"{target} would be written for {other} and for {picture.path}; draw them one after the other")
+        if target.exists() and not resume:
+            raise wrong(f"{target} exists; --resume skips what is done, or choose another folder")
+    return targets
 
 
 def _end(display: Display, why: str, code: int, *, resumable: bool) -> typer.Exit:
     """Say how to go on."""
     again = ["facet", *sys.argv[1:]] + ([] if "--resume" in sys.argv else ["--resume"])
-    display.remark(f"facet: {why}" + (f"; to go on: {shlex.join(again)}" if resumable else ""))
+    display.remark(f"facet: {why}" + (f"; to go on: {shlex.join(again)}" if resumable else ""), always=True)
     return typer.Exit(code)

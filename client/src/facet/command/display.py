@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import Self
 
@@ -26,6 +27,8 @@ class Display:
     """A progress bar where a terminal is; in a pipe there is none. `total` is None where nobody knows it."""
 
     def __init__(self, total: int | None, *, what: str, quiet: bool, done: int = 0) -> None:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="surrogateescape")  # a path may hold any bytes
         # Where output and bar share the terminal, one console has to know of both.
         self._console = Console(stderr=not sys.stdout.isatty())
         self._quiet = quiet
@@ -69,9 +72,9 @@ class Display:
             sys.stdout.write(text)
             sys.stdout.flush()
 
-    def remark(self, text: str) -> None:
-        """Say something on standard error, unless it is to be quiet."""
-        if self._quiet:
+    def remark(self, text: str, *, always: bool = False) -> None:
+        """Say something on standard error, unless it is to be quiet and it need not be said."""
+        if self._quiet and not always:
             return
         if self._bar.disable:
             sys.stderr.write(f"{text}\n")

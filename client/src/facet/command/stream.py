@@ -98,7 +98,7 @@ def stream(
         except (InvalidOption, WrongAddress) as error:
             raise wrong(str(error)) from None
         except FacetError as error:
-            display.remark(f"facet: {error}")
+            display.remark(f"facet: {error}", always=True)
             end = EXIT_NO_SERVICE if isinstance(error, ServiceUnavailable) else EXIT_SOME_FAILED
         except KeyboardInterrupt:
             end = 0 if video.live else EXIT_BROKEN_OFF
