@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Protocol
 
 import httpx
@@ -68,3 +69,23 @@ def slow_file(astronaut: Image.Image, face: Image.Image) -> bytes:
     if os.environ.get("FACET_ENGINE") == "tensorflow":
         return encode(astronaut.resize((3000, 3000)), "JPEG")
     return encode(wall_of_faces(face, 8000, 5000))
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory, face: Image.Image) -> Path:
+    """Sixty pictures in two sub-folders, one of them damaged: with two faces, with one, and with none."""
+    folder = tmp_path_factory.mktemp("photos")
+    for number in range(60):
+        picture = face.resize((60 + number, 66 + number))
+        if number % 3 == 0:
+            picture = Image.new("RGB", (60 + number, 64), "teal")
+        elif number % 3 == 1:
+            pair = Image.new("RGB", (2 * picture.width, picture.height))
+            pair.paste(picture)
+            pair.paste(picture, (picture.width, 0))
+            picture = pair
+        path = folder / ("odd" if number % 2 else "even") / f"{number:02}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(encode(picture, "JPEG", quality=95))
+    (folder / "even/04.jpg").write_bytes(b"no picture")
+    return folder
