@@ -36,6 +36,15 @@ def test_a_folder_means_all_pictures_below_it_in_the_order_of_their_names() -> N
     assert paths("./photos/sub/deep") == ["./photos/sub/deep/d.jpeg"]
 
 
+def test_folders_are_in_the_order_of_their_names_too(tmp_path: Path) -> None:
+    """Whatever order the file system has."""
+    names = [f"{(7 * number) % 30:02}" for number in range(30)]
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.jpg").touch()
+    assert paths(str(tmp_path)) == [f"{tmp_path}/{name}/a.jpg" for name in sorted(names)]
+
+
 @pytest.mark.usefixtures("photos")
 def test_a_pattern_that_the_shell_left_alone_is_expanded() -> None:
     """Also over sub-folders; drawn pictures are put as below the folder that it begins with."""

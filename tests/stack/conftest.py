@@ -121,3 +121,23 @@ def film(tmp_path_factory: pytest.TempPathFactory, face: Image.Image) -> Path:
             frame.paste(face, (2 * number, 10))
             video.write(Frame(number, number / 25, None), encode(frame))
     return path
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory, face: Image.Image) -> Path:
+    """Sixty pictures in two sub-folders, one of them damaged: with two faces, with one, and with none."""
+    folder = tmp_path_factory.mktemp("photos")
+    for number in range(60):
+        picture = face.resize((60 + number, 66 + number))
+        if number % 3 == 0:
+            picture = Image.new("RGB", (60 + number, 64), "teal")
+        elif number % 3 == 1:
+            pair = Image.new("RGB", (2 * picture.width, picture.height))
+            pair.paste(picture)
+            pair.paste(picture, (picture.width, 0))
+            picture = pair
+        path = folder / ("odd" if number % 2 else "even") / f"{number:02}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(encode(picture, "JPEG", quality=95))
+    (folder / "even/04.jpg").write_bytes(b"no picture")
+    return folder

@@ -37,6 +37,11 @@ def wait_for(condition: Callable[[], Any], what: str, seconds: float = SECONDS) 
     return result
 
 
+def ready(url: str) -> bool:
+    """Whether a picture would be examined: a worker serves, and Envoy knows it."""
+    return httpx.get(f"{url}/readyz", timeout=60).status_code == 200
+
+
 def free_base_port() -> int:
     """Find a run of free ports below the range that the kernel takes outgoing ones from."""
     while True:

@@ -1,0 +1,238 @@
+"""The command `facet` against the running stack."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import IMAGES
+from tests.stack.conftest import FrontDoor
+from tests.stack.running import ROOT, RunningStack, ready, wait_for
+
+FACET = str(Path(sys.executable).with_name("facet"))
+ASTRONAUT = IMAGES / "astronaut.webp"
+
+
+def facet(stack: FrontDoor, *arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run the command as a user would; what it says is in a pipe."""
+    command = [FACET, *map(str, arguments)]
+    environment = os.environ | {"FACET_URL": stack.url}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, **options)
+
+
+@pytest.mark.parametrize("form", ["--json", "--csv"])
+def test_a_folder_is_the_same_over_http_grpc_and_locally(stack: FrontDoor, folder: Path, form: str) -> None:
+    """Record by record, in the order of the names; the damaged picture costs the others nothing, but the exit code."""
+    done = [facet(stack, "detect", folder, form, *where) for where in ([], ["--grpc", stack.edge], ["--local"])]
+    assert [each.returncode for each in done] == [1, 1, 1], done[0].stderr
+    assert done[0].stdout == done[1].stdout == done[2].stdout
+    assert done[0].stdout.count("INVALID_IMAGE") == 1
+    paths = [record["path"] for record in records(done[0].stdout, form)]
+    assert list(dict.fromkeys(paths)) == [str(path) for path in sorted(folder.rglob("*.jpg"))]
+
+
+def records(text: str, form: str) -> list[dict[str, Any]]:
+    lines = text.splitlines()
+    return list(csv.DictReader(lines)) if form == "--csv" else [json.loads(line) for line in lines]
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("form", ["--json", "--csv"])
+def test_a_run_that_was_broken_off_is_gone_on_with(
+    stack: FrontDoor, folder: Path, tmp_path: Path, form: str, how: signal.Signals
+) -> None:
+    """In the end each picture is in the file exactly once."""
+    out, whole = tmp_path / "out", facet(stack, "detect", folder, form)
+    command = [FACET, "detect", str(folder), form, "--output", str(out), "-c", "1"]
+    process = subprocess.Popen(
+        command, env=os.environ | {"FACET_URL": stack.url}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    wait_for(lambda: out.exists() and out.read_text().count("\n") > 8, "some pictures are done")
+    process.send_signal(how)
+    _, said = process.communicate()
+    half = out.read_text()
+    assert 8 < half.count("\n") < whole.stdout.count("\n")
+    if how == signal.SIGINT:
+        assert process.returncode == 130
+        assert said.endswith(f"to go on: facet detect {folder} {form} --output {out} -c 1 --resume\n")
+    rest = facet(stack, "detect", folder, form, "--output", out, "--resume")
+    assert rest.returncode == 1
+    assert "had been done before" in rest.stderr
+    assert sorted(out.read_text().splitlines()) == sorted(whole.stdout.splitlines())
+    again = facet(stack, "detect", folder, form, "--output", out, "--resume")
+    assert re.match(r".*\n1 picture in .*1 failed.* 59 had been done before", again.stderr), again.stderr
+
+
+def test_drawn_pictures_stand_as_their_sources_do(stack: FrontDoor, folder: Path, tmp_path: Path) -> None:
+    """In the same sub-folders; what is drawn already is not drawn again; records may be written beside."""
+    drawn = tmp_path / "drawn"
+    for where in ([], ["--grpc", stack.edge]):
+        target = drawn / str(len(where))
+        done = facet(stack, "detect", folder, "--annotate", target, "--csv", *where)
+        assert done.stdout == facet(stack, "detect", folder, "--csv", *where).stdout
+        expected = {path.relative_to(folder) for path in folder.rglob("*.jpg")} - {Path("even/04.jpg")}
+        assert {path.relative_to(target) for path in target.rglob("*") if path.is_file()} == expected
+        missing = target / "odd/05.jpg"
+        missing.unlink()
+        rest = facet(stack, "detect", folder, "--annotate", target, "--resume", *where)
+        assert rest.stdout == f"{folder}/odd/05.jpg: 1 face\n" + rest.stdout.partition("\n")[2]
+        assert "58 had been done before" in rest.stderr
+        assert missing.exists()
+    assert (drawn / "0/odd/05.jpg").read_bytes() == (drawn / "2/odd/05.jpg").read_bytes()
+    hidden = facet(stack, "detect", ASTRONAUT, "--annotate", tmp_path / "hidden", "--style", "blur")
+    assert hidden.returncode == 0
+    assert facet(stack, "detect", tmp_path / "hidden").stdout.endswith("astronaut.webp.jpg: 0 faces\n")
+
+
+def test_standard_input_is_a_picture_or_a_list(stack: FrontDoor, folder: Path) -> None:
+    """For use in a pipe."""
+    command = f"{FACET} detect - --json --url {stack.url} < {ASTRONAUT}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert (json.loads(done.stdout)["path"], len(json.loads(done.stdout)["faces"])) == ("-", 1)
+    listed = facet(stack, "detect", "--files-from", "-", "--quiet", input=f"{folder}/odd/05.jpg\n{ASTRONAUT}\n")
+    assert listed.stdout.splitlines()[0] == f"{folder}/odd/05.jpg: 1 face"
+    assert f"{ASTRONAUT}: 1 face" in listed.stdout
+    assert listed.stderr == ""
+
+
+def test_a_bar_is_for_a_terminal(stack: FrontDoor, folder: Path) -> None:
+    """With count, rate and what has failed; in a pipe there is a line at the end, and nothing with --quiet."""
+    master, slave = pty.openpty()
+    environment = os.environ | {"FACET_URL": stack.url, "TERM": "xterm", "COLUMNS": "120"}
+    command = [FACET, "detect", str(folder), "--json"]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=slave) as process:
+        os.close(slave)
+        assert process.stdout
+        reading = subprocess.Popen(["cat"], stdin=process.stdout, stdout=subprocess.PIPE)
+        seen = b"".join(iter(lambda: read_terminal(master), b"")).decode()
+        out, _ = reading.communicate()
+    os.close(master)
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen)
+    assert re.search(r"━ +60/60 \d+\.\d/s 0:00:00 1 failed", plain), plain
+    assert "04.jpg: INVALID_IMAGE" in plain
+    assert len(out.splitlines()) == 60
+    piped = facet(stack, "detect", folder, "--json")
+    assert "━" not in piped.stderr
+    assert re.fullmatch(r"\S+04.jpg: INVALID_IMAGE.*\n60 pictures in .*, 1 failed, \d+ faces\n", piped.stderr)
+    assert facet(stack, "detect", folder, "--json", "--quiet").stderr == ""
+
+
+def read_terminal(master: int) -> bytes:
+    """Read from a pseudo-terminal until the other end is closed."""
+    try:
+        return os.read(master, 65536)
+    except OSError:
+        return b""
+
+
+def test_a_services_end_ends_the_command(tmp_path: Path, folder: Path, processes: RunningStack) -> None:
+    """With 3 and with the command to go on with, when no picture finds it any more."""
+    out = tmp_path / "out.json"
+    supervisor = processes.supervisors()[0]
+    wait_for(lambda: ready(processes.url), "Envoy knows its workers")
+    command = [
+        FACET,
+        "detect",
+        str(folder),
+        "--json",
+        "-o",
+        str(out),
+        "-c",
+        "1",
+        "--retries",
+        "0",
+        "--url",
+        processes.url,
+    ]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        wait_for(lambda: out.exists() and out.read_text().count("\n") > 8, "some pictures are done")
+        supervisor.send_signal(signal.SIGSTOP)
+        try:
+            for worker in processes.workers():
+                worker.kill()
+            _, said = process.communicate()
+        finally:
+            supervisor.send_signal(signal.SIGCONT)
+    assert process.returncode == 3, said
+    assert "--resume" in said.splitlines()[-1]
+    wait_for(lambda: ready(processes.url), "Envoy has found new workers")
+    assert facet(processes, "detect", folder, "--json", "-o", out, "--resume").returncode == 1
+    assert Counter(json.loads(line)["path"] for line in out.read_text().splitlines()) == Counter(
+        str(path) for path in folder.rglob("*.jpg")
+    )
+
+
+def test_health_says_it_in_a_line(stack: FrontDoor) -> None:
+    """And by its exit code."""
+    for where in ([], ["--grpc", stack.edge]):
+        done = facet(stack, "health", *where)
+        assert done.returncode == 0
+        assert re.fullmatch(r"\S+ is ready \(\d+\.\d ms\)\n", done.stdout)
+
+
+def test_bench_measures_and_draws(stack: FrontDoor, folder: Path, tmp_path: Path) -> None:
+    """Over HTTP and gRPC; warm-up is not counted."""
+    picture, plot = folder / "odd/05.jpg", tmp_path / "plot.svg"
+    for where in ([], ["--grpc", stack.edge]):
+        done = facet(stack, "bench", picture, "--rate=20", "--duration=1", "--warm-up=0.5", "--json", *where)
+        found = json.loads(done.stdout)
+        assert (found["requests"], found["examined"], found["errors"]) == (20, 20, {})
+        assert 0 < found["latency_ms"]["50"] <= found["latency_ms"]["max"]
+    done = facet(stack, "bench", picture, "--rate=20", "--duration=1", "--plot", plot)
+    assert "20 of 20 pictures examined" in done.stdout
+    assert "█" in done.stdout
+    assert "<svg" in plot.read_text()
+
+
+def test_a_video_is_examined_frame_by_frame(stack: FrontDoor, film: Path, tmp_path: Path) -> None:
+    """None is lost; the face moves; the drawn video has the same frames, with faces to be found, or hidden."""
+    done = facet(stack, "stream", film, "--csv")
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.DictReader(done.stdout.splitlines()))
+    assert [int(row["frame"]) for row in rows] == list(range(30))
+    assert [float(row["seconds"]) for row in rows] == [number / 25 for number in range(30)]
+    assert float(rows[29]["x1"]) - float(rows[0]["x1"]) == pytest.approx(58, abs=4)
+    assert "30 frames" in done.stderr
+    hidden = tmp_path / "hidden.mp4"
+    done = facet(stack, "stream", film, "--every", "10", "--annotate", hidden, "--style", "blur", "--json")
+    assert [json.loads(line)["frame"] for line in done.stdout.splitlines()] == [0, 10, 20]
+    assert re.search(r"3 frames .* 0 faces", facet(stack, "stream", hidden, "--grpc", stack.edge).stderr)
+    frames = tmp_path / "frames"
+    facet(stack, "stream", film, "--fps", "2", "--annotate", frames)
+    assert sorted(path.name for path in frames.iterdir()) == [f"frame-{number:06}.jpg" for number in (0, 13, 25)]
+
+
+def test_a_live_video_is_not_fallen_behind(stack: FrontDoor, film: Path) -> None:
+    """What comes through a pipe does not wait: frames are dropped, and the last one is examined."""
+    command = f"cat {film} | {FACET} stream /dev/stdin --json --url {stack.url}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    frames = [json.loads(line)["frame"] for line in done.stdout.splitlines()]
+    assert frames == sorted(set(frames))
+    assert frames[-1] == 29
+    assert f"{30 - len(frames)} dropped" in done.stderr
+
+
+def test_pip_installs_it_from_a_clone(stack: FrontDoor, tmp_path: Path) -> None:
+    """With what it needs, into an environment that has nothing; the command there finds the face."""
+    uv = str(Path(sys.executable).with_name("uv"))
+    home = tmp_path / "venv"
+    subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, str(home)], check=True)
+    install = [uv, "pip", "install", "--quiet", "--python", str(home / "bin/python"), "./client"]
+    subprocess.run(install, cwd=ROOT, check=True)
+    command = [str(home / "bin/facet")]
+    assert "Usage: facet" in subprocess.run([*command, "--help"], capture_output=True, text=True, check=True).stdout
+    done = subprocess.run(
+        [*command, "detect", str(ASTRONAUT), "--url", stack.url], capture_output=True, text=True, check=True
+    )
+    assert "1 face\n  83 x 107 at (182, 64), confidence 0.9991\n" in done.stdout
