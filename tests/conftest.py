@@ -45,8 +45,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure() -> None:
-    """Take SIGTERM, such as a time limit sends, for Ctrl-C: what the tests have started is stopped and removed."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """Take SIGTERM, such as a time limit sends, for Ctrl-C: what the tests have started is stopped and removed.
+
+    Who runs them in the background may have them ignore Ctrl-C, and so what they start: here it counts.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
