@@ -13,6 +13,7 @@ from web.errors import STATUS
 from web.image_request import DRAWING, OPTIONS
 from web.openapi import describe
 from web.routes import api
+from web.settings import Settings
 
 from protos import infer_pb2
 
@@ -21,6 +22,7 @@ from protos import infer_pb2
 def document() -> dict[str, Any]:
     """The document for an application that has the API."""
     app = Flask("described")
+    app.config["SETTINGS"] = Settings(max_batch_images=7, deadline_seconds=9)
     app.register_blueprint(api)
     return describe(app)
 
@@ -66,3 +68,10 @@ def test_every_view_of_the_api_is_described(document: dict[str, Any]) -> None:
 def test_a_form_that_is_made_from_it_sends_nothing_by_itself(document: dict[str, Any]) -> None:
     """There is no default that a page for trying out would fill in, in one place and the other."""
     assert '"default"' not in str(document).replace("'", '"')
+
+
+def test_the_limits_are_those_that_are_set(document: dict[str, Any]) -> None:
+    """Not the defaults."""
+    assert document["components"]["schemas"]["BatchForm"]["properties"]["image"]["maxItems"] == 7
+    (timeout,) = [p for p in document["paths"]["/predict"]["post"]["parameters"] if p["name"] == "X-Request-Timeout"]
+    assert "at most 9." in timeout["description"]

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("web")
 
 DRAWING_PLACES = 8  # of each process: 10 MiB that came, and up to 20 MiB that are drawn, two or three times in memory
+LOGGED = 256  # characters of a path
 SPARE_THREADS = 4  # of each process, for health, metrics and refusals while all others wait for workers
 # What may stand in a log line, a header and gRPC metadata; anything else is replaced by an id of ours.
 REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
@@ -81,7 +82,7 @@ def _end(response: Response) -> Response:
         "request",
         extra={
             "method": request.method,
-            "path": request.path,
+            "path": request.path[:LOGGED],
             "status": response.status_code,
             "code": g.get("code", ""),
             "bytes_in": request.content_length,

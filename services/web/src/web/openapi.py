@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, models_json_schema
 
 from web.schemas import Error
+from web.settings import Settings
 
 View = TypeVar("View", bound=Callable[..., Any])
 Schema = dict[str, Any]
@@ -32,25 +33,11 @@ The same port speaks gRPC, with reflection.
 
 REQUEST_ID = {"description": "The request's id in the logs of all tiers.", "schema": {"type": "string"}}
 RETRY_AFTER = {"description": "In how many seconds to try again.", "schema": {"type": "integer"}}
-REQUEST_HEADERS = [
-    {
-        "name": "X-Request-Timeout",
-        "in": "header",
-        "description": "How many seconds the caller will wait, at most 15. Work that nobody waits for is not done.",
-        "schema": {"type": "number", "minimum": SHORTEST_SECONDS},
-    },
-    {
-        "name": "X-Request-ID",
-        "in": "header",
-        "description": "An id of your own, up to 128 visible ASCII characters; else one is made.",
-        "schema": {"type": "string"},
-    },
-]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Operation:
-    """What the description says of a view beside its docstring."""
+    """What the description says of a view beside its docstring; it is the view's decorator."""
 
     answers: Mapping[int, type[BaseModel] | tuple[str, ...]]  # by status: a model of the JSON, or media types
     options: type[BaseModel] | None = None
@@ -58,19 +45,15 @@ class Operation:
     failures: tuple[int, ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)  # of the answer, beside X-Request-ID
 
-
-def operation(**said: Any) -> Callable[[View], View]:
-    """Describe a view: the fields of an Operation."""
-
-    def describe(view: View) -> View:
-        vars(view)["operation"] = Operation(**said)
+    def __call__(self, view: View) -> View:
+        """Be said of a view."""
+        vars(view)["operation"] = self
         return view
-
-    return describe
 
 
 def describe(app: Flask) -> Schema:
     """Make the document for all views of an application that have an operation."""
+    settings: Settings = app.config["SETTINGS"]
     spec = APISpec(
         title="facet",
         version=version("facet-web"),
@@ -83,13 +66,15 @@ def describe(app: Flask) -> Schema:
     )
     rules = [(rule, app.view_functions[rule.endpoint]) for rule in app.url_map.iter_rules()]
     views = [(rule, view, vars(view)["operation"]) for rule, view in rules if "operation" in vars(view)]
-    for name, schema in _schemas([said for _, _, said in views]).items():
+    schemas = _schemas([said for _, _, said in views])
+    schemas["BatchForm"]["properties"]["image"]["maxItems"] = settings.max_batch_images
+    for name, schema in schemas.items():
         spec.components.schema(name, schema)
     for status in sorted({status for _, _, said in views for status in said.failures}):
         spec.components.response(str(status), _response(status, _content(Error), {}))
     for rule, view, said in views:
         (method,) = (rule.methods or set()) - {"HEAD", "OPTIONS"}
-        spec.path(rule.rule, operations={method.lower(): _operation(view, said)})
+        spec.path(rule.rule, operations={method.lower(): _operation(view, said, settings)})
     return spec.to_dict()
 
 
@@ -113,7 +98,7 @@ def _schemas(operations: list[Operation]) -> dict[str, Schema]:
     return dict(schemas["$defs"])
 
 
-def _operation(view: Callable[..., Any], said: Operation) -> Schema:
+def _operation(view: Callable[..., Any], said: Operation, settings: Settings) -> Schema:
     summary, _, details = (view.__doc__ or "").partition("\n\n")
     described: Schema = {
         "operationId": view.__name__,
@@ -122,7 +107,7 @@ def _operation(view: Callable[..., Any], said: Operation) -> Schema:
         "description": _line(details),
     }
     if said.options:
-        described["parameters"] = [*_query(said.options), *REQUEST_HEADERS]
+        described["parameters"] = [*_query(said.options), *_request_headers(settings.deadline_seconds)]
     if said.bodies:
         content = {kind: {"schema": _refer(model) if model else {}} for kind, model in said.bodies.items()}
         described["requestBody"] = {"required": True, "content": content}
@@ -141,6 +126,22 @@ def _query(options: type[BaseModel]) -> list[Schema]:
     return [
         {"name": name, "in": "query", "description": schema.pop("description"), "schema": schema}
         for name, schema in properties.items()
+    ]
+
+
+def _request_headers(deadline_seconds: float) -> list[Schema]:
+    wait = (
+        f"How many seconds the caller will wait, at most {deadline_seconds:g}. Work that nobody waits for is not done."
+    )
+    own_id = "An id of your own, up to 128 visible ASCII characters; else one is made."
+    return [
+        {
+            "name": "X-Request-Timeout",
+            "in": "header",
+            "description": wait,
+            "schema": {"type": "number", "minimum": SHORTEST_SECONDS},
+        },
+        {"name": "X-Request-ID", "in": "header", "description": own_id, "schema": {"type": "string"}},
     ]
 
 

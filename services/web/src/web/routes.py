@@ -17,13 +17,14 @@ from protos import infer_pb2
 from web.errors import RequestFailed, error_response
 from web.image_request import read_body, read_image, read_images
 from web.inference_client import InferenceClient
-from web.openapi import FAILURES, PICTURES, SHORTEST_SECONDS, operation
+from web.openapi import FAILURES, PICTURES, SHORTEST_SECONDS, Operation
 from web.schemas import (
+    AnnotateForm,
     AnnotateJson,
     AnnotateOptions,
     Batch,
     BatchForm,
-    Form,
+    PredictForm,
     Prediction,
     PredictJson,
     PredictOptions,
@@ -37,10 +38,10 @@ DRAWN = ("image/jpeg", "image/png")  # what /annotate answers; the first, if all
 
 
 @api.post("/predict")
-@operation(
+@Operation(
     answers={200: Prediction},
     options=PredictOptions,
-    bodies={"multipart/form-data": Form, "application/json": PredictJson, **dict.fromkeys(PICTURES)},
+    bodies={"multipart/form-data": PredictForm, "application/json": PredictJson, **dict.fromkeys(PICTURES)},
     failures=FAILURES,
 )
 def predict() -> Response:
@@ -52,7 +53,7 @@ def predict() -> Response:
 
 
 @api.post("/predict/batch")
-@operation(
+@Operation(
     answers={200: Batch, 207: Batch},
     options=PredictOptions,
     bodies={"multipart/form-data": BatchForm},
@@ -82,10 +83,10 @@ def predict_batch() -> Response:
 
 
 @api.post("/annotate")
-@operation(
+@Operation(
     answers={200: DRAWN},
     options=AnnotateOptions,
-    bodies={"multipart/form-data": Form, "application/json": AnnotateJson, **dict.fromkeys(PICTURES)},
+    bodies={"multipart/form-data": AnnotateForm, "application/json": AnnotateJson, **dict.fromkeys(PICTURES)},
     failures=(*FAILURES, 406),
     headers={"X-Face-Count": "How many faces were found."},
 )
@@ -119,14 +120,14 @@ def _drawn(image: infer_pb2.Image, media_type: str) -> Response:
 
 
 @api.get("/healthz")
-@operation(answers={200: Status})
+@Operation(answers={200: Status})
 def healthz() -> Response:
     """Say that this process answers."""
     return jsonify(status="alive")
 
 
 @api.get("/readyz")
-@operation(answers={200: Status}, failures=(503,))
+@Operation(answers={200: Status}, failures=(503,))
 def readyz() -> Response:
     """Say whether a picture would be examined: a worker serves, and Envoy reaches it."""
     if _client().is_ready():

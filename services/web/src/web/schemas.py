@@ -31,7 +31,10 @@ EXAMPLE = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR42mP4DwABAQEAHLCMmQAAAABJRU5ErkJggg=="
 )
 
-MIN_FACE_SIZE = "The smallest face to look for: the side of its box in pixels. Larger is faster. The default is 20."
+MIN_FACE_SIZE = (
+    "The smallest face to look for: the side of its box in pixels; larger is faster. "
+    "Else the service's own, 20 unless it is set otherwise."
+)
 MIN_CONFIDENCE = "Leaves out faces below it. The default is 0."
 MAX_FACES = "Keeps so many faces, the largest boxes first; 0, the default, keeps all."
 IMAGE_ID = "Any text; it comes back as `imageId`."
@@ -62,20 +65,22 @@ class AnnotateOptions(BaseModel):
     labels: bool = Field(default=True, description=LABELS)
 
 
-class Form(BaseModel):
-    """A form with one file. Options may also be fields of the form."""
-
-    model_config = ConfigDict(extra="forbid")
+class PredictForm(PredictOptions):
+    """A form with one file; an option may be a field of it, or stand in the query."""
 
     image: File
 
 
-class BatchForm(BaseModel):
-    """A form with several files; the options hold for all, and may also be fields of the form."""
+class AnnotateForm(AnnotateOptions):
+    """A form with one file; an option may be a field of it, or stand in the query."""
 
-    model_config = ConfigDict(extra="forbid")
+    image: File
 
-    image: list[File] = Field(min_length=1, max_length=32)
+
+class BatchForm(PredictOptions):
+    """A form with several files; the options hold for all."""
+
+    image: list[File] = Field(min_length=1)
 
 
 class _Json(BaseModel):
@@ -111,7 +116,7 @@ class _JsonImage(JsonOptions):
 
 
 class PredictJson(_JsonImage):
-    """The proto3 JSON form of `Image` in infer.proto; its names may be spelled in snake case, too."""
+    """The proto3 JSON form of `Image` in infer.proto."""
 
     image_id: str | None = Field(None, description=IMAGE_ID)
 
