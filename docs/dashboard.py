@@ -13,12 +13,10 @@ import shutil
 import subprocess
 import threading
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
 import httpx
 import matplotlib as mpl
@@ -33,6 +31,8 @@ CELL = 0.46  # inches: of the 24 columns, and of a row
 UNITS = {"s": (1000, " ms"), "percentunit": (100, " %"), "reqps": (1, "/s"), "short": (1, "")}
 GROUND, PANEL, TEXT, FAINT = "#111217", "#181b1f", "#d0d2d9", "#8e929b"
 COLOURS = ["#73bf69", "#f2cc0c", "#5794f2", "#ff9830", "#f2495c", "#b877d9", "#8ab8ff", "#fade2a", "#37872d", "#e0b400"]
+
+Line = tuple[str, list[float], list[float]]  # its name in the legend, minutes before now, values
 
 
 @contextmanager
@@ -105,21 +105,24 @@ def draw(prometheus_url: str, seconds: float) -> bytes:
             frame.set(xticks=[], yticks=[])
             frame.text(0.02, 0.97, panel["title"], transform=frame.transAxes, va="top", weight="bold")
             lines = [line for target in panel["targets"] for line in _ask(prometheus_url, target, end - seconds, end)]
-            (_stat if panel["type"] == "stat" else _plot)(figure, frame, lines, panel)
+            (_stat if panel["type"] == "stat" else _plot)(frame, lines, panel)
         file = io.BytesIO()
         figure.savefig(file, dpi=110)
     return file.getvalue()
 
 
-Line = tuple[str, list[float], list[float]]
+def value(prometheus_url: str, expression: str) -> float:
+    """Evaluate an expression that has one value."""
+    answer = httpx.get(f"{prometheus_url}/api/v1/query", params={"query": expression}).raise_for_status().json()
+    (series,) = answer["data"]["result"]
+    return float(series["value"][1])
 
 
 def _ask(prometheus_url: str, target: dict[str, Any], start: float, end: float) -> list[Line]:
-    query = urlencode({"query": target["expr"], "start": start, "end": end, "step": STEP_SECONDS})
-    with urllib.request.urlopen(f"{prometheus_url}/api/v1/query_range?{query}") as answer:  # noqa: S310 - on loopback
-        found = json.load(answer)["data"]["result"]
+    query = {"query": target["expr"], "start": start, "end": end, "step": STEP_SECONDS}
+    answer = httpx.get(f"{prometheus_url}/api/v1/query_range", params=query).raise_for_status().json()
     lines = []
-    for series in found:
+    for series in answer["data"]["result"]:
         name = _legend(target["legendFormat"], series["metric"])
         times, values = zip(*series["values"], strict=True)
         lines.append((name, [(time - end) / 60 for time in times], [float(value) for value in values]))
@@ -130,25 +133,24 @@ def _legend(form: str, labels: dict[str, str]) -> str:
     return re.sub(r"{{(\w+)}}", lambda match: labels.get(match[1], ""), form)
 
 
-def _stat(_: Figure, frame: Any, lines: list[Line], panel: dict[str, Any]) -> None:
+def _stat(frame: Any, lines: list[Line], panel: dict[str, Any]) -> None:
     scale, unit = UNITS[panel["fieldConfig"]["defaults"]["unit"]]
-    value = lines[0][2][-1] * scale if lines else math.nan
-    number = "no data" if math.isnan(value) else f"{value:.0f}{unit}" if value >= 100 else f"{value:.3g}{unit}"  # noqa: PLR2004
+    last = lines[0][2][-1] * scale if lines else math.nan
+    number = "no data" if math.isnan(last) else f"{last:,.0f}{unit}" if last >= 100 else f"{last:.3g}{unit}"  # noqa: PLR2004
     frame.text(0.5, 0.42, number, transform=frame.transAxes, ha="center", va="center", size=16, color=COLOURS[0])
 
 
-def _plot(figure: Figure, frame: Any, lines: list[Line], panel: dict[str, Any]) -> None:
+def _plot(frame: Any, lines: list[Line], panel: dict[str, Any]) -> None:
     scale, unit = UNITS[panel["fieldConfig"]["defaults"]["unit"]]
     stacked = "stacking" in panel["fieldConfig"]["defaults"].get("custom", {})
     box = frame.get_position()
-    axes = figure.add_axes(
+    axes = frame.figure.add_axes(
         (box.x0 + 0.1 * box.width, box.y0 + 0.24 * box.height, 0.87 * box.width, 0.58 * box.height), facecolor=PANEL
     )
-    if stacked:
-        axes.stackplot(
-            lines[0][1], [[v * scale for v in values][-len(lines[0][1]) :] for _, _, values in _aligned(lines)],
-            labels=[name for name, _, _ in lines], colors=COLOURS, alpha=0.6,
-        )  # fmt: skip
+    if stacked and lines:
+        times = sorted({time for _, times, _ in lines for time in times})
+        heights = [[scale * value for value in _values_at(times, line)] for line in lines]
+        axes.stackplot(times, heights, labels=[name for name, _, _ in lines], colors=COLOURS, alpha=0.6)
     else:
         for (name, times, values), colour in zip(lines, COLOURS, strict=False):
             axes.plot(times, [value * scale for value in values], label=name, color=colour, linewidth=1)
@@ -167,7 +169,7 @@ def _plot(figure: Figure, frame: Any, lines: list[Line], panel: dict[str, Any]) 
         )
 
 
-def _aligned(lines: list[Line]) -> list[Line]:
-    """Give each line a value, 0 where it has none, at each of the first one's times."""
-    times = lines[0][1]
-    return [(name, times, [dict(zip(t, v, strict=True)).get(time, 0.0) for time in times]) for name, t, v in lines]
+def _values_at(times: list[float], line: Line) -> list[float]:
+    """Give a line's values at these times, 0 where it has none."""
+    values = dict(zip(line[1], line[2], strict=True))
+    return [values.get(time, 0.0) for time in times]

@@ -93,6 +93,9 @@ def dashboard(stack: psutil.Process) -> bytes:
         time.sleep(DASHBOARD_SECONDS / 2)
         next(child for child in stack.children(recursive=True) if "inference.worker" in child.cmdline()).kill()
         time.sleep(DASHBOARD_SECONDS / 2)
+        failures = board.value(prometheus, "sum(facet_worker_failures_total)")
+        if failures != 1:
+            sys.exit(f"one worker was to fail, and {failures:g} have: something disturbed the stack")
         return board.draw(prometheus, DASHBOARD_SECONDS - 60)
 
 
