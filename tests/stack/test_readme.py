@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import subprocess
 import sys
@@ -84,6 +85,15 @@ def test_the_python_client_runs(stack: FrontDoor) -> None:
     command = [sys.executable, "-c", code.replace("localhost:8080", stack.edge)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "0.9991 at (182, 64)\n"
+
+
+def test_the_command_of_the_client_runs(stack: FrontDoor, tmp_path: Path) -> None:
+    """The one behind its installation, which test_command.py tries."""
+    (block,) = [block for block in blocks("console") if "pip install ./client" in block]
+    command = block.splitlines()[1].removeprefix("$ ").replace("tests/images", f"{ROOT}/tests/images")
+    environment = os.environ | {"FACET_URL": stack.url, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environment, check=True)
+    assert (tmp_path / "faces.csv").read_text().count("\n") == 2
 
 
 def test_every_make_target_that_is_named_exists() -> None:
