@@ -48,6 +48,8 @@ class Traces:
         answering: Awaitable[infer_pb2.InferResults],
     ) -> infer_pb2.InferResults:
         """Await the answer to one picture within a span, which goes on with the caller's trace if there is one."""
+        began = time.time_ns()
+        since_epoch = began - time.monotonic_ns()  # of one reading for all of the picture, or a step might lie outside it
         span = self._tracer.start_span(
             f"Inference/{method}",
             self._propagator.extract(metadata(context)),
@@ -58,6 +60,7 @@ class Traces:
                 "facet.request_id": request_id.get(),
                 "facet.bytes": len(request.raw_data),
             },
+            start_time=began,
         )
         trace_id.set(format_trace_id(span.get_span_context().trace_id) if span.is_recording() else "")
         try:
@@ -73,20 +76,18 @@ class Traces:
             return answer
         finally:
             if span.is_recording():
-                self._add_steps(span, steps)
-            span.end()
+                self._add_steps(span, steps, since_epoch)
+            span.end(since_epoch + time.monotonic_ns())
 
-    def _add_steps(self, span: Span, steps: Steps) -> None:
+    def _add_steps(self, span: Span, steps: Steps, since_epoch: int) -> None:
         """Make a span for each step: it begins with the step's first piece, and is as long as all of them together.
 
         A step that goes on, although nobody waits for it any more, lasts until now.
         """
-        context, now = set_span_in_context(span), time.time_ns()
-        since_epoch = now - time.monotonic_ns()
-        for name, seconds in dict(steps.began).items():
-            began, milliseconds = since_epoch + round(seconds * 1e9), steps.milliseconds.get(name)
-            ended = now if milliseconds is None else began + round(milliseconds * 1e6)
-            self._tracer.start_span(name, context, start_time=began).end(ended)
+        context = set_span_in_context(span)
+        for name, seconds, milliseconds in steps.until_now():
+            began = since_epoch + round(seconds * 1e9)
+            self._tracer.start_span(name, context, start_time=began).end(began + round(milliseconds * 1e6))
 
     def close(self) -> None:
         """Send what is left, if that can be done at once: who stops does not wait for a collector."""
