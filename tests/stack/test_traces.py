@@ -161,8 +161,21 @@ def test_an_error_of_ours_is_one_in_every_tier(traced: RunningStack, collector: 
     trace = collector.trace(trace_id, *names(OVER_HTTP), "queue", "decode")
     for span in (trace.one("edge"), trace.one("POST /predict"), *trace.all("Inference/Predict")):
         assert span.failed, span
-    worker = trace.one("Inference/Predict", "facet-inference")
-    assert worker.attributes["facet.code"] in ("DEADLINE_EXCEEDED", "CANCELLED")
+    assert trace.one("POST /predict").attributes["facet.code"] == "DEADLINE_EXCEEDED"
+    for span in trace.all("Inference/Predict"):
+        assert span.attributes["rpc.response.status_code"] == span.attributes["error.type"] == "DEADLINE_EXCEEDED"
+
+
+def test_a_caller_who_hangs_up_is_no_error(traced: RunningStack, collector: Collector, slow_file: bytes) -> None:
+    """The spans of the gateway and of the worker say that nobody waits any more."""
+    trace_id, headers = begun()
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"{traced.url}/predict", headers=headers, content=slow_file, timeout=httpx.Timeout(60, read=0.3))
+    trace = collector.trace(trace_id, "POST /predict", *2 * ["Inference/Predict"])
+    assert trace.one("POST /predict").attributes["facet.code"] == "CALLER_LEFT"
+    calls = trace.all("Inference/Predict")
+    assert [span.attributes["rpc.response.status_code"] for span in calls] == 2 * ["CANCELLED"]
+    assert not [span for span in (trace.one("POST /predict"), *calls) if span.failed or "error.type" in span.attributes]
 
 
 def test_each_try_of_a_request_is_seen(

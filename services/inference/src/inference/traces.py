@@ -19,13 +19,17 @@ from opentelemetry.trace import Span, SpanKind, Status, format_trace_id, set_spa
 from opentelemetry.trace import StatusCode as SpanStatus
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from inference.call import Context, metadata
+from inference.call import Context, metadata, seconds_left
 from inference.errors import describe
 from inference.logs import request_id, trace_id
 from inference.mtcnn.steps import Steps
 from protos import infer_pb2
 
 FLUSH_SECONDS = 0.5  # of the second that a stopping worker has left
+# A caller's deadline began before the call came here, so it ends before ours: as a call that is cancelled.
+EARLY_SECONDS = 0.25
+# With these the fault is the caller's, or nobody's.
+NO_FAULT = (StatusCode.INVALID_ARGUMENT, StatusCode.CANCELLED)
 
 
 class Traces:
@@ -66,7 +70,10 @@ class Traces:
         try:
             answer = await answering
         except asyncio.CancelledError:
-            _failed(span, StatusCode.CANCELLED, "CANCELLED", "the caller has gone or its deadline is over")
+            if seconds_left(context) < EARLY_SECONDS:
+                _failed(span, StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", "the caller's time is over")
+            else:
+                _failed(span, StatusCode.CANCELLED, "CANCELLED", "the caller has gone")
             raise
         except Exception as error:
             _failed(span, *describe(error))
@@ -110,8 +117,8 @@ def _answered(span: Span, answer: infer_pb2.InferResults) -> None:
 
 
 def _failed(span: Span, status: StatusCode, code: str, message: str) -> None:
-    """Put a failure down; it is an error of the span's unless the sender can mend it."""
+    """Put a failure down; it is an error of the span's when the fault is ours."""
     span.set_attributes({"rpc.response.status_code": status.name, "facet.code": code})
-    if status is not StatusCode.INVALID_ARGUMENT:
+    if status not in NO_FAULT:
         span.set_attribute("error.type", code)
         span.set_status(Status(SpanStatus.ERROR, message))

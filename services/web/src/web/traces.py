@@ -20,8 +20,8 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 UNTRACED = ("/healthz", "/readyz")  # asked all the time, and by machines
 SERVER_ERROR = 500
-# Below the one and beside the other, the fault is the caller's.
-NO_FAULT = (grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT)
+# Below the one and with the others, there is none, or it is the caller's.
+NO_FAULT = (grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.CANCELLED)
 FLUSH_SECONDS = 0.5
 
 
