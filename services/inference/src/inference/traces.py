@@ -53,7 +53,7 @@ class Traces:
     ) -> infer_pb2.InferResults:
         """Await the answer to one picture within a span, which goes on with the caller's trace if there is one."""
         began = time.time_ns()
-        since_epoch = began - time.monotonic_ns()  # of one reading for all of the picture, or a step might lie outside it
+        since_epoch = began - time.monotonic_ns()  # one for all of the picture, or a step might lie outside it
         span = self._tracer.start_span(
             f"Inference/{method}",
             self._propagator.extract(metadata(context)),
