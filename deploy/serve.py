@@ -117,15 +117,19 @@ def envoy_traces() -> list[str]:
         return []  # the gateway says what is wrong
     if not settings.traces:
         return []
-    address = settings.otlp_endpoint or "http://localhost:4317"  # the services' default, too
-    parts = urlsplit(address)
-    if parts.scheme != "http":
-        raise CannotServe(f"Envoy cannot send traces to {address}; name a collector as http://host:port")
+    collector = _socket_address(settings.otlp_endpoint or "http://localhost:4317")  # the services' default, too
     config = yaml.safe_load((ROOT / "envoy/traces.yaml").read_text())
     (group,) = config["static_resources"]["clusters"][0]["load_assignment"]["endpoints"]
-    collector = {"address": parts.hostname, "port_value": parts.port or 4317}
     group["lb_endpoints"][0]["endpoint"]["address"]["socket_address"] = collector
     return ["--skip-deprecated-logs", "--config-yaml", json.dumps(config)]
+
+
+def _socket_address(url: str) -> dict[str, Any]:
+    with suppress(ValueError):  # a port that is none, half a bracket
+        parts = urlsplit(url)
+        if parts.scheme == "http" and parts.hostname:
+            return {"address": parts.hostname, "port_value": parts.port or 4317}
+    raise CannotServe(f"Envoy cannot send traces to {url}; name a collector as http://host:port")
 
 
 def envoy_binary() -> str:

@@ -8,13 +8,13 @@ import tempfile
 from gunicorn.http import wsgi
 from pydantic import ValidationError
 from web import logs
-from web.settings import Settings
+from web.settings import Settings, complaints
 from web.whole_response import WholeResponse
 
 try:
     settings = Settings()
 except ValidationError as error:
-    sys.exit("\n".join(f"FACET_{str(fault['loc'][0]).upper()}: {fault['msg']}" for fault in error.errors()))
+    sys.exit(complaints(error))
 
 wsgi_app = "web.app:create_app()"
 bind = [f"{settings.web_host}:{settings.web_port}", f"{settings.web_host}:{settings.web_metrics_port}"]

@@ -6,9 +6,12 @@ import re
 from pathlib import Path
 from typing import Any
 
+import inference.settings
 import pytest
+import web.settings
 import yaml
 from inference.settings import Settings as InferenceSettings
+from pydantic import ValidationError
 from serve import CannotServe, envoy_traces
 from web.settings import Settings as WebSettings
 
@@ -97,9 +100,12 @@ def test_the_documents_patches_lead_to_another_collector(tmp_path: Path) -> None
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://elsewhere"}, ("elsewhere", 4317)),
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://a:1", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://b:2"}, ("b", 2)),
         ({"OTEL_TRACES_EXPORTER": "otlp"}, ("localhost", 4317)),
+        ({"OTEL_TRACES_EXPORTER": "OTLP", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, ("localhost", 4317)),
         ({}, None),
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": ""}, None),
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://a:1", "OTEL_TRACES_EXPORTER": "none"}, None),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://a:1", "OTEL_TRACES_EXPORTER": "None"}, None),
+        ({"OTEL_TRACES_EXPORTER": ""}, None),
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://a:1", "OTEL_SDK_DISABLED": "True"}, None),
     ],
 )
@@ -120,8 +126,31 @@ def test_the_usual_variables_switch_traces_on(
     assert config == told
 
 
-def test_an_address_that_envoy_cannot_take_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("OTEL_TRACES_EXPORTER", "console"),
+        ("OTEL_TRACES_EXPORTER", "zipkin"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
+        ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/json"),
+    ],
+)
+@pytest.mark.parametrize("service", [inference.settings, web.settings])
+def test_what_is_not_otlp_over_grpc_is_refused(
+    monkeypatch: pytest.MonkeyPatch, service: Any, name: str, value: str
+) -> None:
+    """In a line that names a variable and says what it may be."""
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ValidationError) as refused:
+        service.Settings()
+    assert re.fullmatch(
+        r"OTEL_(TRACES_EXPORTER|.+_PROTOCOL): Input should be .*'(otlp|grpc)'", service.complaints(refused.value)
+    )
+
+
+@pytest.mark.parametrize("url", ["https://traces.example.com", "http://", "http://collector:port"])
+def test_an_address_that_envoy_cannot_take_is_refused(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     """In a sentence that says what to do."""
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "https://traces.example.com")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
     with pytest.raises(CannotServe, match="http://host:port"):
         envoy_traces()

@@ -81,8 +81,9 @@ def test_bad_weights_end_the_start(engine: str, tmp_path: Path) -> None:
 
 def test_a_setting_out_of_range_is_named() -> None:
     """By its variable, without a traceback."""
-    ended = start(FACET_WORKERS="17", FACET_MAX_PIXELS="many")
+    ended = start(FACET_WORKERS="17", FACET_MAX_PIXELS="many", OTEL_TRACES_EXPORTER="console")
     assert ended.returncode == 2
     assert "FACET_WORKERS: Input should be less than or equal to 16" in ended.stderr
     assert "FACET_MAX_PIXELS: Input should be a valid integer" in ended.stderr
+    assert "\nOTEL_TRACES_EXPORTER: Input should be '', 'none' or 'otlp'" in ended.stderr
     assert "Traceback" not in ended.stderr

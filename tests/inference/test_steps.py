@@ -37,6 +37,18 @@ def test_a_step_that_goes_on_has_begun_and_has_no_time_yet(steps: Steps) -> None
         assert (steps.began, steps.milliseconds) == ({"nms": 0}, {})
 
 
+def test_the_piece_that_goes_on_counts_until_now(steps: Steps) -> None:
+    """Beside what the earlier pieces took, and only as long as it goes on."""
+    for name in ("crops", "rnet"):
+        with steps(name):
+            pass
+    with steps("crops"):
+        assert steps.until_now() == [("crops", 0, 2000), ("rnet", 2, 1000)]
+    with steps("onet"):
+        assert steps.until_now() == [("crops", 0, 3000), ("rnet", 2, 1000), ("onet", 7, 1000)]
+    assert steps.until_now()[-1] == ("onet", 7, 2000)
+
+
 def test_what_ran_elsewhere_is_taken_down_afterwards(steps: Steps) -> None:
     """The wait in the line, which is no step of the detector's."""
     steps.ran("queue", -4.0)

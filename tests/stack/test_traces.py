@@ -161,8 +161,21 @@ def test_an_error_of_ours_is_one_in_every_tier(traced: RunningStack, collector: 
     trace = collector.trace(trace_id, *names(OVER_HTTP), "queue", "decode")
     for span in (trace.one("edge"), trace.one("POST /predict"), *trace.all("Inference/Predict")):
         assert span.failed, span
-    worker = trace.one("Inference/Predict", "facet-inference")
-    assert worker.attributes["facet.code"] in ("DEADLINE_EXCEEDED", "CANCELLED")
+    assert trace.one("POST /predict").attributes["facet.code"] == "DEADLINE_EXCEEDED"
+    for span in trace.all("Inference/Predict"):
+        assert span.attributes["rpc.response.status_code"] == span.attributes["error.type"] == "DEADLINE_EXCEEDED"
+
+
+def test_a_caller_who_hangs_up_is_no_error(traced: RunningStack, collector: Collector, slow_file: bytes) -> None:
+    """The spans of the gateway and of the worker say that nobody waits any more."""
+    trace_id, headers = begun()
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"{traced.url}/predict", headers=headers, content=slow_file, timeout=httpx.Timeout(60, read=0.3))
+    trace = collector.trace(trace_id, "POST /predict", *2 * ["Inference/Predict"])
+    assert trace.one("POST /predict").attributes["facet.code"] == "CALLER_LEFT"
+    calls = trace.all("Inference/Predict")
+    assert [span.attributes["rpc.response.status_code"] for span in calls] == 2 * ["CANCELLED"]
+    assert not [span for span in (trace.one("POST /predict"), *calls) if span.failed or "error.type" in span.attributes]
 
 
 def test_each_try_of_a_request_is_seen(
@@ -200,11 +213,18 @@ def test_who_does_not_want_a_trace_gets_none(traced: RunningStack, collector: Co
     assert not [line for line in traced.log_lines("inference") if line.get("trace_id") == unwanted]
 
 
-def test_health_is_not_traced_by_the_services(traced: RunningStack, collector: Collector) -> None:
-    """It is asked for all the time."""
+def test_only_pictures_are_traced_by_the_services(traced: RunningStack, collector: Collector, face_file: bytes) -> None:
+    """Health is asked for all the time, and a page has many files; an INFO line of the log is for neither."""
     trace_id, headers = begun()
-    assert httpx.get(f"{traced.url}/readyz", headers=headers).status_code == 200
-    assert {span.service for span in collector.trace(trace_id, "edge").spans} == {"facet-envoy"}
+    headers["X-Request-ID"] = trace_id
+    paths = ("/healthz", "/readyz", "/", "/docs", "/openapi.json", "/static/page.js", "/static/nothing", "/nothing")
+    statuses = [httpx.get(f"{traced.url}{path}", headers=headers).status_code for path in paths]
+    assert statuses == [*6 * [200], 404, 404]
+    assert post(traced, "/predict", headers, content=face_file).status_code == 200
+    trace = collector.trace(trace_id, *len(paths) * ["edge"], *names(OVER_HTTP), *STEPS)
+    assert len([span for span in trace.spans if span.service != "facet-envoy"]) == 3 + len(STEPS)
+    logged = [line for line in traced.log_lines("web") if line["request_id"] == trace_id]
+    assert [line["path"] for line in logged] == ["/static/nothing", "/nothing", "/predict"]
 
 
 def test_what_is_left_is_sent_at_the_end(
@@ -234,13 +254,17 @@ def test_a_collector_that_is_away_costs_no_request(tmp_path_factory: pytest.Temp
                 lines = stack.log_lines(part)
                 return [line["message"] for line in lines if line["level"] in ("WARNING", "ERROR")]
 
-            answered = 0
-            while not (complaints("web") and complaints("inference")):
-                assert post(stack, "/predict", {}, content=face_file).status_code == 200
-                answered += 1
+            statuses: list[int] = []
+
+            def both_complain_of_requests() -> bool:
+                statuses.append(post(stack, "/predict", {}, content=face_file).status_code)
+                return bool(complaints("web") and complaints("inference"))
+
+            wait_for(both_complain_of_requests, "both say that they cannot send")
+            assert set(statuses) == {200}
             for part in ("web", "inference"):
                 assert all("export" in line for line in complaints(part))
-                assert len(complaints(part)) <= max(4, answered / 2)
+                assert len(complaints(part)) <= max(4, len(statuses) / 2)
             stack.process.send_signal(signal.SIGINT)
             assert stack.process.wait(20) == 0
             assert [line for line in stack.log_lines("inference") if line["message"] == "stopped"]

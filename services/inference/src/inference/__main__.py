@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from inference import logs
 from inference.metrics_server import metrics_server
 from inference.ports import PortInUse, check_ports, own_address
-from inference.settings import Settings
+from inference.settings import Settings, complaints
 from inference.supervisor import Policy, Supervisor
 
 EXIT_BAD_SETTINGS = 2
@@ -23,8 +23,7 @@ def main() -> int:
     try:
         settings = Settings()
     except ValidationError as error:
-        for problem in error.errors():
-            print(f"FACET_{str(problem['loc'][0]).upper()}: {problem['msg']}", file=sys.stderr)  # noqa: T201 - no log yet
+        print(complaints(error), file=sys.stderr)  # noqa: T201 - no log yet
         return EXIT_BAD_SETTINGS
     logs.configure(settings.log_level, "supervisor")
     workers = settings.worker_count

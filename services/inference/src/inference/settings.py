@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated, Literal
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from inference.cgroup import available_cpus, available_memory
@@ -85,8 +86,14 @@ class Settings(BaseSettings):
     otlp_endpoint: str = Field(
         "", validation_alias=AliasChoices("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
     )
-    """Where traces are sent, over gRPC: http://collector:4317. Left open: there are none. See docs/operations.md."""
-    traces_exporter: str = Field("", validation_alias="OTEL_TRACES_EXPORTER")
+    """Where `make serve` sends traces: http://host:4317. Compose: make up TRACES=on; Kubernetes: components/traces."""
+    otlp_protocol: Annotated[Literal["grpc"], BeforeValidator(str.lower)] = Field(
+        "grpc", validation_alias=AliasChoices("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+    )
+    """How traces are sent; with another word than this one the services do not start."""
+    traces_exporter: Annotated[Literal["", "none", "otlp"], BeforeValidator(str.lower)] = Field(
+        "", validation_alias="OTEL_TRACES_EXPORTER"
+    )
     """none switches traces off; otlp switches them on without an address, for http://localhost:4317."""
     otel_disabled: str = Field("", validation_alias="OTEL_SDK_DISABLED")
     """true switches traces off, whatever else is set."""
@@ -102,3 +109,12 @@ class Settings(BaseSettings):
         """The number of workers that run."""
         by_memory = max(1.0, available_memory() / WORKER_BYTES)
         return self.workers or int(min(MAX_WORKERS, available_cpus(), by_memory))
+
+
+def complaints(error: ValidationError) -> str:
+    """Say in a line for each wrong variable what is wrong with it."""
+    return "\n".join(f"{_variable(str(fault['loc'][0]))}: {fault['msg']}" for fault in error.errors())
+
+
+def _variable(name: str) -> str:
+    return name if name.startswith("OTEL_") else f"FACET_{name.upper()}"

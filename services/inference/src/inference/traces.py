@@ -19,13 +19,17 @@ from opentelemetry.trace import Span, SpanKind, Status, format_trace_id, set_spa
 from opentelemetry.trace import StatusCode as SpanStatus
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from inference.call import Context, metadata
+from inference.call import Context, metadata, seconds_left
 from inference.errors import describe
 from inference.logs import request_id, trace_id
 from inference.mtcnn.steps import Steps
 from protos import infer_pb2
 
 FLUSH_SECONDS = 0.5  # of the second that a stopping worker has left
+# A caller's deadline began before the call came here, so it ends before ours: as a call that is cancelled.
+EARLY_SECONDS = 0.25
+# With these the fault is the caller's, or nobody's.
+NO_FAULT = (StatusCode.INVALID_ARGUMENT, StatusCode.CANCELLED)
 
 
 class Traces:
@@ -48,6 +52,8 @@ class Traces:
         answering: Awaitable[infer_pb2.InferResults],
     ) -> infer_pb2.InferResults:
         """Await the answer to one picture within a span, which goes on with the caller's trace if there is one."""
+        began = time.time_ns()
+        since_epoch = began - time.monotonic_ns()  # one for all of the picture, or a step might lie outside it
         span = self._tracer.start_span(
             f"Inference/{method}",
             self._propagator.extract(metadata(context)),
@@ -58,12 +64,16 @@ class Traces:
                 "facet.request_id": request_id.get(),
                 "facet.bytes": len(request.raw_data),
             },
+            start_time=began,
         )
         trace_id.set(format_trace_id(span.get_span_context().trace_id) if span.is_recording() else "")
         try:
             answer = await answering
         except asyncio.CancelledError:
-            _failed(span, StatusCode.CANCELLED, "CANCELLED", "the caller has gone or its deadline is over")
+            if seconds_left(context) < EARLY_SECONDS:
+                _failed(span, StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", "the caller's time is over")
+            else:
+                _failed(span, StatusCode.CANCELLED, "CANCELLED", "the caller has gone")
             raise
         except Exception as error:
             _failed(span, *describe(error))
@@ -73,20 +83,18 @@ class Traces:
             return answer
         finally:
             if span.is_recording():
-                self._add_steps(span, steps)
-            span.end()
+                self._add_steps(span, steps, since_epoch)
+            span.end(since_epoch + time.monotonic_ns())
 
-    def _add_steps(self, span: Span, steps: Steps) -> None:
+    def _add_steps(self, span: Span, steps: Steps, since_epoch: int) -> None:
         """Make a span for each step: it begins with the step's first piece, and is as long as all of them together.
 
         A step that goes on, although nobody waits for it any more, lasts until now.
         """
-        context, now = set_span_in_context(span), time.time_ns()
-        since_epoch = now - time.monotonic_ns()
-        for name, seconds in dict(steps.began).items():
-            began, milliseconds = since_epoch + round(seconds * 1e9), steps.milliseconds.get(name)
-            ended = now if milliseconds is None else began + round(milliseconds * 1e6)
-            self._tracer.start_span(name, context, start_time=began).end(ended)
+        context = set_span_in_context(span)
+        for name, seconds, milliseconds in steps.until_now():
+            began = since_epoch + round(seconds * 1e9)
+            self._tracer.start_span(name, context, start_time=began).end(began + round(milliseconds * 1e6))
 
     def close(self) -> None:
         """Send what is left, if that can be done at once: who stops does not wait for a collector."""
@@ -109,8 +117,8 @@ def _answered(span: Span, answer: infer_pb2.InferResults) -> None:
 
 
 def _failed(span: Span, status: StatusCode, code: str, message: str) -> None:
-    """Put a failure down; it is an error of the span's unless the sender can mend it."""
+    """Put a failure down; it is an error of the span's when the fault is ours."""
     span.set_attributes({"rpc.response.status_code": status.name, "facet.code": code})
-    if status is not StatusCode.INVALID_ARGUMENT:
+    if status not in NO_FAULT:
         span.set_attribute("error.type", code)
         span.set_status(Status(SpanStatus.ERROR, message))

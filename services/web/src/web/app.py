@@ -7,6 +7,7 @@ import re
 import threading
 import time
 import uuid
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from flask import Flask, Response, g, request
@@ -16,7 +17,7 @@ from web.image_request import BoundedRequest
 from web.inference_client import InferenceClient
 from web.metrics import IN_FLIGHT, REQUESTS, SECONDS, metrics_on_port
 from web.pages import pages
-from web.routes import api
+from web.routes import PROBES, api
 from web.settings import Settings
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def _end(response: Response) -> Response:
     SECONDS.labels(route).observe(seconds)
     response.headers["X-Request-ID"] = g.request_id
     log.log(
-        logging.DEBUG if route in ("/healthz", "/readyz") else logging.INFO,
+        logging.DEBUG if _is_routine(response) else logging.INFO,
         "request",
         extra={
             "method": request.method,
@@ -90,3 +91,9 @@ def _end(response: Response) -> Response:
         },
     )
     return response
+
+
+def _is_routine(response: Response) -> bool:
+    """Whether it is only a probe, or a file for a page."""
+    found = response.status_code < HTTPStatus.BAD_REQUEST
+    return request.endpoint in PROBES or (request.blueprint == "pages" and found)

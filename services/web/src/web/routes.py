@@ -34,6 +34,7 @@ from web.settings import Settings
 
 api = Blueprint("api", __name__)
 
+PROBES = ("api.healthz", "api.readyz")  # asked all the time, and by machines
 DRAWN = ("image/jpeg", "image/png")  # what /annotate answers; the first, if all the same to the caller
 
 

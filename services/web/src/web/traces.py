@@ -1,4 +1,4 @@
-"""The gateway's part of a trace: a span for each request of the API, and within it one for each call to a worker.
+"""The gateway's part of a trace: a span for each request with pictures, and within it one for each call to a worker.
 
 It is imported when traces are on (Settings.traces), and not before: OpenTelemetry takes memory and time to start.
 """
@@ -18,10 +18,11 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, format_trace_id, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-UNTRACED = ("/healthz", "/readyz")  # asked all the time, and by machines
+from web.routes import PROBES
+
 SERVER_ERROR = 500
-# Below the one and beside the other, the fault is the caller's.
-NO_FAULT = (grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT)
+# Below the one and with the others, there is none, or it is the caller's.
+NO_FAULT = (grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.CANCELLED)
 FLUSH_SECONDS = 0.5
 
 
@@ -39,24 +40,22 @@ class Traces(grpc.UnaryUnaryClientInterceptor):
         self._propagator = TraceContextTextMapPropagator()
 
     def watch(self, app: Flask) -> None:
-        """Trace the requests of an application, after the hooks that it has."""
+        """Trace the requests of an application that bring pictures, after the hooks that it has."""
         app.before_request(self._begin)
         app.after_request(self._end)
 
     def _begin(self) -> None:
         """Begin a span, which goes on with the caller's trace if there is one."""
-        if request.path in UNTRACED:
+        if request.url_rule is None or request.blueprint != "api" or request.endpoint in PROBES:
             return
         attributes = {
             "http.request.method": request.method,
             "url.path": request.path,
             "url.scheme": request.scheme,
+            "http.route": request.url_rule.rule,
             "facet.request_id": g.request_id,
         }
-        name = request.method
-        if request.url_rule:
-            attributes["http.route"] = request.url_rule.rule
-            name = f"{request.method} {request.url_rule.rule}"
+        name = f"{request.method} {request.url_rule.rule}"
         parent = self._propagator.extract(request.headers)
         g.span = self._tracer.start_span(name, parent, SpanKind.SERVER, attributes)
         if g.span.is_recording():

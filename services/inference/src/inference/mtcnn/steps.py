@@ -16,12 +16,13 @@ class Steps:
 
     `deadline` is a time of `time.monotonic()` in seconds; `clock` is what the steps are timed with. A step may be run
     in pieces: `began` has the time of its first begin, `milliseconds` what all pieces took that have ended. `abandon`
-    may be called from another thread.
+    and `until_now` may be called from another thread.
     """
 
     def __init__(self, deadline: float = float("inf"), clock: Callable[[], float] = time.monotonic) -> None:
         self.began: dict[str, float] = {}
         self.milliseconds: dict[str, float] = {}
+        self._running: tuple[str, float] | None = None  # the piece that has not ended, and when it began
         self._deadline = deadline
         self._clock = clock
         self._abandoned = False
@@ -35,6 +36,15 @@ class Steps:
         self.began.setdefault(name, began)
         self.milliseconds[name] = self.milliseconds.get(name, 0.0) + 1000 * (self._clock() - began)
 
+    def until_now(self) -> list[tuple[str, float, float]]:
+        """Give name, first begin and milliseconds of each step, with the piece that has not ended."""
+        # In this order: a piece that ends meanwhile is not counted twice.
+        milliseconds, running = dict(self.milliseconds), self._running
+        if running:
+            name, began = running
+            milliseconds[name] = milliseconds.get(name, 0.0) + 1000 * (self._clock() - began)
+        return [(name, self.began[name], spent) for name, spent in milliseconds.items()]
+
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
         """Run and time one step, also one that fails. Raises Abandoned."""
@@ -42,7 +52,9 @@ class Steps:
             raise Abandoned(f"before {name}")
         began = self._clock()
         self.began.setdefault(name, began)
+        self._running = name, began
         try:
             yield
         finally:
+            self._running = None
             self.ran(name, began)
