@@ -115,7 +115,8 @@ class FacetPage:
 
     def _said(self, message: ConsoleMessage) -> None:
         # The browser notes every answer that is an error, whatever the page makes of it.
-        if message.type in ("error", "warning") and "Failed to load resource" not in message.text:
+        noted = "Failed to load resource" in message.text and "/predict" in message.location["url"]
+        if message.type in ("error", "warning") and not noted:
             self.complaints.append(message.text)
 
     def _requested(self, request: Request) -> None:
