@@ -1,6 +1,6 @@
 // Asks the service about a picture, and says in words what went wrong.
 
-const MAX_BYTES = 10 * 1024 * 1024; // the service's own limit: above it nothing need be sent
+const MAX_BYTES = 10 * 1024 * 1024; // Envoy lets no more pass. Where the service is set to less, it says so itself
 const ACCEPTED = /^image\/(jpeg|png|webp)$/;
 const TRIES = 5; // while all workers are busy
 
@@ -48,7 +48,6 @@ export async function predict(picture, minFaceSize, signal) {
       continue;
     }
     const answer = await read(response, signal);
-    if (!response.ok) throw new Failure(answer.message, answer.requestId);
     return { answer, milliseconds: performance.now() - began };
   }
 }
@@ -67,14 +66,14 @@ async function post(picture, minFaceSize, signal) {
   }
 }
 
+/** Give the answer in a response; throws a Failure in the service's words, or that somebody else has answered. */
 async function read(response, signal) {
-  try {
-    return await response.json();
-  } catch {
-    signal.throwIfAborted();
-    const id = response.headers.get("X-Request-ID") ?? "";
-    throw new Failure(`the answer, with status ${response.status}, is not one of this service. Try again later`, id);
-  }
+  const body = await response.json().catch(() => null);
+  signal.throwIfAborted();
+  if (response.ok && body?.results && body.metaData) return body;
+  const id = body?.requestId ?? response.headers.get("X-Request-ID") ?? "";
+  if (!response.ok && typeof body?.message === "string") throw new Failure(body.message, id);
+  throw new Failure(`the answer, with status ${response.status}, is not one of this service. Try again later`, id);
 }
 
 function pause(seconds, signal) {
