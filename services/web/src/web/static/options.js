@@ -2,7 +2,7 @@
 
 // Pixels, in steps that look alike. The service looks for no face below 12.
 const SIZES = [12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 400];
-const DEFAULT_SIZE = 20; // the service's
+const DEFAULT_SIZE = 20; // the service's, where it is not set otherwise
 const SETTLED = 250; // milliseconds after the slider was let go, or a key was pressed
 
 const [confidence, size] = ["confidence", "size"].map((id) => document.getElementById(id));
