@@ -30,6 +30,7 @@ export class Queue {
     this.drop(picture);
     picture.control = new AbortController();
     picture.state = "waiting";
+    picture.failure = null;
     this.waiting.push(picture);
     this.changed(picture);
     this.#next();
