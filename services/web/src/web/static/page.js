@@ -2,6 +2,7 @@
 
 import { Camera } from "./camera.js";
 import { download } from "./download.js";
+import { asFailure } from "./failure.js";
 import { listen } from "./intake.js";
 import { showMarks } from "./marks.js";
 import { isSure, listenToOptions, minFaceSize, widenConfidence } from "./options.js";
@@ -183,14 +184,16 @@ async function startCamera() {
   } catch (error) {
     if (error.name === "AbortError") return; // it was stopped while it started
     stopCamera();
-    notice(error.message);
+    notice(asFailure(error).message);
   }
 }
 
 function stopCamera() {
+  const focused = document.activeElement === $("stop");
   camera.stop();
   live = null;
   show();
+  if (focused) $("camera").focus(); // what had the focus is hidden now
 }
 
 function askAgain() {
@@ -200,11 +203,11 @@ function askAgain() {
 
 listen($("files"), $("drop"), add, notice);
 $("camera").addEventListener("click", startCamera);
-$("stop").addEventListener("click", () => {
-  stopCamera();
-  $("camera").focus();
+$("stop").addEventListener("click", stopCamera);
+$("retry").addEventListener("click", () => {
+  queue.ask(selected);
+  $("name").focus({ preventScroll: true }); // the button is hidden now
 });
-$("retry").addEventListener("click", () => queue.ask(selected));
 $("remove").addEventListener("click", () => remove(selected));
 $("download").addEventListener("click", async () => {
   if (!(await download(selected, facesOf(selected)))) notice("This browser cannot draw a picture of that size.");

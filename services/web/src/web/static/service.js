@@ -1,16 +1,10 @@
 // Asks the service about a picture, and says in words what went wrong.
 
+import { Failure } from "./failure.js";
+
 const MAX_BYTES = 10 * 1024 * 1024; // Envoy lets no more pass. Where the service is set to less, it says so itself
 const ACCEPTED = /^image\/(jpeg|png|webp)$/;
 const TRIES = 5; // while all workers are busy
-
-/** What went wrong, in words for the person who sent the picture. */
-export class Failure extends Error {
-  constructor(message, requestId = "") {
-    super(message.charAt(0).toUpperCase() + message.slice(1).replace(/\.?$/, "."));
-    this.requestId = requestId;
-  }
-}
 
 /** Throw a Failure for a file that the service would refuse, or that cannot be read. */
 export async function check(file) {
