@@ -17,7 +17,7 @@ from tests.stack.running import SECONDS, wait_for
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 File = tuple[str, str, bytes]  # name, type, content
-CAMERA = ("--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream")  # a moving pattern, and leave to see it
+CAMERA = ("--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream")  # and leave to use it
 ELSEWHERE = "facet.test"  # a name for this machine that is not localhost: plain http from there is not trusted
 
 expect.set_options(timeout=1000 * SECONDS)
