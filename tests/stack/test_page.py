@@ -101,7 +101,7 @@ def test_a_picture_is_pasted(browser: Browser, stack: FrontDoor, face_file: byte
 
 
 def test_the_confidence_is_filtered_without_asking(page: FacetPage, client: httpx.Client, pair: File) -> None:
-    """At once; the list, the small picture and the words follow."""
+    """At once; the list, the small picture and the words follow, those for a screen reader too."""
     sure, less = sorted((result["confidence"] for result in ask(client, pair)["results"]), reverse=True)
     page.choose(pair)
     expect(page.marks).to_have_count(2)
@@ -112,11 +112,16 @@ def test_the_confidence_is_filtered_without_asking(page: FacetPage, client: http
     expect(page.marks.locator("span")).to_have_text(f"{sure:.3f}")
     expect(page.tab.locator("#faces li")).to_have_count(1)
     expect(page.tab.locator("#summary")).to_have_text("1 of 2 faces shown")
+    expect(page.status).to_have_text("1 of 2 faces shown in pair.png")
     slider.fill("1")
     expect(page.marks).to_have_count(0)
+    page.choose(("more.png", *pair[1:]))
+    expect(page.status).to_have_text("0 of 2 faces shown in more.png")
+    expect(page.tab.locator("#summary")).to_have_text("0 of 2 faces shown")
+    expect(page.tab.locator("#strip button").last).to_have_accessible_name("more.png: 0 faces")
     slider.fill("0.8")
     expect(page.marks).to_have_count(2)
-    assert len(page.asked) == asked
+    assert len(page.asked) == asked + 1
 
 
 def test_the_smallest_face_is_asked_again(page: FacetPage, pair: File) -> None:
