@@ -206,23 +206,6 @@ def difference(one: Image.Image, other: Image.Image) -> float:
     return max(ImageStat.Stat(ImageChops.difference(one, other)).mean)
 
 
-def test_the_drawn_picture_is_downloaded(page: FacetPage, pair: File) -> None:
-    """With all its pixels, named after the file, and with the faces that the slider leaves."""
-    page.choose(pair)
-    expect(page.marks).to_have_count(2)
-    x, y = (round(share * side) for share, side in zip(page.boxes()[0][:2], (1000, 520), strict=True))
-    for least, drawn in (("0.8", True), ("1", False)):
-        page.tab.get_by_label("Confidence, at least").fill(least)
-        with page.tab.expect_download() as download:
-            page.tab.get_by_role("button", name="Download").click()
-        assert download.value.suggested_filename == "pair-faces.png"
-        picture = Image.open(download.value.path())
-        assert (picture.format, picture.size) == ("PNG", (1000, 520))
-        changed = ImageChops.difference(picture.convert("RGB"), Image.open(io.BytesIO(pair[2])).convert("RGB"))
-        assert (changed.crop((x - 5, y - 5, x + 30, y + 30)).getbbox() is not None) is drawn
-        assert changed.crop((0, 400, 1000, 520)).getbbox() is None  # where no face is
-
-
 def test_beside_the_picture_are_times_and_json(page: FacetPage, portrait: File) -> None:
     """The steps in their order, what computed them, and the answer as it came."""
     page.choose(portrait)

@@ -30,12 +30,14 @@ def test_what_would_be_refused_is_not_sent(page: FacetPage, file: File, says: st
 
 
 def test_a_file_that_has_gone_is_said_to(page: FacetPage, face_file: bytes, tmp_path: Path) -> None:
-    """It is read each time it is sent."""
+    """It is read each time it is sent, and when it is drawn for the download."""
     path = tmp_path / "face.png"
     path.write_bytes(face_file)
     page.tab.locator("#files").set_input_files(path)
     expect(page.marks).to_have_count(1)
     path.unlink()
+    page.tab.get_by_role("button", name="Download").click()
+    expect(page.tab.get_by_role("alert")).to_contain_text("This picture cannot be drawn: its file has been moved")
     page.tab.get_by_label("Smallest face to look for").fill("4")
     expect(page.tab.locator("#summary")).to_contain_text("This cannot be read")
     assert len(page.asked) == 1

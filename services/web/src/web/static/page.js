@@ -181,6 +181,20 @@ function stopCamera() {
   if (focused) $("camera").focus(); // what had the focus is hidden now
 }
 
+async function save() {
+  const button = $("download");
+  if (button.ariaDisabled) return; // a picture is being drawn
+  button.ariaDisabled = "true"; // and not disabled, which would lose the focus
+  notice("");
+  try {
+    await download(selected, facesOf(selected));
+  } catch (error) {
+    notice(asFailure(error).message);
+  } finally {
+    button.ariaDisabled = null;
+  }
+}
+
 /** Show the faces that the confidence slider asks for. */
 function filter() {
   pictures.forEach(showBadge);
@@ -206,9 +220,7 @@ $("retry").addEventListener("click", () => {
   $("name").focus({ preventScroll: true }); // the button is hidden now
 });
 $("remove").addEventListener("click", () => remove(selected));
-$("download").addEventListener("click", async () => {
-  if (!(await download(selected, facesOf(selected)))) notice("This browser cannot draw a picture of that size.");
-});
+$("download").addEventListener("click", save);
 $("json").addEventListener("toggle", () => showJson($("json"), (live ?? selected)?.answer));
 $("copy").addEventListener("click", () => copy($("json").querySelector("pre"), $("copy")));
 $("copy-curl").addEventListener("click", () => copy($("curl"), $("copy-curl")));
