@@ -101,7 +101,7 @@ def test_a_picture_is_pasted(browser: Browser, stack: FrontDoor, face_file: byte
 
 
 def test_the_confidence_is_filtered_without_asking(page: FacetPage, client: httpx.Client, pair: File) -> None:
-    """At once; the list, the small picture and the words follow."""
+    """At once; the list, the small picture and the words follow, those for a screen reader too."""
     sure, less = sorted((result["confidence"] for result in ask(client, pair)["results"]), reverse=True)
     page.choose(pair)
     expect(page.marks).to_have_count(2)
@@ -112,11 +112,16 @@ def test_the_confidence_is_filtered_without_asking(page: FacetPage, client: http
     expect(page.marks.locator("span")).to_have_text(f"{sure:.3f}")
     expect(page.tab.locator("#faces li")).to_have_count(1)
     expect(page.tab.locator("#summary")).to_have_text("1 of 2 faces shown")
+    expect(page.status).to_have_text("1 of 2 faces shown in pair.png")
     slider.fill("1")
     expect(page.marks).to_have_count(0)
+    page.choose(("more.png", *pair[1:]))
+    expect(page.status).to_have_text("0 of 2 faces shown in more.png")
+    expect(page.tab.locator("#summary")).to_have_text("0 of 2 faces shown")
+    expect(page.tab.locator("#strip button").last).to_have_accessible_name("more.png: 0 faces")
     slider.fill("0.8")
     expect(page.marks).to_have_count(2)
-    assert len(page.asked) == asked
+    assert len(page.asked) == asked + 1
 
 
 def test_the_smallest_face_is_asked_again(page: FacetPage, pair: File) -> None:
@@ -199,23 +204,6 @@ def difference(one: Image.Image, other: Image.Image) -> float:
     if one.size != other.size:
         return 255
     return max(ImageStat.Stat(ImageChops.difference(one, other)).mean)
-
-
-def test_the_drawn_picture_is_downloaded(page: FacetPage, pair: File) -> None:
-    """With all its pixels, named after the file, and with the faces that the slider leaves."""
-    page.choose(pair)
-    expect(page.marks).to_have_count(2)
-    x, y = (round(share * side) for share, side in zip(page.boxes()[0][:2], (1000, 520), strict=True))
-    for least, drawn in (("0.8", True), ("1", False)):
-        page.tab.get_by_label("Confidence, at least").fill(least)
-        with page.tab.expect_download() as download:
-            page.tab.get_by_role("button", name="Download").click()
-        assert download.value.suggested_filename == "pair-faces.png"
-        picture = Image.open(download.value.path())
-        assert (picture.format, picture.size) == ("PNG", (1000, 520))
-        changed = ImageChops.difference(picture.convert("RGB"), Image.open(io.BytesIO(pair[2])).convert("RGB"))
-        assert (changed.crop((x - 5, y - 5, x + 30, y + 30)).getbbox() is not None) is drawn
-        assert changed.crop((0, 400, 1000, 520)).getbbox() is None  # where no face is
 
 
 def test_beside_the_picture_are_times_and_json(page: FacetPage, portrait: File) -> None:

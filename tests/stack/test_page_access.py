@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, expect
 
-from tests.stack.browser import FacetPage
+from tests.stack.browser import CAMERA, FacetPage, chromium
 from tests.stack.conftest import FrontDoor
 
 TARGET = 44  # pixels a side, what a finger needs
@@ -24,6 +24,13 @@ TOO_SMALL = f"""() => [...document.querySelectorAll("button, .button, nav a, inp
   .map(element => [element.id || element.className, element.getBoundingClientRect()])
   .filter(([, box]) => box.width < {TARGET} || box.height < {TARGET})
   .map(([name, box]) => `${{name}} ${{box.width}} x ${{box.height}}`)"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium with a camera."""
+    with chromium(*CAMERA) as running:
+        yield running
 
 
 def nothing(page: FacetPage, _: bytes) -> None:
@@ -46,7 +53,23 @@ def failure(page: FacetPage, _: bytes) -> None:
     expect(page.tab.get_by_role("alert")).to_be_visible()
 
 
-STATES = [nothing, results, failure]
+def asking(page: FacetPage, astronaut: bytes) -> None:
+    """Show four pictures that are asked about, and one that waits."""
+    page.tab.route("**/predict?*", lambda _: None)  # it is never answered
+    page.choose(*[(f"{number}.webp", "image/webp", astronaut) for number in range(5)])
+    expect(page.tab.locator("#strip [data-state=waiting]")).to_have_count(1)
+    page.tab.locator("#strip button").last.click()
+    expect(page.tab.locator("#summary")).to_have_text("Waiting…")
+
+
+def live(page: FacetPage, _: bytes) -> None:
+    """Let the camera run."""
+    page.tab.get_by_role("button", name="Use the camera").click()
+    expect(page.tab.locator("#live")).to_be_visible()
+    expect(page.tab.locator("#stage[data-state=done]")).to_be_visible()
+
+
+STATES = [nothing, results, failure, asking, live]
 State = Callable[[FacetPage, bytes], None]
 
 
@@ -104,7 +127,7 @@ def test_all_of_it_is_reached_by_keyboard(page: FacetPage, astronaut_file: bytes
 
 
 def test_the_focus_is_never_lost(page: FacetPage, astronaut_file: bytes) -> None:
-    """After a picture came it is at the picture, and after the last was removed where another is chosen."""
+    """What hides the element that has it gives it to another: the picture's name, or the way to the next picture."""
     page.choose(("one.webp", "image/webp", astronaut_file))
     expect(page.tab.locator("#name")).to_be_focused()
     expect(page.marks).to_have_count(1)
@@ -112,3 +135,11 @@ def test_the_focus_is_never_lost(page: FacetPage, astronaut_file: bytes) -> None
     page.tab.keyboard.press("Enter")
     expect(page.tab.locator("#files")).to_be_focused()
     expect(page.tab.get_by_role("heading", name="Find the faces in a picture")).to_be_visible()
+    live(page, astronaut_file)
+    expect(page.tab.locator("#stop")).to_be_focused()
+    page.tab.context.set_offline(True)
+    expect(page.tab.get_by_role("alert")).to_contain_text("The service cannot be reached.")
+    expect(page.tab.locator("#camera")).to_be_focused()
+    page.choose(("one.webp", "image/webp", astronaut_file))
+    page.tab.get_by_role("button", name="Try again").press("Enter")
+    expect(page.tab.locator("#name")).to_be_focused()

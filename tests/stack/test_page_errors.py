@@ -30,12 +30,14 @@ def test_what_would_be_refused_is_not_sent(page: FacetPage, file: File, says: st
 
 
 def test_a_file_that_has_gone_is_said_to(page: FacetPage, face_file: bytes, tmp_path: Path) -> None:
-    """It is read each time it is sent."""
+    """It is read each time it is sent, and when it is drawn for the download."""
     path = tmp_path / "face.png"
     path.write_bytes(face_file)
     page.tab.locator("#files").set_input_files(path)
     expect(page.marks).to_have_count(1)
     path.unlink()
+    page.tab.get_by_role("button", name="Download").click()
+    expect(page.tab.get_by_role("alert")).to_contain_text("This picture cannot be drawn: its file has been moved")
     page.tab.get_by_label("Smallest face to look for").fill("4")
     expect(page.tab.locator("#summary")).to_contain_text("This cannot be read")
     assert len(page.asked) == 1
@@ -83,11 +85,29 @@ def test_a_service_that_cannot_be_reached_can_be_tried_again(page: FacetPage, fa
     expect(page.tab.get_by_role("button", name="Try again")).to_be_hidden()
 
 
-def test_an_answer_of_somebody_else_is_not_taken_for_ours(page: FacetPage, face_file: bytes) -> None:
-    """A proxy's page of HTML, say."""
-    page.tab.route("**/predict?*", lambda route: route.fulfill(status=502, body="<h1>Bad gateway</h1>"))
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(502, "<h1>Bad gateway</h1>"), (502, '{"error": "Bad gateway"}'), (200, '{"results": []}'), (200, "null")],
+)
+def test_an_answer_of_somebody_else_is_not_taken_for_ours(
+    page: FacetPage, face_file: bytes, status: int, body: str
+) -> None:
+    """A proxy's page of HTML, say, or JSON that is not of our form; a request's id is shown where there is one."""
+    answer = {"status": status, "body": body, "headers": {"X-Request-ID": "42"}}
+    page.tab.route("**/predict?*", lambda route: route.fulfill(**answer))
     page.choose(("face.png", "image/png", face_file))
-    expect(page.tab.locator("#summary")).to_contain_text("with status 502, is not one of this service")
+    expect(page.tab.locator("#summary")).to_contain_text(f"with status {status}, is not one of this service")
+    expect(page.tab.locator("#request")).to_have_text("Request 42")
+
+
+def test_the_id_of_an_old_request_is_gone_while_a_new_one_is_under_way(page: FacetPage) -> None:
+    """It would name the wrong one."""
+    page.choose(("holiday.jpg", "image/jpeg", b"GIF89a"))
+    expect(page.tab.locator("#request")).to_be_visible()
+    page.tab.route("**/predict?*", lambda _: None)  # it is never answered
+    page.tab.get_by_role("button", name="Try again").click()
+    expect(page.tab.locator("#stage[data-state=asking]")).to_be_visible()
+    expect(page.tab.locator("#request")).to_be_hidden()
 
 
 def test_a_camera_that_the_browser_does_not_give_is_explained(browser: Browser, stack: FrontDoor) -> None:

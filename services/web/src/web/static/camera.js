@@ -1,8 +1,11 @@
-// Sends still frames of the camera, each as soon as the last is answered.
+// Sends still frames of the camera, one after the other.
 
-import { Failure, predict } from "./service.js";
+import { Failure } from "./failure.js";
+import { predict } from "./service.js";
 
 const QUALITY = 0.85; // of the JPEG that is sent
+const APART = 100; // milliseconds from one frame to the next, at least: one page is not to keep all workers busy
+const WISH = { width: { ideal: 1280 }, height: { ideal: 720 }, facingMode: "user" };
 
 const REFUSED = {
   NotAllowedError: "the camera was not allowed. Allow it for this page in the browser's settings, then try again",
@@ -23,7 +26,7 @@ export class Camera {
     return this.#control !== null;
   }
 
-  /** Switch the camera on and show what it sees. Throws a Failure that says why not. */
+  /** Switch the camera on and show what it sees. Throws a Failure that says why not, or an AbortError if it was stopped. */
   async start() {
     if (!navigator.mediaDevices) {
       throw new Failure(
@@ -32,11 +35,16 @@ export class Camera {
     }
     this.#control = new AbortController();
     const { signal } = this.#control;
-    const stream = await open();
-    if (signal.aborted) switchOff(stream); // it was stopped while its owner was asked for leave
-    signal.throwIfAborted();
-    this.#stream = this.video.srcObject = stream;
-    await this.video.play();
+    try {
+      const stream = await navigator.mediaDevices.getUserMedia({ video: WISH, audio: false });
+      if (signal.aborted) switchOff(stream); // it was stopped while its owner was asked for leave
+      signal.throwIfAborted();
+      this.#stream = this.video.srcObject = stream;
+      await this.video.play();
+    } catch (error) {
+      signal.throwIfAborted(); // what became of this attempt concerns nobody: there may be another by now
+      throw refusal(error);
+    }
   }
 
   /** Ask about one frame after the other, until `stop`; gives each as { answer, milliseconds }. Throws a Failure. */
@@ -45,11 +53,13 @@ export class Camera {
     const unplugged = this.#stream.getVideoTracks()[0];
     while (!signal.aborted) {
       if (unplugged.readyState === "ended") throw new Failure("the camera has gone. Connect it, then try again");
+      const began = performance.now();
       try {
         yield await predict(await this.#frame(), minFaceSize(), signal);
       } catch (error) {
         if (!signal.aborted) throw error;
       }
+      await rest(began);
     }
   }
 
@@ -70,12 +80,16 @@ export class Camera {
   }
 }
 
-async function open() {
-  try {
-    const wish = { width: { ideal: 1280 }, height: { ideal: 720 }, facingMode: "user" };
-    return await navigator.mediaDevices.getUserMedia({ video: wish, audio: false });
-  } catch (error) {
-    throw new Failure(REFUSED[error.name] ?? "the camera cannot be used. Choose pictures instead");
+function refusal(error) {
+  if (!(error.name in REFUSED)) console.error(error);
+  return new Failure(REFUSED[error.name] ?? "the camera cannot be used. Choose pictures instead");
+}
+
+/** Wait until the next frame is due, and somebody can see what becomes of it. */
+async function rest(began) {
+  await new Promise((resolve) => setTimeout(resolve, began + APART - performance.now()));
+  while (document.hidden) {
+    await new Promise((resolve) => document.addEventListener("visibilitychange", resolve, { once: true }));
   }
 }
 

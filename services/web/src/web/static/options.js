@@ -2,8 +2,8 @@
 
 // Pixels, in steps that look alike. The service looks for no face below 12.
 const SIZES = [12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 400];
-const DEFAULT_SIZE = 20; // the service's
-const SETTLED = 250; // milliseconds after the slider was let go, or a key was pressed
+const DEFAULT_SIZE = 20; // the service's, where it is not set otherwise
+const SETTLED = 250; // milliseconds after the slider was moved, let go, or a key was pressed
 
 const [confidence, size] = ["confidence", "size"].map((id) => document.getElementById(id));
 
@@ -28,18 +28,23 @@ export function widenConfidence(answer) {
   showValues();
 }
 
-/** Call `filter` when other faces are to be shown, and `ask` when others are to be looked for. */
-export function listenToOptions(filter, ask) {
-  let timer = 0;
+/** Call `filter` when other faces are to be shown, `filtered` after that, and `ask` when others are to be looked for. */
+export function listenToOptions(filter, filtered, ask) {
   size.max = SIZES.length - 1;
   size.value = SIZES.indexOf(DEFAULT_SIZE);
   for (const slider of [confidence, size]) slider.addEventListener("input", showValues);
   confidence.addEventListener("input", filter);
-  size.addEventListener("change", () => {
-    clearTimeout(timer);
-    timer = setTimeout(ask, SETTLED);
-  });
+  confidence.addEventListener("input", onceSettled(filtered));
+  size.addEventListener("change", onceSettled(ask));
   showValues();
+}
+
+function onceSettled(then) {
+  let timer = 0;
+  return () => {
+    clearTimeout(timer);
+    timer = setTimeout(then, SETTLED);
+  };
 }
 
 function showValues() {

@@ -2,6 +2,7 @@
 
 import { Camera } from "./camera.js";
 import { download } from "./download.js";
+import { asFailure } from "./failure.js";
 import { listen } from "./intake.js";
 import { showMarks } from "./marks.js";
 import { isSure, listenToOptions, minFaceSize, widenConfidence } from "./options.js";
@@ -9,6 +10,7 @@ import { copy, showFaces, showJson, showTimes } from "./panel.js";
 import { Picture, Queue } from "./queue.js";
 import { makeItem, showItem } from "./strip.js";
 import { drawUpright } from "./upright.js";
+import { countInWords, nothingToList, outcomeInWords } from "./words.js";
 
 const VIEW_PIXELS = 2048; // the longer side of what is shown; the download has all pixels
 const THUMB_PIXELS = 160;
@@ -24,7 +26,7 @@ let lit = null; // the number of the face that is pointed at
 const queue = new Queue(minFaceSize, (picture) => {
   if (picture.state === "done" || picture.state === "failed") draw(picture);
   widenConfidence(picture.answer);
-  showItem(picture, facesOf(picture).length, picture === selected);
+  showBadge(picture);
   if (picture === selected) showSubject();
   announce(picture);
 });
@@ -33,10 +35,6 @@ const queue = new Queue(minFaceSize, (picture) => {
 function facesOf(subject) {
   const all = subject?.answer?.results ?? [];
   return all.map((face, index) => ({ number: index + 1, ...face })).filter(isSure);
-}
-
-function countInWords(count) {
-  return count === 1 ? "1 face" : `${count || "no"} faces`;
 }
 
 function add(files) {
@@ -85,8 +83,12 @@ async function draw(picture) {
 function show() {
   $("strip").hidden = Boolean(live) || pictures.length < 2;
   $("camera").hidden = Boolean(live);
-  for (const picture of pictures) showItem(picture, facesOf(picture).length, picture === selected);
+  pictures.forEach(showBadge);
   showSubject();
+}
+
+function showBadge(picture) {
+  showItem(picture, facesOf(picture).length, picture === selected);
 }
 
 /** Show what the camera sees, or else the picture that is selected. */
@@ -101,29 +103,22 @@ function showSubject() {
   $("download").hidden = Boolean(live) || subject.state === "failed";
   $("download").disabled = subject.state !== "done";
   $("name").textContent = live ? "Camera" : subject.name;
-  showOutcome(subject);
-  showAnswer(subject);
-}
-
-function showOutcome(subject) {
-  const shown = facesOf(subject).length;
-  const all = subject.answer?.results.length ?? 0;
-  const words = {
-    waiting: "Waiting…",
-    asking: "Looking for faces…",
-    failed: subject.failure?.message,
-    done: shown === all ? `${countInWords(all)} found` : `${shown} of ${countInWords(all)} shown`,
-  };
-  const text = words[subject.state];
-  $("summary").textContent = text.charAt(0).toUpperCase() + text.slice(1);
   $("stage").dataset.state = subject.state;
   $("request").hidden = !subject.failure?.requestId;
   $("request").textContent = `Request ${subject.failure?.requestId}`;
+  $("panel").dataset.state = subject.answer ? "answer" : "none";
+  showFound(subject);
+  if (!subject.answer) return;
+  showTimes($("times"), subject.answer, subject.milliseconds);
+  showJson($("json"), subject.answer);
 }
 
-function showAnswer(subject) {
+/** Show of a picture what the confidence slider has a say in. */
+function showFound(subject) {
   const { answer } = subject;
   const faces = facesOf(subject);
+  const text = outcomeInWords(subject, faces.length);
+  $("summary").textContent = text.charAt(0).toUpperCase() + text.slice(1);
   const source = live ? { width: $("live").videoWidth, height: $("live").videoHeight } : $("view");
   const { width, height } = answer ?? source;
   $("frame").style.setProperty("--ratio", (width || 4) / (height || 3));
@@ -133,16 +128,6 @@ function showAnswer(subject) {
   showFaces($("faces"), faces, light);
   light(faces.some(({ number }) => number === lit) ? lit : null);
   $("no-faces").textContent = answer && faces.length === 0 ? nothingToList(answer) : "";
-  $("panel").dataset.state = answer ? "answer" : "none";
-  if (!answer) return;
-  showTimes($("times"), answer, subject.milliseconds);
-  showJson($("json"), answer);
-}
-
-function nothingToList(answer) {
-  return answer.results.length > 0
-    ? "All faces are below the confidence that you ask for."
-    : "No face was found. If there are small ones, look for smaller faces.";
 }
 
 /** Make a face stand out, in the list and on the picture; null: none. */
@@ -155,9 +140,10 @@ function light(number) {
 }
 
 /** Say aloud what became of a picture. */
-function announce({ state, name, failure, ...subject }) {
-  if (state === "failed") $("status").textContent = `${name}: ${failure.message}`;
-  if (state === "done") $("status").textContent = `${countInWords(facesOf(subject).length)} found in ${name}`;
+function announce(subject) {
+  const outcome = outcomeInWords(subject, facesOf(subject).length);
+  if (subject.state === "failed") $("status").textContent = `${subject.name}: ${outcome}`;
+  if (subject.state === "done") $("status").textContent = `${outcome} in ${subject.name}`;
 }
 
 function notice(text) {
@@ -183,14 +169,42 @@ async function startCamera() {
   } catch (error) {
     if (error.name === "AbortError") return; // it was stopped while it started
     stopCamera();
-    notice(error.message);
+    notice(asFailure(error).message);
   }
 }
 
 function stopCamera() {
+  const focused = document.activeElement === $("stop");
   camera.stop();
   live = null;
   show();
+  if (focused) $("camera").focus(); // what had the focus is hidden now
+}
+
+async function save() {
+  const button = $("download");
+  if (button.ariaDisabled) return; // a picture is being drawn
+  button.ariaDisabled = "true"; // and not disabled, which would lose the focus
+  notice("");
+  try {
+    await download(selected, facesOf(selected));
+  } catch (error) {
+    notice(asFailure(error).message);
+  } finally {
+    button.ariaDisabled = null;
+  }
+}
+
+/** Show the faces that the confidence slider asks for. */
+function filter() {
+  pictures.forEach(showBadge);
+  showFound(live ?? selected);
+}
+
+/** Say aloud how many those are, once the slider has come to rest. */
+function filtered() {
+  const subject = live ?? selected;
+  if (subject) announce(subject);
 }
 
 function askAgain() {
@@ -200,18 +214,16 @@ function askAgain() {
 
 listen($("files"), $("drop"), add, notice);
 $("camera").addEventListener("click", startCamera);
-$("stop").addEventListener("click", () => {
-  stopCamera();
-  $("camera").focus();
+$("stop").addEventListener("click", stopCamera);
+$("retry").addEventListener("click", () => {
+  queue.ask(selected);
+  $("name").focus({ preventScroll: true }); // the button is hidden now
 });
-$("retry").addEventListener("click", () => queue.ask(selected));
 $("remove").addEventListener("click", () => remove(selected));
-$("download").addEventListener("click", async () => {
-  if (!(await download(selected, facesOf(selected)))) notice("This browser cannot draw a picture of that size.");
-});
-$("json").addEventListener("toggle", showSubject);
+$("download").addEventListener("click", save);
+$("json").addEventListener("toggle", () => showJson($("json"), (live ?? selected)?.answer));
 $("copy").addEventListener("click", () => copy($("json").querySelector("pre"), $("copy")));
 $("copy-curl").addEventListener("click", () => copy($("curl"), $("copy-curl")));
 
 $("curl").textContent = `curl -F image=@photo.jpg ${location.origin}/predict`;
-listenToOptions(show, askAgain);
+listenToOptions(filter, filtered, askAgain);

@@ -1,6 +1,7 @@
 // Asks about pictures, a few at a time; the others wait.
 
-import { Failure, check, predict } from "./service.js";
+import { asFailure } from "./failure.js";
+import { check, predict } from "./service.js";
 import { leftToUndo } from "./upright.js";
 
 const AT_A_TIME = 4;
@@ -30,6 +31,7 @@ export class Queue {
     this.drop(picture);
     picture.control = new AbortController();
     picture.state = "waiting";
+    picture.failure = null;
     this.waiting.push(picture);
     this.changed(picture);
     this.#next();
@@ -69,9 +71,7 @@ async function answerFor(file, minFaceSize, signal) {
     const orientation = await leftToUndo(file, found.answer.metaData.orientation);
     return { state: "done", failure: null, orientation, ...found };
   } catch (error) {
-    if (error instanceof Failure) return { state: "failed", failure: error, answer: null };
-    if (!signal.aborted) console.error(error); // a fault of this page
-    const failure = new Failure("this page is at fault. Load it again, then try again");
-    return { state: "failed", failure, answer: null };
+    if (signal.aborted) return null; // nobody waits for it
+    return { state: "failed", failure: asFailure(error), answer: null };
   }
 }

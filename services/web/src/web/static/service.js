@@ -1,16 +1,10 @@
 // Asks the service about a picture, and says in words what went wrong.
 
-const MAX_BYTES = 10 * 1024 * 1024; // the service's own limit: above it nothing need be sent
+import { Failure } from "./failure.js";
+
+const MAX_BYTES = 10 * 1024 * 1024; // Envoy lets no more pass. Where the service is set to less, it says so itself
 const ACCEPTED = /^image\/(jpeg|png|webp)$/;
 const TRIES = 5; // while all workers are busy
-
-/** What went wrong, in words for the person who sent the picture. */
-export class Failure extends Error {
-  constructor(message, requestId = "") {
-    super(message.charAt(0).toUpperCase() + message.slice(1).replace(/\.?$/, "."));
-    this.requestId = requestId;
-  }
-}
 
 /** Throw a Failure for a file that the service would refuse, or that cannot be read. */
 export async function check(file) {
@@ -48,7 +42,6 @@ export async function predict(picture, minFaceSize, signal) {
       continue;
     }
     const answer = await read(response, signal);
-    if (!response.ok) throw new Failure(answer.message, answer.requestId);
     return { answer, milliseconds: performance.now() - began };
   }
 }
@@ -67,14 +60,14 @@ async function post(picture, minFaceSize, signal) {
   }
 }
 
+/** Give the answer in a response; throws a Failure in the service's words, or that somebody else has answered. */
 async function read(response, signal) {
-  try {
-    return await response.json();
-  } catch {
-    signal.throwIfAborted();
-    const id = response.headers.get("X-Request-ID") ?? "";
-    throw new Failure(`the answer, with status ${response.status}, is not one of this service. Try again later`, id);
-  }
+  const body = await response.json().catch(() => null);
+  signal.throwIfAborted();
+  if (response.ok && body?.results && body.metaData) return body;
+  const id = body?.requestId ?? response.headers.get("X-Request-ID") ?? "";
+  if (!response.ok && typeof body?.message === "string") throw new Failure(body.message, id);
+  throw new Failure(`the answer, with status ${response.status}, is not one of this service. Try again later`, id);
 }
 
 function pause(seconds, signal) {
