@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from facet import AsyncClient, Client, FacetError, ImageRefused, ServiceUnavailable, TimedOut, WrongAddress
+from facet import AsyncClient, Client, FacetError, GrpcClient, ImageRefused, ServiceUnavailable, TimedOut, WrongAddress
 from facet.errors import error_for
 from facet.retries import Patience
 
@@ -24,6 +24,7 @@ class StandInService(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.answers: list[tuple[int, str]] = []
+        self.headers = {"Retry-After": "1"}
         self.waits: list[float] = []
         self.times: list[float] = []
 
@@ -42,8 +43,8 @@ class _Handler(BaseHTTPRequestHandler):
         status, body = self.server.answers.pop(0) if len(self.server.answers) > 1 else self.server.answers[0]
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
-        if status == 503:
-            self.send_header("Retry-After", "1")
+        for name, value in self.server.headers.items():
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body.encode())
 
@@ -103,7 +104,7 @@ def test_what_cannot_succeed_is_not_repeated(service: StandInService) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "body"), [(200, "<html>"), (200, '{"results": 1}'), (404, "[]"), (200, "[]"), (200, "{}")]
+    ("status", "body"), [(200, "<html>"), (200, '{"results": 1}'), (404, "[]"), (520, ""), (200, "[]"), (200, "{}")]
 )
 def test_somebody_else_is_told_from_a_facet(service: StandInService, status: int, body: str) -> None:
     """And is no empty detection."""
@@ -113,6 +114,21 @@ def test_somebody_else_is_told_from_a_facet(service: StandInService, status: int
             client.detect(b"x")
         with pytest.raises(FacetError, match="UNEXPECTED_ANSWER"):
             client.annotate(b"x")
+
+
+def test_an_answer_that_cannot_be_unpacked_is_nobodys(service: StandInService) -> None:
+    """Its headers say gzip, and it is none."""
+    service.answers, service.headers = [(200, FOUND)], {"Content-Encoding": "gzip"}
+    with Client(service.url) as client, pytest.raises(FacetError, match="UNEXPECTED_ANSWER"):
+        client.detect(b"x")
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf", "-5", "Mon, 23 Nov 2026 17:00:00 GMT"])
+def test_a_time_to_wait_that_makes_no_sense_is_none(service: StandInService, seconds: str) -> None:
+    """The client then waits as it would without one."""
+    service.answers, service.headers = [(503, BUSY), (200, FOUND)], {"Retry-After": seconds}
+    with Client(service.url) as client:
+        assert client.detect(b"x").width == 7
 
 
 def test_a_proxys_own_503_is_a_reason_to_try_again(service: StandInService) -> None:
@@ -140,3 +156,10 @@ def test_an_address_that_is_none_is_said_at_once(url: str) -> None:
     """Before anything is sent."""
     with pytest.raises(WrongAddress, match="no address"):
         Client(url)
+
+
+@pytest.mark.parametrize("address", ["ftp://x:80", "http://", "http://:80", "http://x:port", "http://[::1"])
+def test_over_grpc_too(address: str) -> None:
+    """A URL that is none; what is no URL is gRPC's to understand."""
+    with pytest.raises(WrongAddress, match="no address"):
+        GrpcClient(address)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import grpc
@@ -40,12 +41,12 @@ class StandInWorker(infer_pb2_grpc.InferenceServicer):
                     yield infer_pb2.InferResults(_meta_data=infer_pb2.MetaData(width=length))
 
 
-def serve(worker: StandInWorker) -> Iterator[str]:
+def serve(worker: StandInWorker, host: str = "127.0.0.1") -> Iterator[str]:
     server = grpc.server(ThreadPoolExecutor(4))
     infer_pb2_grpc.add_InferenceServicer_to_server(worker, server)
-    port = server.add_insecure_port("127.0.0.1:0")
+    port = server.add_insecure_port(f"{host}:0")
     server.start()
-    yield f"127.0.0.1:{port}"
+    yield f"{host}:{port}"
     server.stop(None).wait()
 
 
@@ -114,3 +115,9 @@ def test_a_stream_may_be_left(address: str) -> None:
     with GrpcClient(address) as client:
         for _ in range(3):
             assert plain(next(client.stream([b"x"] * 100))) == 1
+
+
+def test_a_url_with_an_ipv6_address_is_understood() -> None:
+    """Its brackets stay."""
+    with contextmanager(serve)(StandInWorker(), "[::1]") as address, GrpcClient(f"http://{address}") as client:
+        assert plain(next(client.stream([b"x"]))) == 1

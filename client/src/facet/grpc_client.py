@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from facet.asking_health import HEALTH_SECONDS, health, no_health
 from facet.errors import FacetError, WrongAddress
 from facet.grpc_errors import failure
 from facet.messages import (
@@ -25,14 +26,11 @@ from facet.messages import (
     request,
 )
 from facet.results import Annotated, Detection, Health
-from facet.retries import Patience
+from facet.retries import DEFAULT_RETRIES, DEFAULT_TIMEOUT, Patience
 from facet.streams import answers, async_answers
 from protos import infer_pb2, infer_pb2_grpc
 
 DEFAULT_ADDRESS = "localhost:8080"
-DEFAULT_TIMEOUT = 15.0  # the longest that the service itself gives a picture
-DEFAULT_RETRIES = 5
-HEALTH_SECONDS = 5.0
 PORTS = {"http": 80, "https": 443}
 CHANNEL_OPTIONS = [
     # A drawn picture may be longer than the 4 MiB that gRPC allows unless it is told otherwise.
@@ -106,7 +104,7 @@ class GrpcClient:
         try:
             answer = self._health.Check(health_pb2.HealthCheckRequest(service="Inference"), timeout=HEALTH_SECONDS)
         except grpc.RpcError as error:
-            return _no_health(began, failure(error, ""))
+            return no_health(began, failure(error, ""))
         return _health(began, answer)
 
     def _predict(self, image: infer_pb2.Image) -> infer_pb2.InferResults:
@@ -176,7 +174,7 @@ class AsyncGrpcClient:
             ask = health_pb2.HealthCheckRequest(service="Inference")
             answer = await self._health.Check(ask, timeout=HEALTH_SECONDS)
         except grpc.RpcError as error:
-            return _no_health(began, failure(error, ""))
+            return no_health(began, failure(error, ""))
         return _health(began, answer)
 
     async def _predict(self, image: infer_pb2.Image) -> infer_pb2.InferResults:
@@ -199,10 +197,13 @@ def _target(address: str) -> tuple[str, bool]:
         return address, False
     try:
         parts = urlsplit(address)
-        port = parts.port or PORTS[parts.scheme]
-    except (ValueError, LookupError):
-        raise WrongAddress(f"{address!r} is no address; it must be like {DEFAULT_ADDRESS}") from None
-    return f"{parts.hostname}:{port}", parts.scheme == "https"
+        usual = PORTS[parts.scheme]
+        host, port = parts.hostname, parts.port or usual
+    except (ValueError, LookupError):  # a port that is none, another scheme
+        host = None
+    if not host:
+        raise WrongAddress(f"{address!r} is no address; it must be like {DEFAULT_ADDRESS}")
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}", parts.scheme == "https"
 
 
 async def _each(images: AsyncIterable[ImageSource] | Iterable[ImageSource]) -> AsyncIterator[ImageSource]:
@@ -216,13 +217,4 @@ async def _each(images: AsyncIterable[ImageSource] | Iterable[ImageSource]) -> A
 
 def _health(began: float, answer: health_pb2.HealthCheckResponse) -> Health:
     ready = answer.status == health_pb2.HealthCheckResponse.SERVING
-    return Health(alive=True, ready=ready, milliseconds=_since(began), message="" if ready else "no worker serves yet")
-
-
-def _no_health(began: float, error: FacetError) -> Health:
-    alive = error.code not in ("UNREACHABLE", "DEADLINE_EXCEEDED")
-    return Health(alive, ready=False, milliseconds=_since(began), message=error.message)
-
-
-def _since(began: float) -> float:
-    return 1000 * (time.monotonic() - began)
+    return health(began, "" if ready else "no worker serves yet")

@@ -7,6 +7,8 @@ import time
 
 from facet.errors import FacetError
 
+DEFAULT_TIMEOUT = 15.0  # the longest that the service itself gives a picture
+DEFAULT_RETRIES = 5
 FIRST_PAUSE = 0.1  # seconds; doubled from try to try
 LONGEST_PAUSE = 5.0
 
