@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -16,6 +17,7 @@ from facet.retries import Patience
 FOUND = '{"message": "", "imageId": "", "width": 7, "height": 5, "results": [], "metaData": {"width": 7, "height": 5}}'
 BUSY = '{"message": "the service is busy", "code": "BUSY", "requestId": "id-1"}'
 DAMAGED = '{"message": "the image is damaged", "code": "INVALID_IMAGE", "requestId": "id-2"}'
+BREAK_OFF = 0  # for a status: the connection is closed without an answer
 
 
 class StandInService(ThreadingHTTPServer):
@@ -25,6 +27,7 @@ class StandInService(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.answers: list[tuple[int, str]] = []
         self.headers = {"Retry-After": "1"}
+        self.trickles = False
         self.waits: list[float] = []
         self.times: list[float] = []
 
@@ -41,12 +44,20 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.waits.append(float(self.headers["X-Request-Timeout"]))
         self.server.times.append(time.monotonic())
         status, body = self.server.answers.pop(0) if len(self.server.answers) > 1 else self.server.answers[0]
+        if status == BREAK_OFF:
+            return
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         for name, value in self.server.headers.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(body.encode())
+        if not self.server.trickles:
+            self.wfile.write(body.encode())
+            return
+        with suppress(ConnectionError):  # the caller waits no more
+            for character in body:
+                self.wfile.write(character.encode())
+                time.sleep(0.1)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
         pass
@@ -114,6 +125,31 @@ def test_somebody_else_is_told_from_a_facet(service: StandInService, status: int
             client.detect(b"x")
         with pytest.raises(FacetError, match="UNEXPECTED_ANSWER"):
             client.annotate(b"x")
+
+
+def test_a_picture_that_breaks_the_connection_is_sent_once_more_and_no_oftener(service: StandInService) -> None:
+    """It may have been the picture that killed its worker."""
+    service.answers = [(BREAK_OFF, ""), (200, FOUND)]
+    with Client(service.url) as client:
+        assert client.detect(b"x").width == 7
+        service.answers = [(BREAK_OFF, "")]
+        with pytest.raises(ServiceUnavailable, match="BROKE_OFF"):
+            client.detect(b"x")
+    assert len(service.waits) == 4
+
+
+def test_an_answer_that_trickles_comes_too_late(service: StandInService) -> None:
+    """Though each byte comes in time."""
+    service.answers, service.trickles = [(200, FOUND)], True
+
+    async def ask() -> None:
+        async with AsyncClient(service.url, timeout=0.1) as client:
+            await client.detect(b"x")
+
+    with Client(service.url, timeout=0.1) as client, pytest.raises(TimedOut):
+        client.detect(b"x")
+    with pytest.raises(TimedOut):
+        asyncio.run(ask())
 
 
 def test_an_answer_that_cannot_be_unpacked_is_nobodys(service: StandInService) -> None:

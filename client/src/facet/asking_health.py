@@ -8,7 +8,7 @@ from facet.errors import FacetError
 from facet.results import Health
 
 HEALTH_SECONDS = 5.0
-NO_ANSWER = ("UNREACHABLE", "DEADLINE_EXCEEDED")
+NO_ANSWER = ("UNREACHABLE", "BROKE_OFF", "DEADLINE_EXCEEDED")
 
 
 def health(began: float, message: str = "", *, alive: bool = True) -> Health:

@@ -13,7 +13,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from facet.asking_health import HEALTH_SECONDS, health, no_health
-from facet.errors import FacetError, WrongAddress
+from facet.errors import FacetError, ServiceUnavailable, WrongAddress
 from facet.grpc_errors import failure
 from facet.messages import (
     DetectOptions,
@@ -27,7 +27,7 @@ from facet.messages import (
 )
 from facet.results import Annotated, Detection, Health
 from facet.retries import DEFAULT_RETRIES, DEFAULT_TIMEOUT, Patience
-from facet.streams import answers, async_answers
+from facet.streams import Answer, Read, answers, async_answers
 from protos import infer_pb2, infer_pb2_grpc
 
 DEFAULT_ADDRESS = "localhost:8080"
@@ -77,11 +77,11 @@ class GrpcClient:
 
     def detect(self, image: ImageSource, **options: Unpack[DetectOptions]) -> Detection:
         """Find the faces in a picture."""
-        return detection(self._predict(request(image, **options)))
+        return self._predict(request(image, **options), detection)
 
     def annotate(self, image: ImageSource, **options: Unpack[DrawOptions]) -> Annotated:
         """Give the picture back with its faces drawn or blurred; the faces come along."""
-        return annotated(self._predict(drawn_request(image, **options)))
+        return self._predict(drawn_request(image, **options), annotated)
 
     def stream(self, images: Iterable[ImageSource], **options: Unpack[Options]) -> Iterator[Detection | FacetError]:
         """Find the faces in one picture after another; each has its answer or its error, in their order.
@@ -89,14 +89,14 @@ class GrpcClient:
         Raises FacetError when the service stays away, and OSError for a picture that cannot be read.
         """
         requests = (request(image, **options) for image in images)
-        return answers(self._inference, requests, detection, self._patience)
+        return answers(self._inference, requests, detection, self._timeout, self._retries)
 
     def annotate_stream(
         self, images: Iterable[ImageSource], **options: Unpack[DrawOptions]
     ) -> Iterator[Annotated | FacetError]:
         """Give one picture after another back with its faces drawn or blurred; see `stream`."""
         requests = (drawn_request(image, **options) for image in images)
-        return answers(self._inference, requests, annotated, self._patience)
+        return answers(self._inference, requests, annotated, self._timeout, self._retries)
 
     def health(self) -> Health:
         """Ask whether the service is there; it raises nothing when it is not."""
@@ -107,13 +107,16 @@ class GrpcClient:
             return no_health(began, failure(error, ""))
         return _health(began, answer)
 
-    def _predict(self, image: infer_pb2.Image) -> infer_pb2.InferResults:
+    def _predict(self, image: infer_pb2.Image, read: Read[Answer]) -> Answer:
         patience, request_id = self._patience(), str(uuid.uuid4())
+        metadata = (("x-request-id", request_id),)
         while True:
             try:
-                return self._inference.Predict(image, timeout=patience.left, metadata=(("x-request-id", request_id),))
+                return read(self._inference.Predict(image, timeout=patience.left, metadata=metadata))
             except grpc.RpcError as error:
                 time.sleep(patience.pause(failure(error, request_id)))
+            except ServiceUnavailable as error:  # it was read, and does not have what it should
+                time.sleep(patience.pause(error))
 
     def _patience(self) -> Patience:
         return Patience(self._timeout, self._retries)
@@ -147,25 +150,25 @@ class AsyncGrpcClient:
 
     async def detect(self, image: ImageSource, **options: Unpack[DetectOptions]) -> Detection:
         """Find the faces in a picture."""
-        return detection(await self._predict(await asyncio.to_thread(request, image, **options)))
+        return await self._predict(await asyncio.to_thread(request, image, **options), detection)
 
     async def annotate(self, image: ImageSource, **options: Unpack[DrawOptions]) -> Annotated:
         """Give the picture back with its faces drawn or blurred; the faces come along."""
-        return annotated(await self._predict(await asyncio.to_thread(drawn_request, image, **options)))
+        return await self._predict(await asyncio.to_thread(drawn_request, image, **options), annotated)
 
     def stream(
         self, images: AsyncIterable[ImageSource] | Iterable[ImageSource], **options: Unpack[Options]
     ) -> AsyncIterator[Detection | FacetError]:
         """Find the faces in one picture after another; see `GrpcClient.stream`."""
         requests = (request(image, **options) async for image in _each(images))
-        return async_answers(self._inference, requests, detection, self._patience)
+        return async_answers(self._inference, requests, detection, self._timeout, self._retries)
 
     def annotate_stream(
         self, images: AsyncIterable[ImageSource] | Iterable[ImageSource], **options: Unpack[DrawOptions]
     ) -> AsyncIterator[Annotated | FacetError]:
         """Give one picture after another back with its faces drawn or blurred; see `GrpcClient.stream`."""
         requests = (drawn_request(image, **options) async for image in _each(images))
-        return async_answers(self._inference, requests, annotated, self._patience)
+        return async_answers(self._inference, requests, annotated, self._timeout, self._retries)
 
     async def health(self) -> Health:
         """Ask whether the service is there; it raises nothing when it is not."""
@@ -177,15 +180,16 @@ class AsyncGrpcClient:
             return no_health(began, failure(error, ""))
         return _health(began, answer)
 
-    async def _predict(self, image: infer_pb2.Image) -> infer_pb2.InferResults:
+    async def _predict(self, image: infer_pb2.Image, read: Read[Answer]) -> Answer:
         patience, request_id = self._patience(), str(uuid.uuid4())
+        metadata = (("x-request-id", request_id),)
         while True:
             try:
-                return await self._inference.Predict(
-                    image, timeout=patience.left, metadata=(("x-request-id", request_id),)
-                )
+                return read(await self._inference.Predict(image, timeout=patience.left, metadata=metadata))
             except grpc.RpcError as error:
                 await asyncio.sleep(patience.pause(failure(error, request_id)))
+            except ServiceUnavailable as error:
+                await asyncio.sleep(patience.pause(error))
 
     def _patience(self) -> Patience:
         return Patience(self._timeout, self._retries)

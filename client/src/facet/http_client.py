@@ -8,20 +8,19 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
-from typing import Any, Self, Unpack
+from typing import Any, Self, Unpack, cast
 
 import httpx
 
 from facet.asking_health import HEALTH_SECONDS, health, no_health
-from facet.errors import FacetError, ServiceUnavailable, TimedOut, WrongAddress, error_for
+from facet.errors import BrokeOff, FacetError, ServiceUnavailable, TimedOut, WrongAddress, error_for
 from facet.messages import DetectOptions, DrawOptions, ImageSource, detection_from_json, read_image
 from facet.results import Annotated, Detection, Health
-from facet.retries import DEFAULT_RETRIES, DEFAULT_TIMEOUT, Patience
+from facet.retries import DEFAULT_RETRIES, DEFAULT_TIMEOUT, GRACE, Patience
 
 __all__ = ["DEFAULT_RETRIES", "DEFAULT_TIMEOUT", "DEFAULT_URL", "AsyncClient", "Client"]
 
 DEFAULT_URL = "http://localhost:8080"
-GRACE = 1.0  # the service's own answer that time is over says more than ours, and comes a little later
 # What a status means when its sender is no facet and gives no code.
 BY_STATUS: dict[int, str] = {
     HTTPStatus.SERVICE_UNAVAILABLE: "NOT_READY",
@@ -74,10 +73,17 @@ class Client:
         patience, content = Patience(self._timeout, self._retries), read_image(image)
         while True:
             try:
-                with _in_our_words():
-                    return _checked(self._http.post(path, content=content, **_request(options, patience.left)))
+                return _checked(self._answer(path, content, options, patience.left))
             except FacetError as error:
                 time.sleep(patience.pause(error))
+
+    def _answer(self, path: str, content: bytes, options: Mapping[str, Any], seconds: float) -> httpx.Response:
+        due = time.monotonic() + seconds + GRACE
+        request = _request(options, seconds)
+        with _in_our_words(), self._http.stream("POST", path, content=content, **request) as response:
+            response.stream = _Until(due, cast("httpx.SyncByteStream", response.stream))
+            response.read()
+            return response
 
 
 class AsyncClient:
@@ -121,10 +127,32 @@ class AsyncClient:
         patience, content = Patience(self._timeout, self._retries), await asyncio.to_thread(read_image, image)
         while True:
             try:
-                with _in_our_words():
-                    return _checked(await self._http.post(path, content=content, **_request(options, patience.left)))
+                return _checked(await self._answer(path, content, options, patience.left))
             except FacetError as error:
                 await asyncio.sleep(patience.pause(error))
+
+    async def _answer(self, path: str, content: bytes, options: Mapping[str, Any], seconds: float) -> httpx.Response:
+        with _in_our_words():
+            async with asyncio.timeout(seconds + GRACE):
+                return await self._http.post(path, content=content, **_request(options, seconds))
+
+
+class _Until(httpx.SyncByteStream):
+    """An answer's body with a limit for all of it; httpx has one for each read, which an answer that trickles keeps."""
+
+    def __init__(self, due: float, body: httpx.SyncByteStream) -> None:
+        self._due = due
+        self._body = body
+
+    def __iter__(self) -> Iterator[bytes]:
+        for chunk in self._body:
+            if time.monotonic() > self._due:
+                raise httpx.ReadTimeout("the answer trickles")
+            yield chunk
+
+    def close(self) -> None:
+        """Close the connection, or give it back."""
+        self._body.close()
 
 
 def _url(url: str) -> httpx.URL:
@@ -162,10 +190,10 @@ def _in_our_words() -> Iterator[None]:
         raise ServiceUnavailable(
             "UNREACHABLE", f"{error.request.url.copy_with(path='/')} cannot be reached: {error}"
         ) from error
-    except httpx.TimeoutException as error:
+    except (httpx.TimeoutException, TimeoutError) as error:
         raise TimedOut("DEADLINE_EXCEEDED", "no answer in time; allow more time or send less") from error
     except httpx.TransportError as error:
-        raise ServiceUnavailable("UNREACHABLE", f"the connection broke: {error}") from error
+        raise BrokeOff("BROKE_OFF", f"the connection broke off: {error}") from error
     except httpx.RequestError as error:  # a body that is not what its headers say
         raise FacetError("UNEXPECTED_ANSWER", f"{error.request.url} answered nonsense: {error}") from error
 
