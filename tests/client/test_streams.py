@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from itertools import repeat
 from typing import Any
 
 import pytest
@@ -176,16 +177,27 @@ def test_a_fault_of_the_pictures_source_comes_after_the_answers() -> None:
 
 
 def test_a_stream_may_be_left() -> None:
-    """The next one begins anew, and no thread stays."""
+    """While pictures wait to be answered; the next one begins anew, and no thread stays."""
     with working({}) as worker:
         before = set(threading.enumerate())
         with GrpcClient(worker.address) as client:
             for _ in range(3):
-                assert plain(next(client.stream([b"x"] * 100))) == 1
+                ahead = threading.Event()
+                stream = client.stream(endless(ahead))
+                assert plain(next(stream)) == 1
+                assert ahead.wait(60)
+                del stream
         for thread in set(threading.enumerate()) - before:
             if not thread.name.startswith("worker"):
                 thread.join(60)
                 assert not thread.is_alive(), thread
+
+
+def endless(ahead: threading.Event) -> Iterator[bytes]:
+    """Tell when the third picture is taken, which it is when the first is answered."""
+    yield from [b"x"] * 2
+    ahead.set()
+    yield from repeat(b"x")
 
 
 def test_an_async_stream_may_be_left() -> None:

@@ -86,7 +86,8 @@ class GrpcClient:
     def stream(self, images: Iterable[ImageSource], **options: Unpack[Options]) -> Iterator[Detection | FacetError]:
         """Find the faces in one picture after another; each has its answer or its error, in their order.
 
-        Raises FacetError when the service stays away, and OSError for a picture that cannot be read.
+        `images` are taken in a thread, two before the first is answered, then one for each that is. Raises FacetError
+        when the service stays away, and OSError for a picture that cannot be read.
         """
         requests = (request(image, **options) for image in images)
         return answers(self._inference, requests, detection, self._timeout, self._retries)
