@@ -32,7 +32,8 @@ def sync_stream(address: str, pictures: Iterable[bytes], **settings: Any) -> lis
 
 def async_stream(address: str, pictures: Iterable[bytes], **settings: Any) -> list[Any]:
     async def source() -> AsyncIterator[bytes]:
-        for picture in pictures:
+        iterator = iter(pictures)
+        while picture := await asyncio.to_thread(next, iterator, None):
             yield picture
 
     async def ask() -> list[Any]:
