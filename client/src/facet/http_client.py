@@ -171,7 +171,7 @@ def _request(options: Mapping[str, Any], seconds: float) -> dict[str, Any]:
     given = {name: value for name, value in options.items() if value is not None}
     kind = given.pop("format", "jpeg")
     return {
-        "params": {name: str(value).lower() if isinstance(value, bool) else value for name, value in given.items()},
+        "params": given,
         "headers": {
             "Content-Type": "application/octet-stream",
             "Accept": f"image/{kind}, application/json",
