@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from facet.asking_health import HEALTH_SECONDS, health, no_health
 from facet.errors import FacetError, ServiceUnavailable, WrongAddress
-from facet.grpc_errors import failure
+from facet.grpc_errors import LOST_ALONE, failure
 from facet.messages import (
     DetectOptions,
     DrawOptions,
@@ -115,7 +115,7 @@ class GrpcClient:
             try:
                 return read(self._inference.Predict(image, timeout=patience.left, metadata=metadata))
             except grpc.RpcError as error:
-                time.sleep(patience.pause(failure(error, request_id)))
+                time.sleep(patience.pause(failure(error, request_id, LOST_ALONE)))
             except ServiceUnavailable as error:  # it was read, and does not have what it should
                 time.sleep(patience.pause(error))
 
@@ -188,7 +188,7 @@ class AsyncGrpcClient:
             try:
                 return read(await self._inference.Predict(image, timeout=patience.left, metadata=metadata))
             except grpc.RpcError as error:
-                await asyncio.sleep(patience.pause(failure(error, request_id)))
+                await asyncio.sleep(patience.pause(failure(error, request_id, LOST_ALONE)))
             except ServiceUnavailable as error:
                 await asyncio.sleep(patience.pause(error))
 
