@@ -6,16 +6,18 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from facet import AsyncClient, Client, FacetError, ImageRefused, ServiceUnavailable, TimedOut, WrongAddress
+from facet import AsyncClient, Client, FacetError, GrpcClient, ImageRefused, ServiceUnavailable, TimedOut, WrongAddress
 from facet.errors import error_for
 from facet.retries import Patience
 
 FOUND = '{"message": "", "imageId": "", "width": 7, "height": 5, "results": [], "metaData": {"width": 7, "height": 5}}'
 BUSY = '{"message": "the service is busy", "code": "BUSY", "requestId": "id-1"}'
 DAMAGED = '{"message": "the image is damaged", "code": "INVALID_IMAGE", "requestId": "id-2"}'
+BREAK_OFF = 0  # for a status: the connection is closed without an answer
 
 
 class StandInService(ThreadingHTTPServer):
@@ -24,6 +26,8 @@ class StandInService(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.answers: list[tuple[int, str]] = []
+        self.headers = {"Retry-After": "1"}
+        self.trickles = False
         self.waits: list[float] = []
         self.times: list[float] = []
 
@@ -40,12 +44,20 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.waits.append(float(self.headers["X-Request-Timeout"]))
         self.server.times.append(time.monotonic())
         status, body = self.server.answers.pop(0) if len(self.server.answers) > 1 else self.server.answers[0]
+        if status == BREAK_OFF:
+            return
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
-        if status == 503:
-            self.send_header("Retry-After", "1")
+        for name, value in self.server.headers.items():
+            self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(body.encode())
+        if not self.server.trickles:
+            self.wfile.write(body.encode())
+            return
+        with suppress(ConnectionError):  # the caller waits no more
+            for character in body:
+                self.wfile.write(character.encode())
+                time.sleep(0.1)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
         pass
@@ -103,7 +115,7 @@ def test_what_cannot_succeed_is_not_repeated(service: StandInService) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "body"), [(200, "<html>"), (200, '{"results": 1}'), (404, "[]"), (200, "[]"), (200, "{}")]
+    ("status", "body"), [(200, "<html>"), (200, '{"results": 1}'), (404, "[]"), (520, ""), (200, "[]"), (200, "{}")]
 )
 def test_somebody_else_is_told_from_a_facet(service: StandInService, status: int, body: str) -> None:
     """And is no empty detection."""
@@ -113,6 +125,46 @@ def test_somebody_else_is_told_from_a_facet(service: StandInService, status: int
             client.detect(b"x")
         with pytest.raises(FacetError, match="UNEXPECTED_ANSWER"):
             client.annotate(b"x")
+
+
+def test_a_picture_that_breaks_the_connection_is_sent_once_more_and_no_oftener(service: StandInService) -> None:
+    """It may have been the picture that killed its worker."""
+    service.answers = [(BREAK_OFF, ""), (200, FOUND)]
+    with Client(service.url) as client:
+        assert client.detect(b"x").width == 7
+        service.answers = [(BREAK_OFF, "")]
+        with pytest.raises(ServiceUnavailable, match="BROKE_OFF"):
+            client.detect(b"x")
+    assert len(service.waits) == 4
+
+
+def test_an_answer_that_trickles_comes_too_late(service: StandInService) -> None:
+    """Though each byte comes in time."""
+    service.answers, service.trickles = [(200, FOUND)], True
+
+    async def ask() -> None:
+        async with AsyncClient(service.url, timeout=0.1) as client:
+            await client.detect(b"x")
+
+    with Client(service.url, timeout=0.1) as client, pytest.raises(TimedOut):
+        client.detect(b"x")
+    with pytest.raises(TimedOut):
+        asyncio.run(ask())
+
+
+def test_an_answer_that_cannot_be_unpacked_is_nobodys(service: StandInService) -> None:
+    """Its headers say gzip, and it is none."""
+    service.answers, service.headers = [(200, FOUND)], {"Content-Encoding": "gzip"}
+    with Client(service.url) as client, pytest.raises(FacetError, match="UNEXPECTED_ANSWER"):
+        client.detect(b"x")
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf", "-5", "Mon, 23 Nov 2026 17:00:00 GMT"])
+def test_a_time_to_wait_that_makes_no_sense_is_none(service: StandInService, seconds: str) -> None:
+    """The client then waits as it would without one."""
+    service.answers, service.headers = [(503, BUSY), (200, FOUND)], {"Retry-After": seconds}
+    with Client(service.url) as client:
+        assert client.detect(b"x").width == 7
 
 
 def test_a_proxys_own_503_is_a_reason_to_try_again(service: StandInService) -> None:
@@ -140,3 +192,10 @@ def test_an_address_that_is_none_is_said_at_once(url: str) -> None:
     """Before anything is sent."""
     with pytest.raises(WrongAddress, match="no address"):
         Client(url)
+
+
+@pytest.mark.parametrize("address", ["ftp://x:80", "http://", "http://:80", "http://x:port", "http://[::1"])
+def test_over_grpc_too(address: str) -> None:
+    """A URL that is none; what is no URL is gRPC's to understand."""
+    with pytest.raises(WrongAddress, match="no address"):
+        GrpcClient(address)

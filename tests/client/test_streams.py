@@ -1,116 +1,223 @@
-"""A stream goes on where it broke off, whatever ended it."""
+"""A stream goes on where it broke off, whatever ended it, and each picture has one answer."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from itertools import repeat
 from typing import Any
 
-import grpc
 import pytest
-from facet import AsyncGrpcClient, Detection, FacetError, GrpcClient, ServiceUnavailable
+from facet import Annotated, AsyncGrpcClient, Detection, FacetError, GrpcClient, ServiceUnavailable
 
-from protos import infer_pb2, infer_pb2_grpc
+from tests.client.stand_in_worker import working
 
-
-class StandInWorker(infer_pb2_grpc.InferenceServicer):
-    """Answers with the picture's length for its width; at some lengths it first does something else, once."""
-
-    def __init__(self, *, always: bool = False) -> None:
-        self._trouble = {3: "busy", 5: "lost", 7: "replaced"}
-        self._always = always
-
-    def Predict(self, request: Any, context: Any) -> Any:  # noqa: N802
-        raise NotImplementedError
-
-    def PredictStream(self, request_iterator: Any, context: Any) -> Any:  # noqa: N802
-        for image in request_iterator:
-            length = len(image.raw_data)
-            match self._trouble.get(length) if self._always else self._trouble.pop(length, ""):
-                case "busy":
-                    yield infer_pb2.InferResults(message="busy", code="BUSY")
-                case "lost":
-                    context.abort(grpc.StatusCode.INTERNAL, "Received RST_STREAM")
-                case "replaced":
-                    context.abort(grpc.StatusCode.UNAVAILABLE, "closing")
-                case _ if length == 2:
-                    yield infer_pb2.InferResults(message="no picture", code="INVALID_IMAGE")
-                case _:
-                    yield infer_pb2.InferResults(_meta_data=infer_pb2.MetaData(width=length))
-
-
-def serve(worker: StandInWorker) -> Iterator[str]:
-    server = grpc.server(ThreadPoolExecutor(4))
-    infer_pb2_grpc.add_InferenceServicer_to_server(worker, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    yield f"127.0.0.1:{port}"
-    server.stop(None).wait()
-
-
-@pytest.fixture
-def address() -> Iterator[str]:
-    """A worker that recovers from all of its troubles."""
-    yield from serve(StandInWorker())
-
-
-@pytest.fixture
-def lost_address() -> Iterator[str]:
-    """A worker that never does."""
-    yield from serve(StandInWorker(always=True))
-
-
+PASSING = {3: "busy", 4: "ended", 5: "lost", 6: "killed", 7: "replaced"}
 PICTURES = [b"x" * length for length in range(1, 10)]
-EXPECTED = [1, "INVALID_IMAGE", *range(3, 10)]
+
+Streamed = Callable[..., list[Any]]
 
 
-def plain(entry: Detection | FacetError) -> int | str:
-    return entry.width if isinstance(entry, Detection) else entry.code
+def plain(entry: Detection | Annotated | FacetError) -> int | str:
+    detection = entry.detection if isinstance(entry, Annotated) else entry
+    return detection.width if isinstance(detection, Detection) else entry.code  # type: ignore[union-attr]
 
 
-def test_each_picture_has_one_answer_in_its_place(address: str) -> None:
+def sync_stream(address: str, pictures: Iterable[bytes], **settings: Any) -> list[Any]:
+    with GrpcClient(address, **settings) as client:
+        return [plain(entry) for entry in client.stream(pictures)]
+
+
+def async_stream(address: str, pictures: Iterable[bytes], **settings: Any) -> list[Any]:
+    async def source() -> AsyncIterator[bytes]:
+        iterator = iter(pictures)
+        while picture := await asyncio.to_thread(next, iterator, None):
+            yield picture
+
+    async def ask() -> list[Any]:
+        async with AsyncGrpcClient(address, **settings) as client:
+            return [plain(entry) async for entry in client.stream(source())]
+
+    return asyncio.run(ask())
+
+
+both = pytest.mark.parametrize("stream", [sync_stream, async_stream])
+
+
+@both
+def test_each_picture_has_one_answer_in_its_place(stream: Streamed) -> None:
     """Those that met a busy worker, a lost one, or one that was being replaced are sent again."""
-    with GrpcClient(address) as client:
-        assert [plain(entry) for entry in client.stream(PICTURES)] == EXPECTED
+    with working({2: "bad", **PASSING}) as worker:
+        assert stream(worker.address, PICTURES) == [1, "INVALID_IMAGE", *range(3, 10)]
 
 
-def test_the_async_stream_does_the_same(address: str) -> None:
-    """Also from an async source."""
-
-    async def ask() -> list[int | str]:
-        async def pictures() -> Any:
-            for picture in PICTURES:
-                yield picture
-
-        async with AsyncGrpcClient(address) as client:
-            return [plain(entry) async for entry in client.stream(pictures())]
-
-    assert asyncio.run(ask()) == EXPECTED
+@both
+@pytest.mark.parametrize("trouble", ["lost", "killed"])
+def test_a_picture_that_kills_its_worker_is_sent_once_more_and_no_oftener(stream: Streamed, trouble: str) -> None:
+    """It has its error, and those behind it their answers."""
+    with working({5: trouble}, always=True) as worker:
+        assert stream(worker.address, PICTURES) == [*range(1, 5), "BROKE_OFF", *range(6, 10)]
+    assert worker.seen[5] == 2
 
 
-def test_a_service_that_does_not_recover_ends_the_stream(lost_address: str) -> None:
-    """After the answers that there were."""
-    with GrpcClient(lost_address, retries=2) as client:
-        stream = client.stream(PICTURES)
-        assert [plain(next(stream)), plain(next(stream))] == EXPECTED[:2]
-        with pytest.raises(ServiceUnavailable, match="BUSY"):
-            next(stream)
+@both
+def test_a_picture_whose_answer_does_not_come_has_come_too_late(stream: Streamed) -> None:
+    """Its worker hangs; those behind it have their answers."""
+    with working({5: "hung"}, always=True) as worker:
+        assert stream(worker.address, PICTURES, timeout=0.1) == [*range(1, 5), "DEADLINE_EXCEEDED", *range(6, 10)]
 
 
-def test_a_fault_of_the_pictures_source_is_the_callers(address: str) -> None:
-    """It ends the stream as it is."""
+def test_a_single_picture_that_kills_its_worker_is_sent_twice_too() -> None:
+    """As it would be in a stream."""
+
+    async def ask() -> None:
+        async with AsyncGrpcClient(worker.address) as client:
+            await client.detect(b"x" * 5)
+
+    with working({5: "lost"}, always=True) as worker, GrpcClient(worker.address) as client:
+        with pytest.raises(ServiceUnavailable, match="BROKE_OFF"):
+            client.detect(b"x" * 5)
+        with pytest.raises(ServiceUnavailable, match="BROKE_OFF"):
+            asyncio.run(ask())
+    assert worker.seen[5] == 4
+
+
+def test_a_worker_that_cannot_draw_is_a_reason_to_ask_another() -> None:
+    """While a new version is rolled out, in a stream and without one."""
+
+    async def ask() -> int | str:
+        async with AsyncGrpcClient(worker.address) as client:
+            return plain(await client.annotate(b"xxx"))
+
+    with working({1: "older", 2: "older", 3: "older"}) as worker, GrpcClient(worker.address) as client:
+        assert plain(client.annotate(b"x")) == 1
+        assert [plain(entry) for entry in client.annotate_stream([b"xx", b"x"])] == [2, 1]
+        assert asyncio.run(ask()) == 3
+
+
+@both
+def test_a_service_that_does_not_recover_ends_the_stream(stream: Streamed) -> None:
+    """After so many tries as there may be."""
+    with working({2: "busy"}, always=True) as worker, pytest.raises(ServiceUnavailable, match="BUSY"):
+        stream(worker.address, PICTURES, retries=2)
+    assert worker.seen[2] == 3
+
+
+@both
+def test_while_nobody_waits_for_the_service_no_patience_is_spent(stream: Streamed) -> None:
+    """A camera may be slow: a picture has its time from when it is there."""
 
     def pictures() -> Iterator[bytes]:
         yield b"x"
+        time.sleep(1.2)
+        yield b"xxx"
+
+    with working({3: "replaced"}) as worker:
+        assert stream(worker.address, pictures(), timeout=1) == [1, 3]
+
+
+def test_an_answer_waits_for_no_picture() -> None:
+    """Whoever sends the next one only when the last is answered is answered."""
+    answered = threading.Semaphore()
+
+    def pictures() -> Iterator[bytes]:
+        for picture in PICTURES:
+            assert answered.acquire(timeout=60)
+            yield picture
+
+    with working({}) as worker, GrpcClient(worker.address) as client:
+        for count, entry in enumerate(client.stream(pictures()), 1):
+            assert plain(entry) == count
+            answered.release()
+    assert count == len(PICTURES)
+
+
+def test_an_answer_waits_for_no_picture_in_coroutines_either() -> None:
+    """The same with an async source."""
+
+    async def ask() -> list[int | str]:
+        answered, found = asyncio.Semaphore(), []
+
+        async def pictures() -> AsyncIterator[bytes]:
+            for picture in PICTURES:
+                await asyncio.wait_for(answered.acquire(), 60)
+                yield picture
+
+        async with AsyncGrpcClient(worker.address) as client:
+            async for entry in client.stream(pictures()):
+                found.append(plain(entry))
+                answered.release()
+        return found
+
+    with working({}) as worker:
+        assert asyncio.run(ask()) == list(range(1, 10))
+
+
+def test_a_fault_of_the_pictures_source_comes_after_the_answers() -> None:
+    """It ends the stream as it is."""
+
+    def pictures() -> Iterator[bytes]:
+        yield from PICTURES[:2]
         raise KeyError("mine")
 
-    with GrpcClient(address) as client, pytest.raises(KeyError, match="mine"):
-        list(client.stream(pictures()))
+    async def ask() -> None:
+        async with AsyncGrpcClient(worker.address) as client:
+            stream = client.stream(pictures())
+            assert [plain(await anext(stream)), plain(await anext(stream))] == [1, 2]
+            with pytest.raises(KeyError, match="mine"):
+                await anext(stream)
+
+    with working({}) as worker, GrpcClient(worker.address) as client:
+        stream = client.stream(pictures())
+        assert [plain(next(stream)), plain(next(stream))] == [1, 2]
+        with pytest.raises(KeyError, match="mine"):
+            next(stream)
+        asyncio.run(ask())
 
 
-def test_a_stream_may_be_left(address: str) -> None:
-    """And the next one begins anew."""
-    with GrpcClient(address) as client:
-        for _ in range(3):
-            assert plain(next(client.stream([b"x"] * 100))) == 1
+def test_a_stream_may_be_left() -> None:
+    """While pictures wait to be answered; the next one begins anew, and no thread stays."""
+    with working({}) as worker:
+        before = set(threading.enumerate())
+        with GrpcClient(worker.address) as client:
+            for _ in range(3):
+                ahead = threading.Event()
+                stream = client.stream(endless(ahead))
+                assert plain(next(stream)) == 1
+                assert ahead.wait(60)
+                del stream
+        for thread in set(threading.enumerate()) - before:
+            if not thread.name.startswith("worker"):
+                thread.join(60)
+                assert not thread.is_alive(), thread
+
+
+def endless(ahead: threading.Event) -> Iterator[bytes]:
+    """Tell when the third picture is taken, which it is when the first is answered."""
+    yield from [b"x"] * 2
+    ahead.set()
+    yield from repeat(b"x")
+
+
+def test_an_async_stream_may_be_left() -> None:
+    """No task stays."""
+
+    async def ask() -> None:
+        async with AsyncGrpcClient(worker.address) as client:
+            for _ in range(3):
+                async for entry in client.stream([b"x"] * 100):
+                    assert plain(entry) == 1
+                    break
+            while len(asyncio.all_tasks()) > 1:  # noqa: ASYNC110 - no event tells, and the test would not end
+                await asyncio.sleep(0.01)
+
+    with working({}) as worker:
+        asyncio.run(ask())
+
+
+def test_a_url_with_an_ipv6_address_is_understood() -> None:
+    """Its brackets stay."""
+    with working({}, host="[::1]") as worker:
+        assert sync_stream(f"http://{worker.address}", [b"x"]) == [1]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import struct
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,10 +11,14 @@ from pathlib import Path
 import av
 import pytest
 from facet import FacetError
-from facet.command.video import DrawnVideo, Frame, Newest, Video
+from facet.command.video import DrawnFrames, DrawnVideo, Frame, Newest, Video
 from PIL import Image
 
 from tests.conftest import encode
+
+# How a film is turned before it is shown, in the units of its file: ISO/IEC 14496-12, 6.2.2.
+LYING = (1 << 16, 0, 0, 0, 1 << 16)
+STANDING = (0, 1 << 16, 0, -1 << 16, 0)
 
 
 @pytest.fixture
@@ -46,21 +52,31 @@ def test_frames_are_chosen_by_number_or_by_the_videos_own_time(film: str) -> Non
     assert numbers(Video(film, fps=100)) == list(range(50))
 
 
-def test_a_turned_video_comes_upright(film: str, tmp_path: Path) -> None:
-    """Telephones write how they were held."""
-    frame = next(iter(Video(film)))
+def test_frames_without_a_time_are_counted(tmp_path: Path) -> None:
+    """By the video's own rate: here H.264 as it comes from a camera, with nothing around it."""
+    path = tmp_path / "film.h264"
+    with DrawnVideo(path) as video:
+        for number in range(50):
+            video.write(Frame(number, number / 25, None), encode(Image.new("L", (96, 64), 5 * number)))
+    assert [round(25 * frame.seconds) for frame in Video(str(path))] == list(range(50))
+    assert numbers(Video(str(path), fps=2)) == [0, 13, 25, 38]
 
-    class StandInTurned:
-        rotation = 90
 
-        def to_image(self) -> Image.Image:
-            image: Image.Image = frame.picture.to_image()
-            return image
-
-    path = tmp_path / "turned.jpg"
-    path.write_bytes(Frame(0, 0.0, StandInTurned()).jpeg())
-    with Image.open(path) as image:
-        assert image.size == (frame.picture.height, frame.picture.width)
+def test_a_turned_video_comes_upright(tmp_path: Path) -> None:
+    """Telephones write how they were held: here its top left corner, which is white, was at the top right."""
+    film, turned = tmp_path / "film.mp4", tmp_path / "turned.mp4"
+    corner = Image.new("L", (96, 64))
+    corner.paste(255, (0, 0, 32, 32))
+    with DrawnVideo(film) as video:
+        video.write(Frame(0, 0.0, None), encode(corner))
+    lying, standing = (struct.pack(">9i", *turn, 0, 0, 0, 1 << 30) for turn in (LYING, STANDING))
+    assert film.read_bytes().count(lying) == 2  # of the film, and of its only track
+    turned.write_bytes(standing.join(film.read_bytes().rsplit(lying, 1)))
+    (frame,) = Video(str(turned))
+    with Image.open(io.BytesIO(frame.jpeg())) as image:
+        assert image.size == (64, 96)
+        corners = [image.convert("L").getpixel(place) for place in ((5, 5), (58, 5), (5, 90), (58, 90))]
+    assert corners == pytest.approx([0, 255, 0, 0], abs=20)
 
 
 def test_what_is_no_video_is_said(tmp_path: Path) -> None:
@@ -71,8 +87,17 @@ def test_what_is_no_video_is_said(tmp_path: Path) -> None:
         Video(str(letter)).count()
     with pytest.raises(FacetError, match=r"gone\.mp4"):
         list(Video(str(tmp_path / "gone.mp4")))
-    with pytest.raises(FacetError, match="UNWRITABLE"), DrawnVideo(tmp_path / "film.xyz"):
-        pass
+
+
+def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
+    """A form that is none, one that holds no pictures, a full disk; in the end, too, and for single frames."""
+    (tmp_path / "full.mkv").symlink_to("/dev/full")
+    (tmp_path / "file").touch()
+    for name in ("film.xyz", "film.wav", "full.mkv"):
+        with pytest.raises(FacetError, match=f"UNWRITABLE: .*{name}"), DrawnVideo(tmp_path / name) as video:
+            video.write(Frame(0, 0.0, None), encode(Image.new("L", (96, 64))))
+    with pytest.raises(FacetError, match="UNWRITABLE"), DrawnFrames(tmp_path / "file") as frames:
+        frames.write(Frame(0, 0.0, None), b"")
 
 
 def test_of_a_camera_the_newest_frame_is_taken_and_the_others_are_dropped() -> None:
@@ -93,15 +118,16 @@ def test_of_a_camera_the_newest_frame_is_taken_and_the_others_are_dropped() -> N
     assert newest.dropped == 9
 
 
-def test_a_camera_that_fails_says_so() -> None:
-    """To who asks for a frame."""
+@pytest.mark.parametrize("fault", [FacetError("UNREADABLE", "unplugged"), MemoryError("unplugged")])
+def test_a_camera_that_fails_says_so(fault: Exception) -> None:
+    """To who asks for a frame, whatever it is."""
 
     def stand_in_camera() -> Iterator[Frame]:
         yield Frame(0, 0.0, None)
-        raise FacetError("UNREADABLE", "unplugged")
+        raise fault
 
     newest = Newest(stand_in_camera())
-    with pytest.raises(FacetError, match="unplugged"):
+    with pytest.raises(type(fault), match="unplugged"):
         list(newest)
 
 

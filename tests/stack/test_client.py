@@ -91,6 +91,7 @@ def test_options_mean_the_same_everywhere(http: Client, grpc: GrpcClient, local:
     """As does a picture given as bytes, as a path or as an open file."""
     data = ASTRONAUT.read_bytes()
     for client in (http, grpc, local):
+        assert client.health().ready
         assert client.detect(data, min_confidence=1.0).faces == ()
         assert len(client.detect(str(ASTRONAUT), max_faces=1, image_id="seven").faces) == 1
         with ASTRONAUT.open("rb") as file:

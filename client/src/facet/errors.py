@@ -6,8 +6,8 @@ from __future__ import annotations
 class FacetError(Exception):
     """A picture that was not examined.
 
-    `code` is the service's own, such as INVALID_IMAGE, or one of the client's: UNREACHABLE, and UNEXPECTED_ANSWER from
-    what is no facet. `request_id` stands in the service's logs.
+    `code` is the service's own, such as INVALID_IMAGE, or one of the client's: UNREACHABLE, BROKE_OFF, and
+    UNEXPECTED_ANSWER from what is no facet. `request_id` stands in the service's logs.
     """
 
     def __init__(self, code: str, message: str, request_id: str = "", retry_after: float | None = None) -> None:
@@ -52,6 +52,10 @@ class ServiceUnavailable(FacetError):
         return True
 
 
+class BrokeOff(ServiceUnavailable):
+    """The worker, or the connection to it, was lost while the picture was examined: perhaps the picture's own doing."""
+
+
 # README.md lists the codes; what is not here is a FacetError itself.
 KINDS: dict[str, type[FacetError]] = {
     "EMPTY_IMAGE": ImageRefused,
@@ -65,6 +69,7 @@ KINDS: dict[str, type[FacetError]] = {
     "BUSY": ServiceUnavailable,
     "NOT_READY": ServiceUnavailable,
     "UNREACHABLE": ServiceUnavailable,
+    "BROKE_OFF": BrokeOff,
 }
 
 

@@ -12,8 +12,9 @@ from urllib.parse import urlsplit
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from facet.errors import FacetError, WrongAddress
-from facet.grpc_errors import failure
+from facet.asking_health import HEALTH_SECONDS, health, no_health
+from facet.errors import FacetError, ServiceUnavailable, WrongAddress
+from facet.grpc_errors import LOST_ALONE, failure
 from facet.messages import (
     DetectOptions,
     DrawOptions,
@@ -25,14 +26,11 @@ from facet.messages import (
     request,
 )
 from facet.results import Annotated, Detection, Health
-from facet.retries import Patience
-from facet.streams import answers, async_answers
+from facet.retries import DEFAULT_RETRIES, DEFAULT_TIMEOUT, Patience
+from facet.streams import Answer, Read, answers, async_answers
 from protos import infer_pb2, infer_pb2_grpc
 
 DEFAULT_ADDRESS = "localhost:8080"
-DEFAULT_TIMEOUT = 15.0  # the longest that the service itself gives a picture
-DEFAULT_RETRIES = 5
-HEALTH_SECONDS = 5.0
 PORTS = {"http": 80, "https": 443}
 CHANNEL_OPTIONS = [
     # A drawn picture may be longer than the 4 MiB that gRPC allows unless it is told otherwise.
@@ -79,26 +77,27 @@ class GrpcClient:
 
     def detect(self, image: ImageSource, **options: Unpack[DetectOptions]) -> Detection:
         """Find the faces in a picture."""
-        return detection(self._predict(request(image, **options)))
+        return self._predict(request(image, **options), detection)
 
     def annotate(self, image: ImageSource, **options: Unpack[DrawOptions]) -> Annotated:
         """Give the picture back with its faces drawn or blurred; the faces come along."""
-        return annotated(self._predict(drawn_request(image, **options)))
+        return self._predict(drawn_request(image, **options), annotated)
 
     def stream(self, images: Iterable[ImageSource], **options: Unpack[Options]) -> Iterator[Detection | FacetError]:
         """Find the faces in one picture after another; each has its answer or its error, in their order.
 
-        Raises FacetError when the service stays away, and OSError for a picture that cannot be read.
+        `images` are taken in a thread, two before the first is answered, then one for each that is. Raises FacetError
+        when the service stays away, and OSError for a picture that cannot be read.
         """
         requests = (request(image, **options) for image in images)
-        return answers(self._inference, requests, detection, self._patience)
+        return answers(self._inference, requests, detection, self._timeout, self._retries)
 
     def annotate_stream(
         self, images: Iterable[ImageSource], **options: Unpack[DrawOptions]
     ) -> Iterator[Annotated | FacetError]:
         """Give one picture after another back with its faces drawn or blurred; see `stream`."""
         requests = (drawn_request(image, **options) for image in images)
-        return answers(self._inference, requests, annotated, self._patience)
+        return answers(self._inference, requests, annotated, self._timeout, self._retries)
 
     def health(self) -> Health:
         """Ask whether the service is there; it raises nothing when it is not."""
@@ -106,16 +105,19 @@ class GrpcClient:
         try:
             answer = self._health.Check(health_pb2.HealthCheckRequest(service="Inference"), timeout=HEALTH_SECONDS)
         except grpc.RpcError as error:
-            return _no_health(began, failure(error, ""))
+            return no_health(began, failure(error, ""))
         return _health(began, answer)
 
-    def _predict(self, image: infer_pb2.Image) -> infer_pb2.InferResults:
+    def _predict(self, image: infer_pb2.Image, read: Read[Answer]) -> Answer:
         patience, request_id = self._patience(), str(uuid.uuid4())
+        metadata = (("x-request-id", request_id),)
         while True:
             try:
-                return self._inference.Predict(image, timeout=patience.left, metadata=(("x-request-id", request_id),))
+                return read(self._inference.Predict(image, timeout=patience.left, metadata=metadata))
             except grpc.RpcError as error:
-                time.sleep(patience.pause(failure(error, request_id)))
+                time.sleep(patience.pause(failure(error, request_id, LOST_ALONE)))
+            except ServiceUnavailable as error:  # it was read, and does not have what it should
+                time.sleep(patience.pause(error))
 
     def _patience(self) -> Patience:
         return Patience(self._timeout, self._retries)
@@ -149,25 +151,25 @@ class AsyncGrpcClient:
 
     async def detect(self, image: ImageSource, **options: Unpack[DetectOptions]) -> Detection:
         """Find the faces in a picture."""
-        return detection(await self._predict(await asyncio.to_thread(request, image, **options)))
+        return await self._predict(await asyncio.to_thread(request, image, **options), detection)
 
     async def annotate(self, image: ImageSource, **options: Unpack[DrawOptions]) -> Annotated:
         """Give the picture back with its faces drawn or blurred; the faces come along."""
-        return annotated(await self._predict(await asyncio.to_thread(drawn_request, image, **options)))
+        return await self._predict(await asyncio.to_thread(drawn_request, image, **options), annotated)
 
     def stream(
         self, images: AsyncIterable[ImageSource] | Iterable[ImageSource], **options: Unpack[Options]
     ) -> AsyncIterator[Detection | FacetError]:
         """Find the faces in one picture after another; see `GrpcClient.stream`."""
         requests = (request(image, **options) async for image in _each(images))
-        return async_answers(self._inference, requests, detection, self._patience)
+        return async_answers(self._inference, requests, detection, self._timeout, self._retries)
 
     def annotate_stream(
         self, images: AsyncIterable[ImageSource] | Iterable[ImageSource], **options: Unpack[DrawOptions]
     ) -> AsyncIterator[Annotated | FacetError]:
         """Give one picture after another back with its faces drawn or blurred; see `GrpcClient.stream`."""
         requests = (drawn_request(image, **options) async for image in _each(images))
-        return async_answers(self._inference, requests, annotated, self._patience)
+        return async_answers(self._inference, requests, annotated, self._timeout, self._retries)
 
     async def health(self) -> Health:
         """Ask whether the service is there; it raises nothing when it is not."""
@@ -176,18 +178,19 @@ class AsyncGrpcClient:
             ask = health_pb2.HealthCheckRequest(service="Inference")
             answer = await self._health.Check(ask, timeout=HEALTH_SECONDS)
         except grpc.RpcError as error:
-            return _no_health(began, failure(error, ""))
+            return no_health(began, failure(error, ""))
         return _health(began, answer)
 
-    async def _predict(self, image: infer_pb2.Image) -> infer_pb2.InferResults:
+    async def _predict(self, image: infer_pb2.Image, read: Read[Answer]) -> Answer:
         patience, request_id = self._patience(), str(uuid.uuid4())
+        metadata = (("x-request-id", request_id),)
         while True:
             try:
-                return await self._inference.Predict(
-                    image, timeout=patience.left, metadata=(("x-request-id", request_id),)
-                )
+                return read(await self._inference.Predict(image, timeout=patience.left, metadata=metadata))
             except grpc.RpcError as error:
-                await asyncio.sleep(patience.pause(failure(error, request_id)))
+                await asyncio.sleep(patience.pause(failure(error, request_id, LOST_ALONE)))
+            except ServiceUnavailable as error:
+                await asyncio.sleep(patience.pause(error))
 
     def _patience(self) -> Patience:
         return Patience(self._timeout, self._retries)
@@ -199,10 +202,13 @@ def _target(address: str) -> tuple[str, bool]:
         return address, False
     try:
         parts = urlsplit(address)
-        port = parts.port or PORTS[parts.scheme]
-    except (ValueError, LookupError):
-        raise WrongAddress(f"{address!r} is no address; it must be like {DEFAULT_ADDRESS}") from None
-    return f"{parts.hostname}:{port}", parts.scheme == "https"
+        usual = PORTS[parts.scheme]
+        host, port = parts.hostname, parts.port or usual
+    except (ValueError, LookupError):  # a port that is none, another scheme
+        host = None
+    if not host:
+        raise WrongAddress(f"{address!r} is no address; it must be like {DEFAULT_ADDRESS}")
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}", parts.scheme == "https"
 
 
 async def _each(images: AsyncIterable[ImageSource] | Iterable[ImageSource]) -> AsyncIterator[ImageSource]:
@@ -216,13 +222,4 @@ async def _each(images: AsyncIterable[ImageSource] | Iterable[ImageSource]) -> A
 
 def _health(began: float, answer: health_pb2.HealthCheckResponse) -> Health:
     ready = answer.status == health_pb2.HealthCheckResponse.SERVING
-    return Health(alive=True, ready=ready, milliseconds=_since(began), message="" if ready else "no worker serves yet")
-
-
-def _no_health(began: float, error: FacetError) -> Health:
-    alive = error.code not in ("UNREACHABLE", "DEADLINE_EXCEEDED")
-    return Health(alive, ready=False, milliseconds=_since(began), message=error.message)
-
-
-def _since(began: float) -> float:
-    return 1000 * (time.monotonic() - began)
+    return health(began, "" if ready else "no worker serves yet")

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
-from typing import Any, Self, Unpack
+from typing import Any, Self, Unpack, cast
 
 import httpx
 
-from facet.errors import FacetError, ServiceUnavailable, TimedOut, WrongAddress, error_for
+from facet.asking_health import HEALTH_SECONDS, health, no_health
+from facet.errors import BrokeOff, FacetError, ServiceUnavailable, TimedOut, WrongAddress, error_for
 from facet.messages import DetectOptions, DrawOptions, ImageSource, detection_from_json, read_image
 from facet.results import Annotated, Detection, Health
-from facet.retries import Patience
+from facet.retries import DEFAULT_RETRIES, DEFAULT_TIMEOUT, GRACE, Patience
+
+__all__ = ["DEFAULT_RETRIES", "DEFAULT_TIMEOUT", "DEFAULT_URL", "AsyncClient", "Client"]
 
 DEFAULT_URL = "http://localhost:8080"
-DEFAULT_TIMEOUT = 15.0  # the longest that the service itself gives a picture
-DEFAULT_RETRIES = 5
-GRACE = 1.0  # the service's own answer that time is over says more than ours, and comes a little later
-HEALTH_SECONDS = 5.0
 # What a status means when its sender is no facet and gives no code.
-BY_STATUS = {HTTPStatus.SERVICE_UNAVAILABLE: "NOT_READY", HTTPStatus.GATEWAY_TIMEOUT: "DEADLINE_EXCEEDED"}
+BY_STATUS: dict[int, str] = {
+    HTTPStatus.SERVICE_UNAVAILABLE: "NOT_READY",
+    HTTPStatus.GATEWAY_TIMEOUT: "DEADLINE_EXCEEDED",
+}
 
 
 class Client:
@@ -63,17 +66,24 @@ class Client:
             with _in_our_words():
                 answers = [self._http.get(path, timeout=HEALTH_SECONDS) for path in ("/healthz", "/readyz")]
         except FacetError as error:
-            return _no_health(began, error)
+            return no_health(began, error)
         return _health(began, *answers)
 
     def _post(self, path: str, image: ImageSource, options: Mapping[str, Any]) -> httpx.Response:
         patience, content = Patience(self._timeout, self._retries), read_image(image)
         while True:
             try:
-                with _in_our_words():
-                    return _checked(self._http.post(path, content=content, **_request(options, patience.left)))
+                return _checked(self._answer(path, content, options, patience.left))
             except FacetError as error:
                 time.sleep(patience.pause(error))
+
+    def _answer(self, path: str, content: bytes, options: Mapping[str, Any], seconds: float) -> httpx.Response:
+        due = time.monotonic() + seconds + GRACE
+        request = _request(options, seconds)
+        with _in_our_words(), self._http.stream("POST", path, content=content, **request) as response:
+            response.stream = _Until(due, cast("httpx.SyncByteStream", response.stream))
+            response.read()
+            return response
 
 
 class AsyncClient:
@@ -110,17 +120,39 @@ class AsyncClient:
             with _in_our_words():
                 answers = [await self._http.get(path, timeout=HEALTH_SECONDS) for path in ("/healthz", "/readyz")]
         except FacetError as error:
-            return _no_health(began, error)
+            return no_health(began, error)
         return _health(began, *answers)
 
     async def _post(self, path: str, image: ImageSource, options: Mapping[str, Any]) -> httpx.Response:
         patience, content = Patience(self._timeout, self._retries), await asyncio.to_thread(read_image, image)
         while True:
             try:
-                with _in_our_words():
-                    return _checked(await self._http.post(path, content=content, **_request(options, patience.left)))
+                return _checked(await self._answer(path, content, options, patience.left))
             except FacetError as error:
                 await asyncio.sleep(patience.pause(error))
+
+    async def _answer(self, path: str, content: bytes, options: Mapping[str, Any], seconds: float) -> httpx.Response:
+        with _in_our_words():
+            async with asyncio.timeout(seconds + GRACE):
+                return await self._http.post(path, content=content, **_request(options, seconds))
+
+
+class _Until(httpx.SyncByteStream):
+    """An answer's body with a limit for all of it; httpx has one for each read, which an answer that trickles keeps."""
+
+    def __init__(self, due: float, body: httpx.SyncByteStream) -> None:
+        self._due = due
+        self._body = body
+
+    def __iter__(self) -> Iterator[bytes]:
+        for chunk in self._body:
+            if time.monotonic() > self._due:
+                raise httpx.ReadTimeout("the answer trickles")
+            yield chunk
+
+    def close(self) -> None:
+        """Close the connection, or give it back."""
+        self._body.close()
 
 
 def _url(url: str) -> httpx.URL:
@@ -137,14 +169,12 @@ def _url(url: str) -> httpx.URL:
 def _request(options: Mapping[str, Any], seconds: float) -> dict[str, Any]:
     """Put the options where the service looks for them, and say how long its answer is waited for."""
     given = {name: value for name, value in options.items() if value is not None}
-    words = {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in given.items()}
-    if "image_id" in given:
-        words["image_id"] = given["image_id"]
+    kind = given.pop("format", "jpeg")
     return {
-        "params": words,
+        "params": given,
         "headers": {
             "Content-Type": "application/octet-stream",
-            "Accept": f"image/{words.pop('format', 'jpeg')}, application/json",
+            "Accept": f"image/{kind}, application/json",
             "X-Request-Timeout": f"{max(seconds, 0.001):.3f}",
         },
         "timeout": seconds + GRACE,
@@ -160,10 +190,12 @@ def _in_our_words() -> Iterator[None]:
         raise ServiceUnavailable(
             "UNREACHABLE", f"{error.request.url.copy_with(path='/')} cannot be reached: {error}"
         ) from error
-    except httpx.TimeoutException as error:
+    except (httpx.TimeoutException, TimeoutError) as error:
         raise TimedOut("DEADLINE_EXCEEDED", "no answer in time; allow more time or send less") from error
     except httpx.TransportError as error:
-        raise ServiceUnavailable("UNREACHABLE", f"the connection broke: {error}") from error
+        raise BrokeOff("BROKE_OFF", f"the connection broke off: {error}") from error
+    except httpx.RequestError as error:  # a body that is not what its headers say
+        raise FacetError("UNEXPECTED_ANSWER", f"{error.request.url} answered nonsense: {error}") from error
 
 
 def _checked(response: httpx.Response) -> httpx.Response:
@@ -174,14 +206,19 @@ def _checked(response: httpx.Response) -> httpx.Response:
         answer = response.json()
         code, message = str(answer["code"]), str(answer["message"])
     except (ValueError, LookupError, TypeError):
-        code = BY_STATUS.get(HTTPStatus(response.status_code), "UNEXPECTED_ANSWER")
+        code = BY_STATUS.get(response.status_code, "UNEXPECTED_ANSWER")
         message = f"{response.url} answered {response.status_code} {response.reason_phrase}; is it a facet?"
         answer = {}
+    raise error_for(code, message, str(answer.get("requestId", "")), _retry_after(response))
+
+
+def _retry_after(response: httpx.Response) -> float:
+    """Give the seconds to wait; 0 for a date, and for what makes no sense."""
     try:
-        retry_after = float(response.headers.get("Retry-After", 0))
-    except ValueError:  # a date
-        retry_after = 0.0
-    raise error_for(code, message, str(answer.get("requestId", "")), retry_after)
+        seconds = float(response.headers.get("Retry-After", 0))
+    except ValueError:
+        return 0.0
+    return seconds if math.isfinite(seconds) and seconds >= 0 else 0.0
 
 
 def _detection(response: httpx.Response) -> Detection:
@@ -203,15 +240,5 @@ def _health(began: float, alive: httpx.Response, ready: httpx.Response) -> Healt
         _checked(alive)
         _checked(ready)
     except FacetError as error:
-        return Health(
-            alive.status_code == HTTPStatus.OK, ready=False, milliseconds=_since(began), message=error.message
-        )
-    return Health(alive=True, ready=True, milliseconds=_since(began))
-
-
-def _no_health(began: float, error: FacetError) -> Health:
-    return Health(alive=False, ready=False, milliseconds=_since(began), message=error.message)
-
-
-def _since(began: float) -> float:
-    return 1000 * (time.monotonic() - began)
+        return health(began, error.message, alive=alive.status_code == HTTPStatus.OK)
+    return health(began)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import queue
+import time
 from typing import Self, Unpack
 
+from facet.asking_health import health
 from facet.errors import error_for
 from facet.messages import DetectOptions, DrawOptions, ImageSource, annotated, detection, drawn_request, request
-from facet.results import Annotated, Detection
+from facet.results import Annotated, Detection, Health
 from protos import infer_pb2
 
 try:
@@ -54,6 +56,10 @@ class LocalClient:
     def annotate(self, image: ImageSource, **options: Unpack[DrawOptions]) -> Annotated:
         """Give the picture back with its faces drawn or blurred; the faces come along. Raises what `detect` does."""
         return annotated(self._answer(drawn_request(image, **options)))
+
+    def health(self) -> Health:
+        """Say that the detector is there; it was loaded when this client was made."""
+        return health(time.monotonic())
 
     def _answer(self, image: infer_pb2.Image) -> infer_pb2.InferResults:
         detector = self._detector()

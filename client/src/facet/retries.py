@@ -5,10 +5,14 @@ from __future__ import annotations
 import random
 import time
 
-from facet.errors import FacetError
+from facet.errors import BrokeOff, FacetError
 
+DEFAULT_TIMEOUT = 15.0  # the longest that the service itself gives a picture
+DEFAULT_RETRIES = 5
+GRACE = 1.0  # the service's own answer that time is over says more than ours, and comes a little later
 FIRST_PAUSE = 0.1  # seconds; doubled from try to try
 LONGEST_PAUSE = 5.0
+MOST_BREAKS = 1  # a picture that kills its worker shall not kill them all
 
 
 class Patience:
@@ -18,6 +22,7 @@ class Patience:
         self._due = time.monotonic() + timeout
         self._retries = retries
         self._tries = 0
+        self._breaks = 0
 
     @property
     def left(self) -> float:
@@ -32,6 +37,8 @@ class Patience:
         backoff = min(LONGEST_PAUSE, FIRST_PAUSE * 2**self._tries)
         pause = (error.retry_after or 0.0) + random.uniform(backoff / 2, backoff)  # noqa: S311 - no secret
         self._tries += 1
-        if not error.retryable or self._tries > self._retries or pause >= self.left:
+        self._breaks += isinstance(error, BrokeOff)
+        spent = self._tries > self._retries or self._breaks > MOST_BREAKS or pause >= self.left
+        if spent or not error.retryable:
             raise error
         return pause

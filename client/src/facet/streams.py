@@ -3,143 +3,153 @@
 from __future__ import annotations
 
 import asyncio
-import queue
+import threading
 import time
 import uuid
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import suppress
-from itertools import islice
-from typing import Any, TypeVar
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import aclosing, suppress
+from typing import Any, TypeVar, cast
 
 import grpc
 
-from facet.errors import FacetError, ServiceUnavailable, error_for
+from facet.errors import BrokeOff, FacetError, TimedOut, error_for
+from facet.feeds import AsyncFeed, Feed
 from facet.grpc_errors import failure
-from facet.retries import Patience
+from facet.retries import GRACE, Patience
 from protos import infer_pb2
 
-# One picture is examined while the next is on its way. More would only age: a worker answers them one by one.
-AHEAD = 2
+TOO_LATE = ("DEADLINE_EXCEEDED", "no answer in time; allow more time or send less")
+ENDED_EARLY = ("NOT_READY", "the stream ended before all was answered; try again in a second")
 
 Answer = TypeVar("Answer")
 Read = Callable[[infer_pb2.InferResults], Answer]
 
 
 def answers(
-    stub: Any, requests: Iterator[infer_pb2.Image], read: Read[Answer], new_patience: Callable[[], Patience]
+    stub: Any, requests: Iterator[infer_pb2.Image], read: Read[Answer], seconds: float, retries: int
 ) -> Iterator[Answer | FacetError]:
     """Give each picture its answer, or its error, in their order.
 
-    The next picture is asked for when it can be sent, so a camera gives its newest. When a worker is replaced, lost
-    or busy, a new stream goes on from the first unanswered picture. Raises FacetError when the service stays away.
+    When a worker is replaced, lost or busy, a new stream goes on from the first unanswered picture, which has
+    so many `seconds` and `retries` from then on. Raises FacetError when the service stays away, and what `requests`
+    raises, after the answers to what came before.
     """
-    unanswered: deque[infer_pb2.Image] = deque()
-    patience = new_patience()
-    while True:
-        request_id = str(uuid.uuid4())
-        try:
-            for answer in _one_stream(stub, requests, unanswered, request_id):
-                patience = new_patience()
-                yield _entry(answer, read, request_id)
-        except grpc.RpcError as error:
-            time.sleep(patience.pause(failure(error, request_id)))
-        except ServiceUnavailable as error:
-            time.sleep(patience.pause(error))
-        else:
-            return
-
-
-def _one_stream(
-    stub: Any, requests: Iterator[infer_pb2.Image], unanswered: deque[infer_pb2.Image], request_id: str
-) -> Iterator[infer_pb2.InferResults]:
-    """Send what is unanswered, then the rest. gRPC empties the outbox in a thread of its own."""
-    outbox: queue.SimpleQueue[infer_pb2.Image | None] = queue.SimpleQueue()
-    for image in unanswered:
-        outbox.put(image)  # again
-    call = stub.PredictStream(iter(outbox.get, None), metadata=(("x-request-id", request_id),))
+    feed, patience = Feed(requests), None
     try:
-        while True:
-            for image in islice(requests, AHEAD - len(unanswered)):
-                unanswered.append(image)
-                outbox.put(image)
-            if not unanswered:
-                break
-            answer = next(call)
-            _raise_if_passing(answer, request_id)
-            unanswered.popleft()
-            yield answer
-        outbox.put(None)
-        with suppress(grpc.RpcError):  # all is answered, however the stream ends
-            next(call, None)
+        while feed.wait():
+            try:
+                for answer in _one_stream(stub, feed, read, seconds):
+                    patience = None
+                    yield answer
+            except FacetError as error:
+                patience = patience or Patience(seconds, retries)
+                try:
+                    time.sleep(patience.pause(error))
+                except (BrokeOff, TimedOut):  # it may be this picture: the next one is another matter
+                    feed.answered()
+                    patience = None
+                    yield error
     finally:
-        outbox.put(None)
+        feed.close()
+    feed.raise_fault()
+
+
+def _one_stream(stub: Any, feed: Feed, read: Read[Answer], seconds: float) -> Iterator[Answer | FacetError]:
+    """Answer until all is answered. gRPC empties the outbox in a thread of its own."""
+    request_id = str(uuid.uuid4())
+    outbox = feed.outbox()
+    call = stub.PredictStream(outbox, metadata=(("x-request-id", request_id),))
+    try:
+        while feed.wait():
+            entry = _entry(_next(call, seconds, request_id), read, request_id)
+            feed.answered()
+            yield entry
+        with suppress(FacetError):  # all is answered, however the stream ends
+            _next(call, seconds, request_id)
+    finally:
         call.cancel()
+
+
+def _next(call: Any, seconds: float, request_id: str) -> infer_pb2.InferResults:
+    """Wait for the answer to the oldest picture, which its worker has begun to examine by now."""
+    late = threading.Event()
+
+    def give_up() -> None:
+        late.set()
+        call.cancel()
+
+    timer = threading.Timer(seconds + GRACE, give_up)
+    timer.start()
+    try:
+        answer: infer_pb2.InferResults | None = next(call, None)
+    except grpc.RpcError as error:
+        raise error_for(*TOO_LATE, request_id) if late.is_set() else failure(error, request_id) from error
+    finally:
+        timer.cancel()
+    if answer is None:
+        raise error_for(*ENDED_EARLY, request_id)
+    return answer
 
 
 async def async_answers(
-    stub: Any, requests: AsyncIterator[infer_pb2.Image], read: Read[Answer], new_patience: Callable[[], Patience]
+    stub: Any, requests: AsyncIterator[infer_pb2.Image], read: Read[Answer], seconds: float, retries: int
 ) -> AsyncIterator[Answer | FacetError]:
     """Do what `answers` does, for coroutines."""
-    unanswered: deque[infer_pb2.Image] = deque()
-    patience = new_patience()
-    while True:
-        request_id = str(uuid.uuid4())
-        try:
-            async for answer in _one_async_stream(stub, requests, unanswered, request_id):
-                patience = new_patience()
-                yield _entry(answer, read, request_id)
-        except grpc.RpcError as error:
-            await asyncio.sleep(patience.pause(failure(error, request_id)))
-        except ServiceUnavailable as error:
-            await asyncio.sleep(patience.pause(error))
-        else:
-            return
+    feed, patience = AsyncFeed(requests), None
+    try:
+        while await feed.wait():
+            try:
+                async with aclosing(_one_async_stream(stub, feed, read, seconds)) as stream:
+                    async for answer in stream:
+                        patience = None
+                        yield answer
+            except FacetError as error:
+                patience = patience or Patience(seconds, retries)
+                try:
+                    await asyncio.sleep(patience.pause(error))
+                except (BrokeOff, TimedOut):
+                    await feed.answered()
+                    patience = None
+                    yield error
+    finally:
+        await feed.close()
+    feed.raise_fault()
 
 
 async def _one_async_stream(
-    stub: Any, requests: AsyncIterator[infer_pb2.Image], unanswered: deque[infer_pb2.Image], request_id: str
-) -> AsyncIterator[infer_pb2.InferResults]:
-    call = stub.PredictStream(metadata=(("x-request-id", request_id),))
+    stub: Any, feed: AsyncFeed, read: Read[Answer], seconds: float
+) -> AsyncGenerator[Answer | FacetError]:
+    request_id = str(uuid.uuid4())
+    call = stub.PredictStream(feed.outbox(), metadata=(("x-request-id", request_id),))
     try:
-        for image in unanswered:
-            await _write(call, image)
-        while True:
-            while len(unanswered) < AHEAD and (following := await anext(requests, None)):
-                unanswered.append(following)
-                await _write(call, following)
-            if not unanswered:
-                break
-            answer = await call.read()
-            if answer is grpc.aio.EOF:
-                raise error_for("UNEXPECTED_ANSWER", "the stream ended before all was answered", request_id)
-            _raise_if_passing(answer, request_id)
-            unanswered.popleft()
-            yield answer
-        await call.done_writing()
-        with suppress(grpc.RpcError):
-            await call.read()
+        while await feed.wait():
+            entry = _entry(await _async_next(call, seconds, request_id), read, request_id)
+            await feed.answered()
+            yield entry
+        with suppress(FacetError):
+            await _async_next(call, seconds, request_id)
     finally:
         call.cancel()
 
 
-async def _write(call: Any, image: infer_pb2.Image) -> None:
-    """Send a picture; that the stream has ended is told by the next `read`."""
-    with suppress(asyncio.InvalidStateError, grpc.RpcError):
-        await call.write(image)
-
-
-def _raise_if_passing(answer: infer_pb2.InferResults, request_id: str) -> None:
-    """Let a picture that found its worker busy or not ready be sent again."""
-    error = error_for(answer.code, answer.message, request_id)
-    if answer.message and error.retryable:
-        raise error
+async def _async_next(call: Any, seconds: float, request_id: str) -> infer_pb2.InferResults:
+    try:
+        async with asyncio.timeout(seconds + GRACE):
+            answer = await call.read()
+    except TimeoutError as error:
+        raise error_for(*TOO_LATE, request_id) from error
+    except grpc.RpcError as error:
+        raise failure(error, request_id) from error
+    if answer is grpc.aio.EOF:
+        raise error_for(*ENDED_EARLY, request_id)
+    return cast("infer_pb2.InferResults", answer)
 
 
 def _entry(answer: infer_pb2.InferResults, read: Read[Answer], request_id: str) -> Answer | FacetError:
-    if answer.message:
-        return error_for(answer.code, answer.message, request_id)
-    try:
+    """Read an answer, or the error in its place. Raises what is worth another try: a worker busy, or not ready."""
+    if not answer.message:
         return read(answer)
-    except ServiceUnavailable as error:
-        return error
+    error = error_for(answer.code, answer.message, request_id)
+    if error.retryable:
+        raise error
+    return error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -22,6 +23,7 @@ except ModuleNotFoundError as error:
 JPEG_QUALITY = 90  # what is lost is below what the detector sees
 CAMERA = "/dev/video"
 MILLISECOND = Fraction(1, 1000)
+USUAL_RATE = Fraction(25)  # of a source that says neither when its frames are nor how many a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +68,10 @@ class Video:
         due = 0.0
         try:
             with self._opened() as container:
-                for number, picture in enumerate(container.decode(container.streams.video[0])):
-                    seconds = float(picture.time or 0.0)
+                stream = container.streams.video[0]
+                rate = stream.average_rate or USUAL_RATE  # for frames without a time
+                for number, picture in enumerate(container.decode(stream)):
+                    seconds = float(number / rate if picture.time is None else picture.time)
                     if number % self._every or seconds < due:
                         continue
                     if self._fps:
@@ -106,7 +110,7 @@ class Newest(Iterator[Frame]):
                     self.dropped += self._frame is not None
                     self._frame = frame
                     self._changed.notify()
-        except FacetError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, who asks for a frame waits for it
             end = error
         with self._changed:
             self._end = end
@@ -125,37 +129,40 @@ class DrawnVideo:
     """A video of drawn frames, each at its own time; its form is what its name says. Raises FacetError."""
 
     def __init__(self, path: Path) -> None:
-        try:
+        self._path = path
+        with _writing(path):
             self._container = av.open(path, "w")
-        except (av.FFmpegError, OSError, ValueError) as error:
-            raise FacetError("UNWRITABLE", f"{path}: {error}") from error
         self._stream: av.VideoStream | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._stream:
-            self._container.mux(self._stream.encode())
-        self._container.close()
+        with _writing(self._path), self._container:
+            if self._stream:
+                self._container.mux(self._stream.encode())
 
     def write(self, frame: Frame, drawn: bytes) -> None:
         """Add a drawn frame."""
         with Image.open(io.BytesIO(drawn)) as image:
             picture = av.VideoFrame.from_image(image)  # type: ignore[no-untyped-call]
-        if self._stream is None:
-            self._stream = cast("av.VideoStream", self._container.add_stream(self._container.default_video_codec))
-            # The usual pixel format has a colour for two pixels a side, so sides are even.
-            self._stream.width, self._stream.height = picture.width // 2 * 2, picture.height // 2 * 2
-            self._stream.pix_fmt = "yuv420p"
-            self._stream.codec_context.time_base = MILLISECOND
-        picture = picture.reformat(width=self._stream.width, height=self._stream.height, format="yuv420p")
-        picture.pts, picture.time_base = round(1000 * frame.seconds), MILLISECOND
-        self._container.mux(self._stream.encode(picture))
+        with _writing(self._path):
+            stream = self._stream = self._stream or self._stream_for(picture)
+            picture = picture.reformat(width=stream.width, height=stream.height, format="yuv420p")
+            picture.pts, picture.time_base = round(1000 * frame.seconds), MILLISECOND
+            self._container.mux(stream.encode(picture))
+
+    def _stream_for(self, picture: av.VideoFrame) -> av.VideoStream:
+        stream = cast("av.VideoStream", self._container.add_stream(self._container.default_video_codec))
+        # The usual pixel format has a colour for two pixels a side, so sides are even.
+        stream.width, stream.height = picture.width // 2 * 2, picture.height // 2 * 2
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.time_base = MILLISECOND
+        return stream
 
 
 class DrawnFrames:
-    """A folder of drawn frames, as JPEG files."""
+    """A folder of drawn frames, as JPEG files. Raises FacetError."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -168,7 +175,18 @@ class DrawnFrames:
 
     def write(self, frame: Frame, drawn: bytes) -> None:
         """Add a drawn frame."""
-        write_whole(self._folder / f"frame-{frame.number:06}.jpg", drawn)
+        path = self._folder / f"frame-{frame.number:06}.jpg"
+        with _writing(path):
+            write_whole(path, drawn)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Say in our words what a file cannot take."""
+    try:
+        yield
+    except (av.FFmpegError, OSError, ValueError) as error:  # the last one for a form that holds no video
+        raise FacetError("UNWRITABLE", f"{path}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def drawn_to(out: Path) -> DrawnVideo | DrawnFrames:
