@@ -24,6 +24,7 @@ from facet.command.options import (
     Quiet,
     Timeout,
     Url,
+    check_where,
     wrong,
 )
 from facet.command.service import open_detector
@@ -43,6 +44,7 @@ Plot = Annotated[Path | None, typer.Option(metavar="FILE", help="Draw them: FILE
 
 
 def bench(
+    context: typer.Context,
     paths: Paths,
     *,
     rate: Rate = 10.0,
@@ -70,6 +72,7 @@ def bench(
 
     The exit code is 0 when all pictures were examined, 1 when some were not, 3 without a service.
     """  # noqa: D301 - click keeps the lines of a paragraph that begins with a backspace
+    check_where(context, grpc=grpc)
     pictures = _read(paths)
     options: Options = {"min_face_size": min_face_size}
 
