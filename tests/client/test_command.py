@@ -200,6 +200,31 @@ def test_a_run_that_can_write_no_more_says_so(tmp_path: Path) -> None:
     assert "faces.json: File too large; to go on: facet detect" in done.stderr
 
 
+def test_a_plot_that_cannot_be_drawn_is_refused_before_anything_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a service to measure, this would end with 3."""
+    (tmp_path / "mine.svg").touch()
+    for name, says in (("mine.svg", "exists"), ("plot.txt", ".png or .svg"), ("gone/plot.svg", "no folder")):
+        code, text = facet("bench", PICTURE, "--url", NOBODY, "--plot", str(tmp_path / name))
+        assert (code, says in text) == (2, True), text
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.path", [])
+        for name in [each for each in sys.modules if each.partition(".")[0] == "matplotlib"]:
+            patch.delitem(sys.modules, name)
+        code, text = facet("bench", PICTURE, "--url", NOBODY, "--plot", str(tmp_path / "plot.svg"))
+    assert (code, "pip install './client[plot]'" in text) == (2, True), text
+
+
+def test_bench_holds_no_more_pictures_than_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A whole folder of them may be larger than the memory; here with a smaller bound."""
+    monkeypatch.setattr("facet.command.bench.MOST_BYTES", 1_000_000)
+    for number in range(3):
+        (tmp_path / f"{number}.jpg").write_bytes(bytes(400_000))
+    code, text = facet("bench", str(tmp_path), "--url", NOBODY)
+    assert (code, "at most 1 MB" in text) == (2, True), text
+
+
 @pytest.mark.parametrize("where", [["--url", NOBODY], ["--grpc", "127.0.0.1:1"]])
 def test_without_a_service_it_ends_with_3_and_not_with_a_thousand_errors(where: list[str], tmp_path: Path) -> None:
     """After its tries for the first picture, which has a record."""
