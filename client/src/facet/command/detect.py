@@ -80,15 +80,15 @@ def detect(
     facet detect --local - --json < photo.jpg          # without a service
 
     Links to folders are not followed. A picture that cannot be examined has an error of its own; the others go on.
-    Records come in the order of the pictures. No picture and no file of somebody else is ever overwritten; with
-    --resume, what FILE or DIR already has is not asked again, but what failed is, and comes behind it.
+    Records come in the order of the pictures. Nothing is overwritten: with --resume, what FILE or DIR already has is
+    kept and not asked again; what failed or is new is done, and its records come behind.
 
     \b
     Exit codes:
       0    all pictures were examined
       1    some picture was not
       2    the command line is wrong
-      3    the service cannot be reached
+      3    the service cannot be reached, or ten pictures in a row had no answer
       130  broken off with Ctrl-C
     """  # noqa: D301 - click keeps the lines of a paragraph that begins with a backspace
     options: Options = {"min_face_size": min_face_size, "min_confidence": min_confidence, "max_faces": max_faces}
