@@ -129,7 +129,7 @@ def test_an_error_is_said_where_no_record_has_it(tmp_path: Path) -> None:
     [
         ("FACET_ENGINE", "bogus", "bogus"),
         ("FACET_WEIGHTS", "/nowhere", "/nowhere"),
-        ("FACET_MAX_SIDE", "0", "max_side"),
+        ("FACET_MAX_SIDE", "0", "FACET_MAX_SIDE: Input should be"),
     ],
 )
 def test_a_wrong_setting_of_the_local_detector_is_said_in_a_sentence(name: str, value: str, says: str) -> None:
@@ -198,6 +198,9 @@ def test_a_run_that_can_write_no_more_says_so(tmp_path: Path) -> None:
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
     assert "faces.json: File too large; to go on: facet detect" in done.stderr
+    command = f"exec {FACET} detect --local {PICTURE} --json > /dev/full"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "facet: No space left on device\n")
 
 
 def test_a_plot_that_cannot_be_drawn_is_refused_before_anything_is_measured(

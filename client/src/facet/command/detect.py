@@ -136,6 +136,10 @@ def _sentences(display: Display, *, resumable: bool) -> Iterator[None]:
         raise _end(display, "broken off", EXIT_BROKEN_OFF, resumable=resumable) from None
     except Unwritable as error:
         raise _end(display, str(error), EXIT_SOME_FAILED, resumable=resumable) from None
+    except BrokenPipeError:  # whoever read the output has seen enough
+        raise
+    except OSError as error:
+        raise _end(display, error.strerror or str(error), EXIT_SOME_FAILED, resumable=resumable) from None
 
 
 def _end(display: Display, why: str, code: int, *, resumable: bool) -> typer.Exit:

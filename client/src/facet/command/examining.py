@@ -139,7 +139,7 @@ class Silence:
 
 
 class Turns(Generic[Item, Result]):
-    """Work on many items, of which `concurrency` are worked on at a time, with results in the order of the items."""
+    """Works on many items, `concurrency` at a time, and gives the results in the order of the items."""
 
     def __init__(self, work: Callable[[Item], Awaitable[Result]], concurrency: int) -> None:
         self._work = work

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol, Self, Unpack
+from typing import Any, Protocol, Self, Unpack
 
 from facet.grpc_client import AsyncGrpcClient
 from facet.http_client import AsyncClient
@@ -43,7 +43,7 @@ class AsyncLocalClient:
             # Its own errors and those of its settings; by name, since `facet.local` alone may import what defines them.
             if type(error).__module__.partition(".")[0] not in ("inference", "pydantic_core"):
                 raise
-            raise WrongSetUp(" ".join(str(error).split())) from error
+            raise WrongSetUp(_in_a_sentence(error)) from error
 
     async def __aenter__(self) -> Self:
         return self
@@ -58,6 +58,12 @@ class AsyncLocalClient:
     async def annotate(self, image: ImageSource, **options: Unpack[DrawOptions]) -> Annotated:
         """Give the picture back with its faces drawn or blurred."""
         return await asyncio.to_thread(self._local.annotate, image, **options)
+
+
+def _in_a_sentence(error: Any) -> str:
+    if not hasattr(error, "errors"):  # which pydantic's have
+        return str(error)
+    return "; ".join(f"FACET_{each['loc'][0].upper()}: {each['msg']}" for each in error.errors())
 
 
 def open_detector(url: str, grpc: str | None, *, local: bool = False, timeout: float, retries: int) -> Detector:
