@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 from facet import FacetError
+from facet.command.figures import as_text
 from facet.command.load import NOT_SENT, Shot, histogram, open_loop, percentile, report
 
 STALL = 0.5  # seconds
@@ -28,7 +29,9 @@ class StandInService:
 
 
 def load(send: Callable[[], Awaitable[object]], *, in_flight: int, patience: float = 60) -> list[Shot]:
-    return asyncio.run(open_loop(send, rate=RATE, seconds=1, in_flight=in_flight, patience=patience))
+    shots: list[Shot] = []
+    asyncio.run(open_loop(send, rate=RATE, seconds=1, in_flight=in_flight, patience=patience, after_each=shots.append))
+    return shots
 
 
 @pytest.mark.parametrize("in_flight", [1000, 1])
@@ -46,7 +49,7 @@ def test_a_stall_is_paid_by_all_who_would_have_waited(in_flight: int) -> None:
 
 
 def test_a_request_whose_turn_does_not_come_is_not_sent_and_counts() -> None:
-    """As an error, at the time that it has waited."""
+    """As an error, and in the latencies as long as it has waited; so does one that was answered too late."""
     never = asyncio.Event
 
     async def send() -> None:
@@ -58,7 +61,9 @@ def test_a_request_whose_turn_does_not_come_is_not_sent_and_counts() -> None:
     shots = load(send, in_flight=3, patience=0.5)
     found = report(shots, RATE)
     assert found.examined == 0
-    assert found.latency_ms == {}
+    assert found.in_vain == RATE
+    assert found.latency_ms["50"] == 500
+    assert found.latency_ms["max"] >= 1000
     assert found.errors["DEADLINE_EXCEEDED"] >= 3
     assert found.errors[NOT_SENT] == RATE - found.errors["DEADLINE_EXCEEDED"]
 
@@ -70,13 +75,22 @@ def test_percentiles_are_values_that_occurred() -> None:
     assert percentile([7.0], 50) == 7
 
 
-def test_errors_are_counted_by_code_and_kept_out_of_the_percentiles() -> None:
-    """A refusal is fast, and would flatter."""
+def test_refusals_are_counted_by_code_and_kept_out_of_the_percentiles() -> None:
+    """They are fast, and would flatter."""
     shots = [Shot(0, 0, 0.2, ""), Shot(1, 0, 0.001, "BUSY"), Shot(2, 0, 0.4, ""), Shot(3, 0, 0.001, "BUSY")]
     found = report(shots, 1.0)
-    assert (found.requests, found.examined, found.errors) == (4, 2, {"BUSY": 2})
+    assert (found.requests, found.examined, found.errors, found.in_vain) == (4, 2, {"BUSY": 2}, 0)
     assert found.latency_ms == {"50": 200, "90": 400, "95": 400, "99": 400, "99.9": 400, "max": 400}
     assert found.achieved_rate == pytest.approx(2 / 3.001, abs=0.01)
+
+
+def test_a_percentile_among_those_who_waited_in_vain_is_said_to_be_at_least_so_much() -> None:
+    """Nobody knows how long they would have waited."""
+    shots = [*(Shot(number, 0, 0.2, "") for number in range(9)), Shot(9, 0, 5, "DEADLINE_EXCEEDED")]
+    lines = as_text(report(shots, 1.0), shots).splitlines()
+    assert "        90  200.0 ms" in lines
+    assert "        95  at least 5000.0 ms" in lines
+    assert "waited in vain, and count for as long: 1" in lines
 
 
 def test_the_histogram_counts_everything_once() -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from pathlib import Path
 
 import pytest
 from facet import Box, Detection, Face, FacetError, Landmarks, Point
-from facet.command.output import OutputFile
+from facet.command.output import OutputFile, Unwritable, write_whole
 from facet.command.records import Csv, Form, JsonLines, NotOurs
 
 NOSE = Point(1.1000000238418579, 2.0)  # 1.1 as float32
@@ -21,6 +22,7 @@ RESULTS: dict[str, Detection | FacetError] = {
     "none.jpg": Detection((), 10, 10, 1),
     "broken.jpg": FacetError("INVALID_IMAGE", 'damaged,\n"cut"'),
     "\udcff.jpg": Detection((FACE,), 1, 1, 1),  # a name that is no UTF-8
+    "a\rreturn.jpg": Detection((), 10, 10, 1),
     "last.jpg": Detection((FACE, FACE, FACE), 3, 3, 1),
 }
 EXAMINED = {path for path, result in RESULTS.items() if isinstance(result, Detection)}
@@ -28,8 +30,8 @@ EXAMINED = {path for path, result in RESULTS.items() if isinstance(result, Detec
 forms = pytest.mark.parametrize("form", [JsonLines("path"), Csv("path")], ids=["json", "csv"])
 
 
-def write(path: Path, form: Form, names: set[str]) -> None:
-    with OutputFile(path, form).appending() as append:
+def write(file: OutputFile, form: Form, names: set[str]) -> None:
+    with file.appending() as append:
         for name, result in RESULTS.items():
             if name in names:
                 append(form.record((name,), result))
@@ -43,13 +45,14 @@ def resumed(path: Path, form: Form) -> set[str]:
 def test_wherever_a_file_was_cut_off_each_picture_is_in_it_once_in_the_end(tmp_path: Path, form: Form) -> None:
     """Cut at every byte, then gone on with: it has what an unbroken run would have written, in some order."""
     path = tmp_path / "out"
-    write(path, form, EXAMINED)
+    write(OutputFile(path, form), form, EXAMINED)
     whole = path.read_bytes()
     for length in range(len(whole) + 1):
         path.write_bytes(whole[:length])
-        done = resumed(path, form)
+        file = OutputFile(path, form)
+        done = file.resume(lambda _: True)
         assert done <= EXAMINED
-        write(path, form, EXAMINED - done)
+        write(file, form, EXAMINED - done)
         assert path.read_bytes() == whole, length
 
 
@@ -57,7 +60,7 @@ def test_wherever_a_file_was_cut_off_each_picture_is_in_it_once_in_the_end(tmp_p
 def test_what_failed_is_done_again(tmp_path: Path, form: Form) -> None:
     """Its old record goes; so does that of a picture whose drawn one is gone."""
     path = tmp_path / "out"
-    write(path, form, set(RESULTS))
+    write(OutputFile(path, form), form, set(RESULTS))
     assert resumed(path, form) == EXAMINED
     assert "INVALID_IMAGE" not in path.read_text(errors="surrogateescape")
     assert OutputFile(path, form).resume(lambda name: name == "none.jpg") == {"none.jpg"}
@@ -65,31 +68,71 @@ def test_what_failed_is_done_again(tmp_path: Path, form: Form) -> None:
 
 
 @forms
-def test_a_file_of_somebody_else_is_left_as_it_is(tmp_path: Path, form: Form) -> None:
-    """It could be anything."""
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Dear Sir,\nhow are you?\n",
+        "my notes",
+        '{"name": "mine", "scripts": {}}',
+        '{"path": "/usr/bin", "mode": 5}',
+        '{"path": "/usr/bin", "mode": 5}\n',
+        "path,mode\n",
+        "path,wid th",
+        '"path"',
+        "\0\n",
+    ],
+)
+def test_a_file_of_somebody_else_is_left_as_it_is(tmp_path: Path, form: Form, text: str) -> None:
+    """It could be anything, and end without an end of line."""
     path = tmp_path / "letter"
-    path.write_text("Dear Sir,\nhow are you?\n")
+    path.write_text(text)
     with pytest.raises(NotOurs):
         resumed(path, form)
-    assert path.read_text() == "Dear Sir,\nhow are you?\n"
+    assert path.read_text() == text
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_is_no_csv_is_left_as_it_is(tmp_path: Path) -> None:
+    """Also below a header that is ours; here an end of line that no quotes hold."""
+    path, text = tmp_path / "out.csv", f"{Csv('path').header}a\rb,1\n"
+    path.write_bytes(text.encode())
+    with pytest.raises(NotOurs):
+        resumed(path, Csv("path"))
+    assert path.read_bytes() == text.encode()
+
+
+def test_a_file_that_came_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
+    """Neither by records nor by a drawn picture; an empty one is what a crash may leave of a drawn picture."""
+    path = tmp_path / "mine"
+    path.write_text("mine")
+    with pytest.raises(Unwritable, match="mine: File exists"), OutputFile(path, JsonLines("path")).appending():
+        pass
+    with pytest.raises(FileExistsError):
+        write_whole(path, b"drawn")
+    assert path.read_text() == "mine"
+    path.write_text("")
+    write_whole(path, b"drawn")
+    assert path.read_bytes() == b"drawn"
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_csv_has_a_row_a_face_and_at_least_one_a_picture(tmp_path: Path) -> None:
     """With the shortest decimals that are the same float32."""
     path = tmp_path / "out.csv"
-    write(path, Csv("path"), set(RESULTS))
-    rows = list(csv.DictReader(io.StringIO(path.read_text(errors="surrogateescape"))))
+    write(OutputFile(path, form := Csv("path")), form, set(RESULTS))
+    rows = list(csv.DictReader(io.StringIO(os.fsdecode(path.read_bytes()), newline="")))
     assert [(row["faces"], row["face"], row["error"]) for row in rows] == [
         ("2", "1", ""),
         ("2", "2", ""),
         ("0", "", ""),
         ("", "", "INVALID_IMAGE"),
         ("1", "1", ""),
+        ("0", "", ""),
         ("3", "1", ""),
         ("3", "2", ""),
         ("3", "3", ""),
     ]
+    assert rows[5]["path"] == "a\rreturn.jpg"
     assert (rows[0]["path"], rows[3]["message"]) == ('with, "quotes"\nand a line.jpg', 'damaged,\n"cut"')
     assert [rows[0][name] for name in ("x1", "y1", "x2", "nose_x")] == ["0.0", "181.59782", "7.5", "1.1"]
     assert float(rows[0]["confidence"]) == FACE.confidence

@@ -10,7 +10,6 @@ import re
 import signal
 import subprocess
 import sys
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import pytest
 
 from tests.conftest import IMAGES
 from tests.stack.conftest import FrontDoor
+from tests.stack.front import holding_back
 from tests.stack.running import ROOT, RunningStack, ready, wait_for
 
 FACET = str(Path(sys.executable).with_name("facet"))
@@ -39,12 +39,21 @@ def test_a_folder_is_the_same_over_http_grpc_and_locally(stack: FrontDoor, folde
     assert done[0].stdout == done[1].stdout == done[2].stdout
     assert done[0].stdout.count("INVALID_IMAGE") == 1
     paths = [record["path"] for record in records(done[0].stdout, form)]
-    assert list(dict.fromkeys(paths)) == [str(path) for path in sorted(folder.rglob("*.jpg"))]
+    assert list(dict.fromkeys(paths)) == names_in_order(folder)
 
 
 def records(text: str, form: str) -> list[dict[str, Any]]:
     lines = text.splitlines()
     return list(csv.DictReader(lines)) if form == "--csv" else [json.loads(line) for line in lines]
+
+
+def names(out: Path, form: str) -> list[str]:
+    """Say of which pictures a file has records, which may not be there yet."""
+    return list(dict.fromkeys(record["path"] for record in records(out.read_text(), form))) if out.exists() else []
+
+
+def names_in_order(folder: Path) -> list[str]:
+    return [str(path) for path in sorted(folder.rglob("*.jpg"))]
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
@@ -54,18 +63,20 @@ def test_a_run_that_was_broken_off_is_gone_on_with(
 ) -> None:
     """In the end each picture is in the file exactly once."""
     out, whole = tmp_path / "out", facet(stack, "detect", folder, form)
-    command = [FACET, "detect", str(folder), form, "--output", str(out), "-c", "1"]
-    process = subprocess.Popen(
-        command, env=os.environ | {"FACET_URL": stack.url}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    wait_for(lambda: out.exists() and out.read_text().count("\n") > 8, "some pictures are done")
-    process.send_signal(how)
-    _, said = process.communicate()
-    half = out.read_text()
-    assert 8 < half.count("\n") < whole.stdout.count("\n")
+    command = [FACET, "detect", str(folder), form, "--output", str(out), "-c", "1", "--timeout", "600"]
+    with (
+        holding_back(stack.url, after=12) as front,
+        subprocess.Popen(
+            command, env=os.environ | {"FACET_URL": front.url}, stderr=subprocess.PIPE, text=True
+        ) as process,
+    ):
+        wait_for(lambda: names(out, form) == names_in_order(folder)[:12], "twelve pictures are done")
+        process.send_signal(how)
+        _, said = process.communicate()
+    assert names(out, form) == names_in_order(folder)[:12]
     if how == signal.SIGINT:
         assert process.returncode == 130
-        assert said.endswith(f"to go on: facet detect {folder} {form} --output {out} -c 1 --resume\n")
+        assert said.endswith(f"to go on: facet detect {folder} {form} --output {out} -c 1 --timeout 600 --resume\n")
     rest = facet(stack, "detect", folder, form, "--output", out, "--resume")
     assert rest.returncode == 1
     assert "had been done before" in rest.stderr
@@ -137,40 +148,31 @@ def read_terminal(master: int) -> bytes:
 
 
 def test_a_services_end_ends_the_command(tmp_path: Path, folder: Path, processes: RunningStack) -> None:
-    """With 3 and with the command to go on with, when no picture finds it any more."""
+    """With 3 and with the command to go on with, when ten pictures in a row have not found it."""
     out = tmp_path / "out.json"
     supervisor = processes.supervisors()[0]
     wait_for(lambda: ready(processes.url), "Envoy knows its workers")
-    command = [
-        FACET,
-        "detect",
-        str(folder),
-        "--json",
-        "-o",
-        str(out),
-        "-c",
-        "1",
-        "--retries",
-        "0",
-        "--url",
-        processes.url,
-    ]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        wait_for(lambda: out.exists() and out.read_text().count("\n") > 8, "some pictures are done")
+    command = [FACET, "detect", str(folder), "--json", "-o", str(out), "-c", "1", "--retries", "0", "--timeout", "600"]
+    with (
+        holding_back(processes.url, after=12) as front,
+        subprocess.Popen([*command, "--url", front.url], stderr=subprocess.PIPE, text=True) as process,
+    ):
+        wait_for(lambda: names(out, "--json") == names_in_order(folder)[:12], "twelve pictures are done")
         supervisor.send_signal(signal.SIGSTOP)
         try:
             for worker in processes.workers():
                 worker.kill()
+            front.let_through()
             _, said = process.communicate()
         finally:
             supervisor.send_signal(signal.SIGCONT)
     assert process.returncode == 3, said
     assert "--resume" in said.splitlines()[-1]
+    assert names(out, "--json") == names_in_order(folder)[:22]
     wait_for(lambda: ready(processes.url), "Envoy has found new workers")
     assert facet(processes, "detect", folder, "--json", "-o", out, "--resume").returncode == 1
-    assert Counter(json.loads(line)["path"] for line in out.read_text().splitlines()) == Counter(
-        str(path) for path in folder.rglob("*.jpg")
-    )
+    paths = [record["path"] for record in records(out.read_text(), "--json")]
+    assert sorted(paths) == names_in_order(folder)
 
 
 def test_health_says_it_in_a_line(stack: FrontDoor) -> None:
@@ -193,6 +195,21 @@ def test_bench_measures_and_draws(stack: FrontDoor, folder: Path, tmp_path: Path
     assert "20 of 20 pictures examined" in done.stdout
     assert "█" in done.stdout
     assert "<svg" in plot.read_text()
+
+
+def test_bench_says_after_ctrl_c_what_it_has_measured(stack: FrontDoor, folder: Path) -> None:
+    """Nobody who sees enough need wait for the end."""
+    with holding_back(stack.url, after=1_000_000) as front:
+        command = [FACET, "bench", str(folder / "odd/05.jpg"), "--rate=50", "--duration=600", "--warm-up=0", "--json"]
+        with subprocess.Popen(
+            [*command, "--url", front.url], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
+            wait_for(lambda: front.passed > 50, "some requests are under way")
+            process.send_signal(signal.SIGINT)
+            out, said = process.communicate()
+    assert (process.returncode, said) == (130, "")
+    assert 0 < json.loads(out)["examined"] < 50 * 600
+    assert facet(stack, "bench", folder / "odd/05.jpg", "--min-face-size=3").returncode == 2
 
 
 def test_a_video_is_examined_frame_by_frame(stack: FrontDoor, film: Path, tmp_path: Path) -> None:
@@ -223,8 +240,8 @@ def test_a_live_video_is_not_fallen_behind(stack: FrontDoor, film: Path) -> None
     assert f"{30 - len(frames)} dropped" in done.stderr
 
 
-def test_pip_installs_it_from_a_clone(stack: FrontDoor, tmp_path: Path) -> None:
-    """With what it needs, into an environment that has nothing; the command there finds the face."""
+def test_it_is_installed_from_a_clone(stack: FrontDoor, tmp_path: Path) -> None:
+    """By uv, with what it needs, into an environment that has nothing; the command there finds the face."""
     uv = str(Path(sys.executable).with_name("uv"))
     home = tmp_path / "venv"
     subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, str(home)], check=True)

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from facet.command.inputs import Input
 from facet.command.outcomes import Outcome, Summary
-from facet.command.output import write_whole
+from facet.command.output import is_there, write_whole
 from facet.command.service import Detector
-from facet.errors import FacetError, InvalidOption, ServiceUnavailable
+from facet.errors import FacetError, ImageRefused, InvalidOption, ServiceUnavailable, TimedOut
 from facet.messages import DrawOptions, Options
 from facet.results import Annotated
 
 # Pictures that may be done before an older one, whose turn it is to be written, in multiples of the concurrency.
 WINDOW = 4
-# A service that has answered may be away for a while; when so many pictures one after another find none, it is gone.
+# A service may be away for a while, and a picture may be one that no worker survives; but not so many in a row.
 GIVE_UP_AFTER = 10
 UNREADABLE = "UNREADABLE"  # the code of a file, not of the service
 
@@ -39,12 +38,18 @@ class Drawn:
 
     folder: Path
     options: DrawOptions
+    resume: bool = False
+    """Whether what is in the folder already is kept."""
 
     def target(self, picture: Input) -> Path:
         """Say where a picture's drawn one goes: under its own name, in its own sub-folder."""
         endings = (".png",) if self.options.get("format") == "png" else (".jpg", ".jpeg")
         name = picture.mirror if picture.mirror.lower().endswith(endings) else picture.mirror + endings[0]
         return self.folder / name
+
+    def is_done(self, picture: Input) -> bool:
+        """Whether an earlier run has drawn it."""
+        return self.resume and is_there(self.target(picture))
 
 
 class Job:
@@ -64,27 +69,37 @@ class Job:
     ) -> Summary:
         """Do it to all, `concurrency` at a time, and `write` each outcome in the order of the pictures.
 
-        Raises ServiceGone, or InvalidOption when the service takes the options for no picture.
+        When it is broken off, it still writes those that are examined. Raises ServiceGone, or InvalidOption when the
+        service takes the options for no picture.
         """
-        summary, missed = Summary(), GIVE_UP_AFTER
-        async with detector, aclosing(in_order(pictures, partial(self._examine, detector), concurrency)) as outcomes:
-            async for outcome in outcomes:
-                if isinstance(outcome.error, ServiceUnavailable):
-                    missed += 1
-                    if missed > GIVE_UP_AFTER:  # at once, if there never was an answer
-                        raise ServiceGone(outcome.error)
-                elif outcome.error is None or outcome.error.code != UNREADABLE:
-                    missed = 0
-                if isinstance(outcome.error, InvalidOption):
-                    raise outcome.error
-                write(outcome)
-                summary.add(outcome)
+        summary, silence = Summary(), Silence()
+        turns = Turns(partial(self._examine, detector), concurrency)
+
+        def take(outcome: Outcome) -> None:
+            write(outcome)
+            summary.add(outcome)
+
+        async with detector:
+            try:
+                async for outcome in turns.results(pictures):
+                    if isinstance(outcome.error, InvalidOption):
+                        raise outcome.error
+                    take(outcome)
+                    silence.count(outcome.error)
+            except (asyncio.CancelledError, ServiceGone):
+                for outcome in await turns.stop():
+                    if not outcome.error:  # it would be done again anyway
+                        take(outcome)
+                raise
+            finally:
+                await turns.stop()
         return summary
 
     async def _examine(self, detector: Detector, picture: Input) -> Outcome:
         try:
             data = await asyncio.to_thread(picture.read)
-            annotated = await _draw(detector, self._drawn, picture, data) if self._drawn else None
+            drawn = None if self._drawn and self._drawn.is_done(picture) else self._drawn
+            annotated = await _draw(detector, drawn, picture, data) if drawn else None
             if annotated and (annotated.detection or not self._want_faces):
                 return Outcome(picture.path, annotated.detection, annotated.face_count)
             detection = await detector.detect(data, **self._options)
@@ -105,27 +120,55 @@ async def _draw(detector: Detector, drawn: Drawn, picture: Input, data: bytes) -
     return annotated
 
 
-async def in_order(
-    items: Iterable[Item], work: Callable[[Item], Awaitable[Result]], concurrency: int
-) -> AsyncGenerator[Result]:
-    """Give the results in the order of the items, of which `concurrency` are worked on at a time.
+class Silence:
+    """How long the service has had no answer, in pictures."""
 
-    Items are taken as there is room: of the results, too, at most WINDOW x concurrency wait for their turn.
-    """
-    places, running = asyncio.Semaphore(concurrency), deque[asyncio.Task[Result]]()
+    def __init__(self) -> None:
+        self._pictures = 0
+        self._somebody = False
 
-    async def one(item: Item) -> Result:
-        async with places:
-            return await work(item)
+    def count(self, error: FacetError | None) -> None:
+        """Take what became of the next picture. Raises ServiceGone."""
+        if error is None or isinstance(error, ImageRefused):
+            self._pictures, self._somebody = 0, True
+        elif isinstance(error, (ServiceUnavailable, TimedOut)) or error.code == "UNEXPECTED_ANSWER":
+            self._pictures += 1
+            self._somebody = self._somebody or error.code != "UNREACHABLE"
+            if self._pictures == GIVE_UP_AFTER or not self._somebody:
+                raise ServiceGone(error)
 
-    try:
+
+class Turns(Generic[Item, Result]):
+    """Works on many items, `concurrency` at a time, and gives the results in the order of the items."""
+
+    def __init__(self, work: Callable[[Item], Awaitable[Result]], concurrency: int) -> None:
+        self._work = work
+        self._concurrency = concurrency
+        self._places = asyncio.Semaphore(concurrency)
+        self._tasks = deque[asyncio.Task[Result]]()
+
+    async def results(self, items: Iterable[Item]) -> AsyncIterator[Result]:
+        """Give the results. Items are taken as there is room: at most WINDOW x concurrency are done or under way."""
         for item in items:
-            running.append(asyncio.create_task(one(item)))
-            if len(running) == WINDOW * concurrency:
-                yield await running.popleft()
-        while running:
-            yield await running.popleft()
-    finally:
-        for task in running:
+            self._tasks.append(asyncio.create_task(self._one(item)))
+            if len(self._tasks) == WINDOW * self._concurrency:
+                yield await self._next()
+        while self._tasks:
+            yield await self._next()
+
+    async def _one(self, item: Item) -> Result:
+        async with self._places:
+            return await self._work(item)
+
+    async def _next(self) -> Result:
+        result = await self._tasks[0]
+        self._tasks.popleft()
+        return result
+
+    async def stop(self) -> list[Result]:
+        """End what is under way, and give what is done but has not had its turn."""
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        ended = await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+        return [result for result in ended if not isinstance(result, BaseException)]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import typer
 
-from facet.command.options import EXIT_NO_SERVICE, Grpc, Url, wrong
+from facet.command.options import EXIT_NO_SERVICE, Grpc, Url, check_where, wrong
 from facet.errors import WrongAddress
 from facet.grpc_client import GrpcClient
 from facet.http_client import DEFAULT_URL, Client
 
 
-def health(*, url: Url = DEFAULT_URL, grpc: Grpc = None) -> None:
+def health(context: typer.Context, *, url: Url = DEFAULT_URL, grpc: Grpc = None) -> None:
     """Say whether the service answers, whether it would examine a picture, and how fast it says so.
 
     \b
@@ -20,6 +20,7 @@ def health(*, url: Url = DEFAULT_URL, grpc: Grpc = None) -> None:
 
     The exit code is 0 when it is ready, and 3 when it is not.
     """  # noqa: D301 - click keeps the lines of a paragraph that begins with a backspace
+    check_where(context, grpc=grpc)
     try:
         with GrpcClient(grpc) if grpc else Client(url) as client:
             found = client.health()

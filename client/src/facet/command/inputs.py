@@ -5,8 +5,8 @@ from __future__ import annotations
 import glob
 import os
 import sys
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 # What the service accepts, by the names that cameras and browsers give it. A file that is named itself may have any.
@@ -20,20 +20,38 @@ class Input:
 
     path: str
     mirror: str
+    content: bytes | OSError | None = field(default=None, repr=False)
+    """What reading it has given, where that is done already."""
 
     def read(self) -> bytes:
-        """Read its bytes. Raises OSError."""
-        return sys.stdin.buffer.read() if self.path == STDIN else Path(self.path).read_bytes()
+        """Give its bytes. Raises OSError."""
+        if isinstance(self.content, OSError):
+            raise self.content
+        return Path(self.path).read_bytes() if self.content is None else self.content
+
+
+def read_stdin(picture: Input) -> Input:
+    """Read a picture on standard input; leave another one for later.
+
+    This is for the main thread, before there is an event loop: Ctrl-C would have to wait for one that waits for input.
+    """
+    if picture.path != STDIN:
+        return picture
+    try:
+        return replace(picture, content=sys.stdin.buffer.read())
+    except OSError as error:
+        return replace(picture, content=error)
 
 
 def list_inputs(arguments: Iterable[str], listed: Iterable[str], leave_out: Path | None) -> list[Input]:
     """List the pictures of the arguments, then those of a list, each once, but none below the folder `leave_out`.
 
-    Folders are searched with all that is below them, in the order of their names.
+    Folders are searched with all that is below them, in the order of their names; links to folders are not followed. A
+    folder that cannot be read stands in the list, too, and raises what reading it did.
     """
     arguments, listed = list(arguments), list(listed)
     files = [*filter(_is_file, arguments), *listed]
-    common = os.path.commonpath([Path(file).absolute().parent for file in files]) if files else "."
+    common = os.path.commonpath([_absolute(file).parent for file in files]) if files else "."
     found: dict[str, Input] = {}
     for argument in arguments:
         found |= _below(common, [argument]) if _is_file(argument) else _expand(argument)
@@ -48,17 +66,30 @@ def _is_file(argument: str) -> bool:
     return argument != STDIN and not path.is_dir() and (path.exists() or not glob.has_magic(argument))
 
 
+def _absolute(path: str) -> Path:
+    """Give a path without `..`, whose links are still links."""
+    return Path(os.path.abspath(path))  # noqa: PTH100 - a Path would keep the one or lose the other
+
+
 def _expand(argument: str) -> dict[str, Input]:
     if argument == STDIN:
         return {STDIN: Input(STDIN, "stdin")}
     if Path(argument).is_dir():
-        return _below(argument, _walk(argument))
+        return _search(argument)
     matches = sorted(glob.iglob(argument, recursive=True))  # noqa: PTH207 - a Path would drop a leading ./
     return _below(_fixed_part(argument), filter(_is_picture, matches))
 
 
-def _walk(folder: str) -> Iterator[str]:
-    for parent, folders, names in os.walk(folder):
+def _search(folder: str) -> dict[str, Input]:
+    errors: list[OSError] = []
+    found = _below(folder, _walk(folder, errors.append))
+    for error in errors:
+        found[error.filename] = Input(error.filename, os.path.relpath(error.filename, folder), error)
+    return found
+
+
+def _walk(folder: str, on_error: Callable[[OSError], None]) -> Iterator[str]:
+    for parent, folders, names in os.walk(folder, onerror=on_error):
         folders.sort()
         for name in sorted(names):
             path = os.path.join(parent, name)  # noqa: PTH118 - a Path would drop the leading ./ of a path as given

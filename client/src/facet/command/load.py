@@ -14,9 +14,11 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from facet.errors import FacetError
+from facet.errors import KINDS, FacetError, TimedOut
 
 NOT_SENT = "NOT_SENT"  # no place became free in time
+# Who waited longest is in the percentiles, though the answer never came; a refusal is fast, and is not.
+IN_VAIN = {NOT_SENT, *(code for code, kind in KINDS.items() if kind is TimedOut)}
 PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
 LATE_SECONDS = 0.01  # a request that leaves so much after its time says more of the generator than of the service
 
@@ -39,13 +41,13 @@ async def open_loop(
     seconds: float,
     in_flight: int,
     patience: float,
-    after_each: Callable[[Shot], None] = lambda _: None,
-) -> list[Shot]:
-    """Send `rate` requests a second for so many seconds, and give them when all have ended.
+    after_each: Callable[[Shot], None],
+) -> None:
+    """Send `rate` requests a second for so many seconds, and give each to `after_each` when it has ended.
 
     At most `in_flight` are under way; one whose turn comes later is late, and after `patience` seconds it is not sent.
     """
-    places, shots, began = asyncio.Semaphore(in_flight), list[Shot](), time.monotonic()
+    places, began = asyncio.Semaphore(in_flight), time.monotonic()
 
     async def one(planned: float) -> None:
         code = ""
@@ -54,7 +56,7 @@ async def open_loop(
             async with asyncio.timeout(due + patience - time.monotonic()):
                 await places.acquire()
         except TimeoutError:
-            shots.append(Shot(planned, patience, patience, NOT_SENT))
+            after_each(Shot(planned, patience, patience, NOT_SENT))
             return
         late = time.monotonic() - due
         try:
@@ -63,19 +65,21 @@ async def open_loop(
             code = error.code
         finally:
             places.release()
-        shots.append(Shot(planned, late, time.monotonic() - due, code))
-        after_each(shots[-1])
+        after_each(Shot(planned, late, time.monotonic() - due, code))
 
     async with asyncio.TaskGroup() as tasks:
         for number in range(math.ceil(rate * seconds)):
             await asyncio.sleep(max(0.0, began + number / rate - time.monotonic()))
             tasks.create_task(one(number / rate))
-    return shots
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a load found. Latencies are those of the pictures that were examined, in milliseconds."""
+    """What a load found. Times are milliseconds.
+
+    Latencies are those of the pictures that were examined and of those that waited in vain, which count as long as they
+    waited: a percentile that reaches into them is at least so much.
+    """
 
     rate: float
     achieved_rate: float
@@ -83,30 +87,36 @@ class Report:
     requests: int
     examined: int
     errors: dict[str, int]
+    in_vain: int
+    """Of the errors those that are in the latencies: not sent in time, or not answered in time."""
     latency_ms: dict[str, float]
     late_ms: dict[str, float]
     """How much after their time requests left."""
-
-    @property
-    def kept_up(self) -> bool:
-        """Whether the requests left when they should have."""
-        return self.late_ms["99"] <= 1000 * LATE_SECONDS
+    kept_up: bool
+    """Whether the requests left when they should have."""
 
 
 def report(shots: Sequence[Shot], rate: float) -> Report:
     """Reckon what a load found; there is at least one request."""
-    good = sorted(shot.latency for shot in shots if not shot.code)
+    examined = sum(not shot.code for shot in shots)
     late = sorted(shot.late for shot in shots)
     began, ended = min(shot.planned for shot in shots), max(shot.planned + shot.latency for shot in shots)
     return Report(
         rate=rate,
-        achieved_rate=round(len(good) / max(ended - began, 1 / rate), 2),
+        achieved_rate=round(examined / max(ended - began, 1 / rate), 2),
         requests=len(shots),
-        examined=len(good),
+        examined=examined,
         errors=dict(Counter(shot.code for shot in shots if shot.code)),
-        latency_ms=_milliseconds(good, *PERCENTILES),
+        in_vain=sum(shot.code in IN_VAIN for shot in shots),
+        latency_ms=_milliseconds(latencies(shots), *PERCENTILES),
         late_ms=_milliseconds(late, 50.0, 99.0),
+        kept_up=percentile(late, 99.0) <= LATE_SECONDS,
     )
+
+
+def latencies(shots: Sequence[Shot]) -> list[float]:
+    """Give those that count, in order: of what was examined and of what waited in vain."""
+    return sorted(shot.latency for shot in shots if not shot.code or shot.code in IN_VAIN)
 
 
 def percentile(ordered: Sequence[float], percent: float) -> float:

@@ -18,7 +18,7 @@ Grpc = Annotated[str | None, typer.Option(metavar="ADDRESS", help="Ask over gRPC
 Local = Annotated[bool, typer.Option("--local", help="Ask no service: the detector runs in this process.")]
 Timeout = Annotated[float, typer.Option(min=0.001, help="Seconds that a picture may take, with all tries.")]
 Retries = Annotated[int, typer.Option(min=0, help="Tries after the first while the service is busy or away.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No bar, no remarks, no summary.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No bar, no remarks, no summary; errors alone.")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON Lines: an object per picture.")]
 AsCsv = Annotated[bool, typer.Option("--csv", help="CSV: a row per face, at least one per picture.")]
 MinFaceSize = Annotated[int | None, typer.Option(help="The smallest face to look for, in pixels; larger is faster.")]
@@ -30,6 +30,15 @@ def wrong(message: str) -> typer.Exit:
     """Say what is wrong with the command line; raise what this gives."""
     typer.echo(f"facet: {message}", err=True)
     return typer.Exit(EXIT_USAGE)
+
+
+def check_where(context: typer.Context, *, grpc: str | None, local: bool = False) -> None:
+    """Refuse options that name two places to ask. FACET_URL is for all commands, and gives way."""
+    url = context.get_parameter_source("url")
+    given = {"--local": local, "--grpc": grpc is not None, "--url": url is not None and url.name == "COMMANDLINE"}
+    named = [option for option, is_given in given.items() if is_given]
+    if len(named) > 1:
+        raise wrong(f"{' and '.join(named)} say different places to ask; choose one")
 
 
 def chosen_form(*keys: str, as_json: bool, as_csv: bool) -> Form | None:

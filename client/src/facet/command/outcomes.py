@@ -59,7 +59,7 @@ def recorder(form: Form | None, write: Callable[[str], None], display: Display) 
 
     def record(outcome: Outcome) -> None:
         if outcome.error:
-            display.remark(as_line(outcome))
+            display.remark(as_line(outcome), always=form is None)  # it stands in no record
         if form and (result := outcome.error or outcome.detection):
             write(form.record(outcome.keys or (outcome.name,), result))
         elif not outcome.error:

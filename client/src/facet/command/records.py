@@ -20,6 +20,7 @@ COLUMNS = [
     *(f"{mark}_{axis}" for mark in MARKS for axis in ("x", "y")),
     *("error", "message"),
 ]
+NO_RECORD = "it has a line that is no record of a picture"
 
 
 class NotOurs(Exception):
@@ -60,13 +61,19 @@ class JsonLines:
 
     def good(self, lines: Iterable[str]) -> Iterator[tuple[str, str]]:
         """Give the first key and the line of each picture that was examined. Raises NotOurs."""
-        for line in _whole(lines):
+        opening, recognised = json.dumps({self._names[0]: ""})[:-2], False
+        for line in lines:
             try:
                 said = json.loads(line)
                 key, failed = said[self._names[0]], "error" in said
+                recognised = failed or "faces" in said
             except (ValueError, TypeError, LookupError) as error:
-                raise NotOurs("it has a line that is no record of a picture") from error
-            if not failed:
+                if line.endswith("\n") or not (recognised or line.startswith(opening) or opening.startswith(line)):
+                    raise NotOurs(NO_RECORD) from error
+                return  # cut off
+            if not recognised:
+                raise NotOurs(NO_RECORD)
+            if line.endswith("\n") and not failed:
                 yield key, line
 
 
@@ -92,25 +99,28 @@ class Csv:
 
     def good(self, lines: Iterable[str]) -> Iterator[tuple[str, str]]:
         """Give the first key and the rows of each picture that was examined and has all of them. Raises NotOurs."""
-        reader = csv.reader(_whole(lines))
-        if next(reader, self._columns) != self._columns:
+        lines = iter(lines)
+        if not self.header.startswith(next(lines, "")):  # which may have been cut off
             raise NotOurs("its first line does not name these columns")
-        for key, group in itertools.groupby(reader, key=lambda row: row[0] if row else ""):
-            rows = list(group)
-            whole = all(len(row) == len(self._columns) for row in rows)
-            if whole and rows[0][self._faces] in (str(len(rows)), "0"):  # as many as rows; with an error, there is none
-                yield key, _as_csv(rows)
-
-
-def _whole(lines: Iterable[str]) -> Iterator[str]:
-    """Leave out a last line that was cut off."""
-    return (line for line in lines if line.endswith("\n"))
+        whole_lines = (line for line in lines if line.endswith("\n"))
+        try:
+            for key, group in itertools.groupby(csv.reader(whole_lines), key=lambda row: row[0] if row else ""):
+                rows = list(group)
+                whole = all(len(row) == len(self._columns) for row in rows)
+                if whole and rows[0][self._faces] in (str(len(rows)), "0"):  # as many as rows; none with an error
+                    yield key, _as_csv(rows)
+        except csv.Error as error:
+            raise NotOurs(f"it has a line that is no row: {error}") from error
 
 
 def _as_csv(rows: Iterable[Iterable[Any]]) -> str:
+    return "".join(map(_as_row, rows))
+
+
+def _as_row(row: Iterable[Any]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
+    csv.writer(text).writerow(row)  # whose end of line, \r\n, has it quote a path that holds either
+    return text.getvalue().removesuffix("\r\n") + "\n"
 
 
 def _face_as_row(face: Face) -> list[float]:

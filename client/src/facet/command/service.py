@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol, Self, Unpack
+from typing import Any, Protocol, Self, Unpack
 
 from facet.grpc_client import AsyncGrpcClient
 from facet.http_client import AsyncClient
@@ -27,13 +27,23 @@ class Detector(Protocol):
         """Give the picture back with its faces drawn or blurred."""
 
 
+class WrongSetUp(Exception):
+    """The detector cannot run in this process as the environment sets it up; the text says why."""
+
+
 class AsyncLocalClient:
-    """The detector in this process, in threads. Raises ImportError when it is not installed."""
+    """The detector in this process, in threads. Raises WrongSetUp, or ImportError when it is not installed."""
 
     def __init__(self) -> None:
         from facet.local import LocalClient  # noqa: PLC0415 - takes seconds, and may not be installed
 
-        self._local = LocalClient()
+        try:
+            self._local = LocalClient()
+        except Exception as error:
+            # Its own errors and those of its settings; by name, since `facet.local` alone may import what defines them.
+            if type(error).__module__.partition(".")[0] not in ("inference", "pydantic_core"):
+                raise
+            raise WrongSetUp(_in_a_sentence(error)) from error
 
     async def __aenter__(self) -> Self:
         return self
@@ -50,8 +60,14 @@ class AsyncLocalClient:
         return await asyncio.to_thread(self._local.annotate, image, **options)
 
 
+def _in_a_sentence(error: Any) -> str:
+    if not hasattr(error, "errors"):  # which pydantic's have
+        return str(error)
+    return "; ".join(f"FACET_{each['loc'][0].upper()}: {each['msg']}" for each in error.errors())
+
+
 def open_detector(url: str, grpc: str | None, *, local: bool = False, timeout: float, retries: int) -> Detector:
-    """Make the client that the options ask for. Raises ImportError when the local detector is not installed."""
+    """Make the client that the options ask for. Raises WrongAddress; locally WrongSetUp or ImportError."""
     if local:
         return AsyncLocalClient()
     if grpc:

@@ -24,6 +24,7 @@ from facet.command.options import (
     MinFaceSize,
     Quiet,
     Url,
+    check_where,
     chosen_form,
     wrong,
 )
@@ -44,6 +45,7 @@ Style = Annotated[Literal["boxes", "blur"], typer.Option(help="What is drawn; bl
 
 
 def stream(
+    context: typer.Context,
     source: Source,
     *,
     every: Every = 1,
@@ -72,6 +74,7 @@ def stream(
 
     The exit codes are those of `facet detect`.
     """  # noqa: D301 - click keeps the lines of a paragraph that begins with a backspace
+    check_where(context, grpc=grpc)
     _check(every, fps, annotate)
     form = chosen_form("frame", "seconds", as_json=as_json, as_csv=as_csv)
     options: Options = {"min_face_size": min_face_size, "min_confidence": min_confidence, "max_faces": max_faces}
