@@ -43,9 +43,10 @@ serve: .venv/ready  ## run the whole stack on this machine without containers (P
 	@set -a; [ ! -f .env ] || . ./.env; exec $(BIN)/python deploy/serve.py --port $(PORT) \
 	  $(if $(WORKERS),--workers $(WORKERS)) $(if $(BASE_PORT),--base-port $(BASE_PORT))
 
+# All of them in two processes, each with a stack of its own; the tests of a file stay together.
 .PHONY: test
 test: .venv/ready  ## run all tests that need no container engine (ARGS= goes to pytest)
-	@exec $(BIN)/python -m pytest $(ARGS)
+	@exec $(BIN)/python -m pytest $(or $(ARGS),--numprocesses=2 --dist=loadfile)
 
 # The compose stack; .env is given to it by name, since compose would look for it in deploy/.
 COMPOSE = docker compose $(if $(wildcard .env),--env-file .env) --file deploy/docker-compose.yml \
