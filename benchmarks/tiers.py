@@ -10,6 +10,7 @@ import argparse
 import http.client
 import io
 import json
+import random
 import signal
 import socket
 import subprocess
@@ -26,6 +27,7 @@ ROOT = Path(__file__).parents[1]
 TIERS = ("envoy", "web", "inference")
 SIZES = ((320, 240), (640, 480), (1920, 1080))
 WORKERS = 2
+PORTS = 25  # of a stack: the front door, and what deploy/serve.py puts above --base-port
 FEWEST = 50  # pictures to measure: the kernel counts CPU time in hundredths of a second
 
 
@@ -107,15 +109,29 @@ def measure(stack: int, port: int, body: bytes, callers: int, seconds: float) ->
     return answered / took, {tier: 1000 * (after[tier] - before[tier]) / answered for tier in TIERS}
 
 
+def free_ports(count: int) -> int:
+    """Find so many free ports in a row, below those that the kernel takes for outgoing connections; give the first."""
+    while True:
+        first = random.randrange(10000, 32000)  # noqa: S311 - no secret
+        probes = [socket.socket() for _ in range(count)]
+        try:
+            for offset, probe in enumerate(probes):
+                probe.bind(("127.0.0.1", first + offset))
+        except OSError:
+            continue
+        finally:
+            for probe in probes:
+                probe.close()
+        return first
+
+
 def main() -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=15, help="how long each size is measured, at least")
     parser.add_argument("--callers", type=int, default=8, help="at the same time")
     arguments = parser.parse_args()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_ports(PORTS)
     command = [sys.executable, "deploy/serve.py", f"--port={port}", f"--base-port={port + 1}", f"--workers={WORKERS}"]
     stack = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
