@@ -85,6 +85,29 @@ def test_a_run_that_was_broken_off_is_gone_on_with(
     assert re.match(r".*\n1 picture in .*1 failed.* 59 had been done before", again.stderr), again.stderr
 
 
+def test_a_thousand_pictures_are_broken_off_and_gone_on_with(stack: FrontDoor, folder: Path, tmp_path: Path) -> None:
+    """With a bar; in the end the records are those that gRPC gives, and those of the detector without a service."""
+    many, out = tmp_path / "many", tmp_path / "out.csv"
+    many.mkdir()
+    sources = [path for path in sorted(folder.rglob("*.jpg")) if path.name != "04.jpg"]
+    for number in range(1000):
+        (many / f"{number:04}.jpg").hardlink_to(sources[number % len(sources)])
+    command = [FACET, "detect", str(many), "--csv", "--output", str(out), "--timeout", "600"]
+    with (
+        holding_back(stack.url, after=600) as front,
+        subprocess.Popen(command, env=os.environ | {"FACET_URL": front.url}) as process,
+    ):
+        wait_for(lambda: len(names(out, "--csv")) > 500, "half of them are done")
+        process.send_signal(signal.SIGINT)
+    assert process.returncode == 130
+    assert 500 < len(names(out, "--csv")) < 1000
+    assert "1000/1000" in on_a_terminal(stack, "detect", many, "--csv", "--output", out, "--resume")
+    rows = sorted(out.read_text().splitlines())
+    assert len(names(out, "--csv")) == 1000
+    for where in (["--grpc", stack.edge], ["--local"]):
+        assert sorted(facet(stack, "detect", many, "--csv", *where).stdout.splitlines()) == rows
+
+
 def test_drawn_pictures_stand_as_their_sources_do(stack: FrontDoor, folder: Path, tmp_path: Path) -> None:
     """In the same sub-folders; what is drawn already is not drawn again; records may be written beside."""
     drawn = tmp_path / "drawn"
@@ -117,26 +140,28 @@ def test_standard_input_is_a_picture_or_a_list(stack: FrontDoor, folder: Path) -
     assert listed.stderr == ""
 
 
-def test_a_bar_is_for_a_terminal(stack: FrontDoor, folder: Path) -> None:
+def test_a_bar_is_for_a_terminal(stack: FrontDoor, folder: Path, tmp_path: Path) -> None:
     """With count, rate and what has failed; in a pipe there is a line at the end, and nothing with --quiet."""
-    master, slave = pty.openpty()
-    environment = os.environ | {"FACET_URL": stack.url, "TERM": "xterm", "COLUMNS": "120"}
-    command = [FACET, "detect", str(folder), "--json"]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=slave) as process:
-        os.close(slave)
-        assert process.stdout
-        reading = subprocess.Popen(["cat"], stdin=process.stdout, stdout=subprocess.PIPE)
-        seen = b"".join(iter(lambda: read_terminal(master), b"")).decode()
-        out, _ = reading.communicate()
-    os.close(master)
-    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen)
-    assert re.search(r"━ +60/60 \d+\.\d/s 0:00:00 1 failed", plain), plain
-    assert "04.jpg: INVALID_IMAGE" in plain
-    assert len(out.splitlines()) == 60
+    out = tmp_path / "out"
+    seen = on_a_terminal(stack, "detect", folder, "--json", "--output", out)
+    assert re.search(r"━ +60/60 \d+\.\d/s 0:00:00 1 failed", seen), seen
+    assert "04.jpg: INVALID_IMAGE" in seen
+    assert len(out.read_text().splitlines()) == 60
     piped = facet(stack, "detect", folder, "--json")
     assert "━" not in piped.stderr
     assert re.fullmatch(r"\S+04.jpg: INVALID_IMAGE.*\n60 pictures in .*, 1 failed, \d+ faces\n", piped.stderr)
     assert facet(stack, "detect", folder, "--json", "--quiet").stderr == ""
+
+
+def on_a_terminal(stack: FrontDoor, *arguments: object) -> str:
+    """Run the command on a pseudo-terminal, and give what it showed there, without colours."""
+    master, slave = pty.openpty()
+    environment = os.environ | {"FACET_URL": stack.url, "TERM": "xterm", "COLUMNS": "120"}
+    with subprocess.Popen([FACET, *map(str, arguments)], env=environment, stderr=slave):
+        os.close(slave)
+        seen = b"".join(iter(lambda: read_terminal(master), b"")).decode()
+    os.close(master)
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen)
 
 
 def read_terminal(master: int) -> bytes:

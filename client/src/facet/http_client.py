@@ -18,8 +18,6 @@ from facet.messages import DetectOptions, DrawOptions, ImageSource, detection_fr
 from facet.results import Annotated, Detection, Health
 from facet.retries import DEFAULT_RETRIES, DEFAULT_TIMEOUT, GRACE, Patience
 
-__all__ = ["DEFAULT_RETRIES", "DEFAULT_TIMEOUT", "DEFAULT_URL", "AsyncClient", "Client"]
-
 DEFAULT_URL = "http://localhost:8080"
 # What a status means when its sender is no facet and gives no code.
 BY_STATUS: dict[int, str] = {

@@ -30,8 +30,9 @@ from facet.command.options import (
 )
 from facet.command.service import open_detector
 from facet.errors import FacetError, InvalidOption, ServiceUnavailable, WrongAddress
-from facet.http_client import DEFAULT_TIMEOUT, DEFAULT_URL
+from facet.http_client import DEFAULT_URL
 from facet.messages import Options
+from facet.retries import DEFAULT_TIMEOUT
 
 MOST_BYTES = 256_000_000
 

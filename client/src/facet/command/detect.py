@@ -39,8 +39,9 @@ from facet.command.output import OutputFile, Unwritable
 from facet.command.plan import list_pictures, what_is_left
 from facet.command.service import WrongSetUp, open_detector
 from facet.errors import InvalidOption, WrongAddress
-from facet.http_client import DEFAULT_RETRIES, DEFAULT_TIMEOUT, DEFAULT_URL
+from facet.http_client import DEFAULT_URL
 from facet.messages import DrawOptions, Options
+from facet.retries import DEFAULT_RETRIES, DEFAULT_TIMEOUT
 
 Paths = Annotated[list[str] | None, typer.Argument(metavar="PATH...", help="Files, folders, patterns; - for stdin.")]
 
