@@ -86,6 +86,13 @@ test-stack: .venv/ready  ## the end-to-end tests against a compose stack of thei
 	@$(BUILD_FOR_TESTS)
 	@exec $(BIN)/python -m pytest --compose tests/stack $(ARGS)
 
+# The long forms of the tests that measure, by processes or, with COMPOSE=on, in containers.
+.PHONY: faults
+faults: .venv/ready  ## kill, stop, overload and restart parts under load for half an hour; writes docs/figures.md (COMPOSE=on)
+	@$(if $(COMPOSE),$(BUILD_FOR_TESTS) --quiet)
+	@$(BIN)/python -m pytest --long $(if $(COMPOSE),--compose) --figures=benchmarks/results/faults.jsonl tests/stack $(ARGS)
+	@$(BIN)/python benchmarks/report.py $(if $(COMPOSE),containers,faults) benchmarks/results/faults.jsonl "make faults$(if $(COMPOSE), COMPOSE=on)"
+
 .PHONY: bench-detector
 bench-detector: .venv/ready  ## what a picture costs, beside the mtcnn package and a peer (ARGS=--quick: two pictures)
 	@exec $(BIN)/python benchmarks/detector.py $(ARGS)
