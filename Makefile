@@ -93,6 +93,10 @@ faults: .venv/ready  ## kill, stop, overload and restart parts under load for ha
 	@$(BIN)/python -m pytest --long $(if $(COMPOSE),--compose) --figures=benchmarks/results/faults.jsonl tests/stack $(ARGS)
 	@$(BIN)/python benchmarks/report.py $(if $(COMPOSE),containers,faults) benchmarks/results/faults.jsonl "make faults$(if $(COMPOSE), COMPOSE=on)"
 
+.PHONY: bench
+bench: .venv/ready  ## the whole path beside the stack of a tutorial, its overhead, its growth; writes docs/figures.md (15 minutes)
+	@exec $(BIN)/python benchmarks/path.py $(ARGS)
+
 .PHONY: bench-detector
 bench-detector: .venv/ready  ## what a picture costs, beside the mtcnn package and a peer (ARGS=--quick: two pictures)
 	@exec $(BIN)/python benchmarks/detector.py $(ARGS)
