@@ -62,7 +62,7 @@ def test_the_benchmark_of_the_whole_path_compares_stacks_that_find_the_same_and_
     assert all(path["cpu"][tier] >= 0 for tier in ("envoy", "web", "inference"))
     assert run["scale"]["rows"][0]["workers"] == len(run["scale"]["rows"][0]["samples"][0]["workers"]) == 3
     report = (tmp_path / "figures.md").read_text()
-    assert report.count("| aim |") + report.count("| yes |") + report.count("| **falls short** |") == 7
+    assert report.count("| yes") + report.count("| **falls short** |") == 7
     assert "| 10,000 | " in (tmp_path / "scaling.md").read_text()
     for plot in ("callers.png", "scale.png"):
         assert (tmp_path / "images" / plot).read_bytes().startswith(b"\x89PNG")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from whole_path.pictures import Picture
-from whole_path.stacks import Stack
+from whole_path.stacks import START_SECONDS, Stack
 from wire import Answer, Wire
 
 PATIENCE = 120.0  # seconds: the baseline lets sixteen callers wait for long
@@ -57,6 +57,14 @@ def first_answers(stack: Stack, pictures: Sequence[Picture]) -> dict[str, int]:
         return found
 
     return asyncio.run(ask())
+
+
+def until_all_answer(stack: Stack, request: Request, workers: int) -> None:
+    """Send requests until every worker has answered one: facet is ready with the first."""
+    give_up = time.monotonic() + START_SECONDS
+    while len(closed_load(stack, [request], 2 * workers, 0.5).workers) < workers:
+        if time.monotonic() > give_up:
+            sys.exit(f"{stack.name} has not all of its {workers} workers after {START_SECONDS} s")
 
 
 def closed_load(stack: Stack, requests: Sequence[Request], callers: int, seconds: float, url: str = "") -> Sample:

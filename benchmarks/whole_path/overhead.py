@@ -11,7 +11,7 @@ from typing import Any
 
 import grpc
 from whole_path.alone import NAME, Alone, detectors_alone
-from whole_path.load import Request, Sample, closed_load, faces_in, first_answers
+from whole_path.load import Request, Sample, closed_load, faces_in, first_answers, until_all_answer
 from whole_path.pictures import Picture, pictures
 from whole_path.stacks import Stack, facet
 from wire import Answer, OpenLoad
@@ -31,8 +31,9 @@ def measure(rounds: int, scale: float) -> dict[str, Any]:
     workers, picture = os.cpu_count() or 1, pictures(SIZE)[0]
     with facet(workers, picture.as_it_is()) as stack, detectors_alone(workers, picture) as alone:
         faces = first_answers(stack, [picture])[picture.name]
-        one = _in_turns(_ways(stack, alone, picture, faces), rounds, SECONDS * scale)
         as_it_is = Request(picture.name, picture.as_it_is(), faces)
+        until_all_answer(stack, as_it_is, workers)
+        one = _in_turns(_ways(stack, alone, picture, faces), rounds, SECONDS * scale)
         busy: dict[str, Way] = {
             NAME: lambda seconds: alone.run(seconds, workers),
             "the whole path": lambda seconds: closed_load(stack, [as_it_is], BUSY_CALLERS, seconds),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from whole_path.load import Request, closed_load
+from whole_path.load import Request, closed_load, until_all_answer
 from whole_path.pictures import pictures
 from whole_path.stacks import facet
 from whole_path.stand_in import SECONDS as SERVICE_SECONDS
@@ -23,7 +23,7 @@ def measure(scale: float, counts: tuple[int, ...] = WORKERS) -> dict[str, Any]:
     rows = []
     for workers in counts:
         with facet(workers, request.data, inference="whole_path.stand_in") as stack:
-            closed_load(stack, [request], CALLERS_PER_WORKER * workers, SECONDS * scale / 4)
+            until_all_answer(stack, request, workers)
             samples = [
                 closed_load(stack, [request], CALLERS_PER_WORKER * workers, SECONDS * scale) for _ in range(ROUNDS)
             ]
