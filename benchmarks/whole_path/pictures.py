@@ -6,6 +6,7 @@ import base64
 import io
 import json
 from dataclasses import dataclass
+from functools import cache
 
 from detector import mosaic, photographs
 from PIL import Image
@@ -45,6 +46,7 @@ class Picture:
         return post("/predict", self.jpeg, "image/jpeg")
 
 
+@cache
 def pictures(size: str) -> list[Picture]:
     """Make the three of a size: a portrait, a crowd of portraits in many sizes, and a space suit without its head."""
     width, height = SIZES[size]

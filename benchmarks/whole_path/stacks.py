@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -117,9 +116,11 @@ async def _until_answered(stack: Stack, started: subprocess.Popen[bytes], reques
 
 
 def _stop(process: psutil.Process) -> None:
-    """End a stack as Ctrl-C would; the baseline's processes are told one by one, since nobody else tells them."""
+    """End a stack gracefully; then what is left of it, such as the baseline's processes, which nobody else ends."""
+    if not process.is_running():
+        return
     children = process.children(recursive=True)
-    process.send_signal(signal.SIGINT)
+    process.terminate()
     _, left = psutil.wait_procs([process], 60)
     for each in [*left, *children]:
         with suppress(psutil.NoSuchProcess):
