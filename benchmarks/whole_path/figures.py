@@ -70,6 +70,11 @@ def cells(run: dict[str, Any], stack: str, size: str, callers: int) -> Samples:
     return [cell for cell in run["side_by_side"]["cells"] if wanted.items() <= cell.items()]
 
 
+def at_random_times(run: dict[str, Any]) -> list[float]:
+    """Put together the milliseconds of the requests at 70 % load that were answered."""
+    return sorted(each for part in run["overhead"]["loaded"] for each in part["latencies"])
+
+
 @dataclass(frozen=True)
 class Target:
     """A row of the targets. `most` says that the figure should be at most, not at least, `must` and `aim`."""
@@ -93,7 +98,7 @@ def targets(run: dict[str, Any]) -> list[Target]:
     memory, workers = both["memory"], both["workers"]
     one, busy = overhead["one_caller"], overhead["busy"]
     added = percentile(latencies(one["the whole path"]), 50) - percentile(latencies(one[NAME]), 50)
-    loaded = sorted(each for times in overhead["loaded"] for each in times)
+    loaded = at_random_times(run)
     slower = percentile(latencies(theirs), 99) / percentile(latencies(ours), 99)
     of_alone = 100 * rate(busy["the whole path"]).middle / rate(busy[NAME]).middle
     return [

@@ -60,9 +60,9 @@ def first_answers(stack: Stack, pictures: Sequence[Picture]) -> dict[str, int]:
 
 
 def until_all_answer(stack: Stack, request: Request, workers: int) -> None:
-    """Send requests until every worker has answered one: facet is ready with the first."""
+    """Send requests until every worker has answered one: facet is ready with the first, and lets few wait for it."""
     give_up = time.monotonic() + START_SECONDS
-    while len(closed_load(stack, [request], 2 * workers, 0.5).workers) < workers:
+    while len(closed_load(stack, [request], workers, 0.5).workers) < workers:
         if time.monotonic() > give_up:
             sys.exit(f"{stack.name} has not all of its {workers} workers after {START_SECONDS} s")
 
@@ -83,9 +83,8 @@ def closed_load(stack: Stack, requests: Sequence[Request], callers: int, seconds
                 answer = await wire.ask(request.data)
             latencies[request.name].append(1000 * (time.monotonic() - sent))
             if answer.status != 200 or faces_in(answer) != request.faces:  # noqa: PLR2004
-                sys.exit(
-                    f"{stack.name}, {request.name}: {answer.status}, {faces_in(answer)} faces, not {request.faces}"
-                )
+                expected = f"{stack.name}, {request.name}, {request.faces} faces expected"
+                sys.exit(f"{expected}: {answer.status} {answer.body[:200].decode(errors='replace')}")
             if worker := WORKER.search(answer.body):
                 workers[worker[1].decode()] += 1
 

@@ -10,6 +10,7 @@ from report import write_section
 from whole_path.figures import (
     CALLERS,
     Figure,
+    at_random_times,
     cells,
     cpu,
     latencies,
@@ -138,7 +139,8 @@ def overhead(run: dict[str, Any]) -> str:
         used = [f"{split[tier]:.1f}" if tier in split else "" for tier in ("envoy", "web", "inference")]
         rows.append([name, f"{percentile(times, 50):.1f}", f"{percentile(times, 99):.1f}", str(cpu(samples)), *used])
     head = ["asked by one caller", "p50, ms", "p99, ms", "CPU, ms", "of it Envoy", "web", "inference"]
-    loaded = sorted(each for times in found["loaded"] for each in times)
+    loaded = at_random_times(run)
+    wrong = sum(count for part in found["loaded"] for count in part["wrong"].values())
     middle, worst = percentile(loaded, 50), percentile(loaded, 99)
     ideal_middle, ideal_worst = found["ideal"]
     busy = [
@@ -151,7 +153,7 @@ def overhead(run: dict[str, Any]) -> str:
     """)
     chance = paragraph(f"""
         At 70 % of that, {found["rate"]:.0f} requests/s at random times which heed no answer, p50 is {middle:.1f} ms and
-        p99 {worst:.1f} ms: {worst / middle:.1f} times as much ({len(loaded)} requests). In a perfect queue before
+        p99 {worst:.1f} ms: {worst / middle:.1f} times as much ({len(loaded)} requests, {wrong or "none"} besides refused). In a perfect queue before
         {run["side_by_side"]["workers"]} servers that always take just as long it would be
         {ideal_worst / ideal_middle:.1f} times, since some requests come together by chance.
     """)
