@@ -153,7 +153,8 @@ def overhead(run: dict[str, Any]) -> str:
     """)
     chance = paragraph(f"""
         At 70 % of that, {found["rate"]:.0f} requests/s at random times which heed no answer, p50 is {middle:.1f} ms and
-        p99 {worst:.1f} ms: {worst / middle:.1f} times as much ({len(loaded)} requests, {wrong or "none"} besides refused). In a perfect queue before
+        p99 {worst:.1f} ms: {worst / middle:.1f} times as much ({len(loaded)} answers, and {wrong or "no"}
+        refusals). In a perfect queue before
         {run["side_by_side"]["workers"]} servers that always take just as long it would be
         {ideal_worst / ideal_middle:.1f} times, since some requests come together by chance.
     """)
