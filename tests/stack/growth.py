@@ -34,15 +34,22 @@ class Slope:
 
 def slope(samples: Sequence[tuple[float, float]]) -> Slope:
     """Fit a line through the means of blocks of (seconds, bytes)."""
-    size = len(samples) // BLOCKS
-    blocks = [samples[index * size : (index + 1) * size] for index in range(BLOCKS)]
-    hours = [statistics.fmean(seconds for seconds, _ in block) / 3600 for block in blocks]
-    mib = [statistics.fmean(amount for _, amount in block) / MIB for block in blocks]
+    hours, mib = zip(*_means(samples), strict=True)
     fitted = statistics.linear_regression(hours, mib)
     residuals = [y - fitted.intercept - fitted.slope * x for x, y in zip(hours, mib, strict=True)]
     spread = sum((x - statistics.fmean(hours)) ** 2 for x in hours)
     error = math.sqrt(sum(residual**2 for residual in residuals) / (BLOCKS - 2) / spread)
     return Slope(fitted.slope, STUDENT_T * error)
+
+
+def _means(samples: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Give the mean of each block: hours, MiB."""
+    size = len(samples) // BLOCKS
+    blocks = [samples[index * size : (index + 1) * size] for index in range(BLOCKS)]
+    return [
+        (statistics.fmean(seconds for seconds, _ in block) / 3600, statistics.fmean(held for _, held in block) / MIB)
+        for block in blocks
+    ]
 
 
 def lasting(stack: RunningStack) -> dict[str, psutil.Process]:
@@ -78,6 +85,11 @@ class Growth:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
+
+    def grown(self) -> dict[str, float]:
+        """By how many MiB each has grown, from the mean of the first block to that of the last."""
+        means = {name: _means(samples) for name, samples in self.samples.items()}
+        return {name: each[-1][1] - each[0][1] for name, each in means.items()}
 
     def slopes(self) -> dict[str, Slope]:
         return {name: slope(samples) for name, samples in self.samples.items()}
