@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import signal
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +42,11 @@ def wall_of_faces(face: Image.Image, width: int, height: int) -> Image.Image:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option that `make test-stack` sets."""
+    """Add the options that the Makefile sets."""
     parser.addoption("--compose", action="store_true", help="test the compose stack; its images must have been built")
+    parser.addoption("--long", action="store_true", help="only the tests that measure, in their long forms")
+    parser.addoption("--soak", type=float, metavar="MINUTES", help="only the soak test, for so long")
+    parser.addoption("--figures", type=Path, help="a file for what was measured, a JSON object a line")
 
 
 def pytest_configure() -> None:
@@ -54,10 +59,14 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep the tests that the kind of stack can run, by the fixtures they ask for."""
+    """Keep the tests that the kind of stack can run, for --long those that measure, by the fixtures they ask for."""
 
     def fits(item: pytest.Item) -> bool:
         asked = set(getattr(item, "fixturenames", ()))
+        if bool(config.getoption("--soak")) != ("soak_minutes" in asked):
+            return False
+        if config.getoption("--long") and "figures" not in asked:
+            return False
         if config.getoption("--compose"):
             return "compose" in asked or ("stack" in asked and "processes" not in asked)
         return "compose" not in asked
@@ -65,6 +74,59 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     others = [item for item in items if not fits(item)]
     items[:] = [item for item in items if fits(item)]
     config.hook.pytest_deselected(items=others)
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Print what was measured, and write it to the file of --figures; also when tests ran in several processes."""
+    reports = [each for outcome in ("passed", "failed") for each in terminalreporter.getreports(outcome)]
+    lines = [line for each in reports if each.when == "call" for key, line in each.user_properties if key == "figures"]
+    if lines:
+        terminalreporter.section("figures")
+    for line in lines:
+        terminalreporter.write_line(line)
+    if lines and (path := config.getoption("--figures")):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(f"{line}\n" for line in lines))
+
+
+Figures = Callable[..., None]
+
+
+@pytest.fixture
+def figures(request: pytest.FixtureRequest) -> Figures:
+    """Take down what a test measured: `figures("what happens", {"lost": 0}, at_most={"lost": 0}, at_least={})`.
+
+    A figure may have a target, the most or the least that it should be. It is printed as JSON at the end of the run,
+    with whether all targets were met; benchmarks/report.py puts it into docs/figures.md. A test that may not depend on
+    the machine's speed asserts nothing of seconds, and hands them in here.
+    """
+
+    def take_down(
+        row: str,
+        measured: Mapping[str, float],
+        *,
+        at_most: Mapping[str, float] | None = None,
+        at_least: Mapping[str, float] | None = None,
+    ) -> None:
+        most, least = dict(at_most or {}), dict(at_least or {})
+        met = all(measured[name] <= bound for name, bound in most.items())
+        met = met and all(measured[name] >= bound for name, bound in least.items())
+        figures = {"row": row, "measured": dict(measured), "at_most": most, "at_least": least, "met": met}
+        request.node.user_properties.append(("figures", json.dumps(figures)))
+
+    return take_down
+
+
+@pytest.fixture(scope="session")
+def long(request: pytest.FixtureRequest) -> bool:
+    """Whether the long forms run, with the times and counts of the targets."""
+    return bool(request.config.getoption("--long"))
+
+
+@pytest.fixture(scope="session")
+def soak_minutes(request: pytest.FixtureRequest) -> float:
+    """How long the soak test takes."""
+    return float(request.config.getoption("--soak"))
 
 
 @pytest.fixture(scope="session")

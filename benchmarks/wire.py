@@ -1,0 +1,237 @@
+"""Load over HTTP/1.1 that costs little, since what sends it runs on the CPUs that are measured.
+
+A request is put into bytes once. Open-loop load leaves at random times that do not depend on the answers (a Poisson
+process: many users who know nothing of each other); closed-loop load asks again when it has been answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+
+from facet.command.load import Shot
+
+PATIENCE = 30.0  # seconds after which an answer is given up; above facet's deadline
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back. The names of headers are in small letters."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+Judge = Callable[[Answer], str]
+"""Says what is wrong with an answer, and nothing when it is the right one."""
+
+
+def post(path: str, body: bytes, content_type: str, **headers: str) -> bytes:
+    """Put a request into bytes."""
+    lines = [f"POST {path} HTTP/1.1", "Host: facet", f"Content-Type: {content_type}", f"Content-Length: {len(body)}"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def same_results(expected: object) -> Judge:
+    """Make the judge for whom an answer is right when it is a 200 with just these results."""
+
+    def judge(answer: Answer) -> str:
+        if answer.status != 200:  # noqa: PLR2004
+            return f"{answer.status} {_code(answer.body)}"
+        return "" if json.loads(answer.body)["results"] == expected else "other faces"
+
+    return judge
+
+
+def _code(body: bytes) -> str:
+    try:
+        return str(json.loads(body)["code"])
+    except (ValueError, KeyError, TypeError):
+        return repr(body[:80])
+
+
+class _Connection(asyncio.Protocol):
+    """A keep-alive connection, with one request on it at a time. It reads answers that have a Content-Length."""
+
+    def __init__(self) -> None:
+        self.open = False
+        self._transport: asyncio.Transport
+        self._received = bytearray()
+        self._answer: asyncio.Future[Answer]
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for the type checker
+        self._transport = transport
+        self.open = True
+        self._answer = asyncio.get_running_loop().create_future()
+        self._answer.cancel()  # nothing is asked yet
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.open = False
+        if not self._answer.done():
+            self._answer.set_exception(exc or ConnectionError("closed before the answer"))
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        head, separator, rest = self._received.partition(b"\r\n\r\n")
+        if not separator:
+            return
+        status, *lines = head.decode("latin-1").split("\r\n")
+        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+        if len(rest) < int(headers["content-length"]):
+            return
+        self._received.clear()
+        if headers.get("connection") == "close":
+            self.close()
+        if not self._answer.done():
+            self._answer.set_result(Answer(int(status.split(" ")[1]), headers, bytes(rest)))
+
+    async def ask(self, request: bytes) -> Answer:
+        self._answer = asyncio.get_running_loop().create_future()
+        self._transport.write(request)
+        return await self._answer
+
+    def close(self) -> None:
+        self.open = False
+        self._transport.close()
+
+
+class Wire:
+    """As many connections to one address as there are requests under way. For one event loop."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self._address = (parts.hostname or "", parts.port or 80)
+        self._idle: list[_Connection] = []
+
+    async def ask(self, request: bytes) -> Answer:
+        """Send a request and give its answer. Raises OSError when there is none."""
+        connection = await self._connection()
+        try:
+            answer = await connection.ask(request)
+        except BaseException:
+            connection.close()
+            raise
+        if connection.open:
+            self._idle.append(connection)
+        return answer
+
+    async def judged(self, request: bytes, judge: Judge) -> str:
+        """Send a request and say what is wrong with its answer."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                return judge(await self.ask(request))
+        except TimeoutError:
+            return f"no answer in {PATIENCE:g} s"
+        except OSError as error:
+            return f"no answer: {error}"
+
+    async def _connection(self) -> _Connection:
+        while self._idle:
+            if (connection := self._idle.pop()).open:
+                return connection
+        _, made = await asyncio.get_running_loop().create_connection(_Connection, *self._address)
+        return made
+
+    def close(self) -> None:
+        """Close what is idle."""
+        for connection in self._idle:
+            connection.close()
+
+
+@dataclass
+class OpenLoad:
+    """Sends `rate` requests a second on average while its block runs, and waits for the last answers at its end."""
+
+    url: str
+    request: bytes
+    judge: Judge
+    rate: float
+    seed: int = 1
+    shots: list[Shot] = field(default_factory=list)
+    """One for each request that has ended; its `code` is what the judge said."""
+
+    def __enter__(self) -> Self:
+        self._running = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
+        self._thread.start()
+        self._running.wait()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+
+    @property
+    def wrong(self) -> Counter[str]:
+        """What was wrong, and how often."""
+        return Counter(shot.code for shot in self.shots if shot.code)
+
+    def since(self, moment: float) -> list[Shot]:
+        """Give what was planned after a moment of time.monotonic()."""
+        return [shot for shot in self.shots if self._began + shot.planned >= moment]
+
+    async def _run(self) -> None:
+        gaps = random.Random(self.seed)  # noqa: S311 - no secret
+        wire, planned = Wire(self.url), 0.0
+        self._loop, self._stop, self._began = asyncio.get_running_loop(), asyncio.Event(), time.monotonic()
+        self._running.set()
+        async with asyncio.TaskGroup() as tasks:
+            while not await self._over(planned := planned + gaps.expovariate(self.rate)):
+                tasks.create_task(self._one(wire, planned))
+        wire.close()
+
+    async def _over(self, planned: float) -> bool:
+        """Wait until a request is due, or no more are to be sent; say which."""
+        try:
+            async with asyncio.timeout(self._began + planned - time.monotonic()):
+                await self._stop.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def _one(self, wire: Wire, planned: float) -> None:
+        late = time.monotonic() - self._began - planned
+        code = await wire.judged(self.request, self.judge)
+        self.shots.append(Shot(planned, late, time.monotonic() - self._began - planned, code))
+
+
+def closed_load(url: str, request: bytes, judge: Judge, *, callers: int, seconds: float) -> list[Shot]:
+    """Let callers ask again and again for so many seconds, and give what each request came to."""
+
+    async def caller(wire: Wire) -> list[Shot]:
+        shots = []
+        while (sent := time.monotonic()) < began + seconds:
+            code = await wire.judged(request, judge)
+            shots.append(Shot(sent - began, 0.0, time.monotonic() - sent, code))
+        return shots
+
+    async def run() -> list[Shot]:
+        wire = Wire(url)
+        shots = await asyncio.gather(*(caller(wire) for _ in range(callers)))
+        wire.close()
+        return [shot for each in shots for shot in each]
+
+    began = time.monotonic()
+    return asyncio.run(run())
+
+
+def capacity(url: str, request: bytes, judge: Judge, *, callers: int = 8, seconds: float = 5.0) -> float:
+    """Measure how many requests a second are answered when there are always some to do. Raises ValueError."""
+    shots = closed_load(url, request, judge, callers=callers, seconds=seconds)
+    if wrong := Counter(shot.code for shot in shots if shot.code):
+        raise ValueError(f"wrong answers: {wrong}")
+    return len(shots) / max(shot.planned + shot.latency for shot in shots)
