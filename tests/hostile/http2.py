@@ -81,6 +81,10 @@ class Connection:
         self.answers: dict[int, Answer] = {}
         self.gone: int | None = None  # the error code with which the connection ended
 
+    def heard(self) -> None:
+        """Take in the server's first frame, which says how much it takes at once."""
+        self._read()
+
     def answer(self, stream: int = 1) -> Answer:
         """Read until a stream has ended, or the connection."""
         answer = self.answers.setdefault(stream, Answer())

@@ -11,7 +11,7 @@ import pytest
 from hpack import Encoder
 from hyperframe.frame import ContinuationFrame, HeadersFrame, PingFrame, RstStreamFrame, SettingsFrame
 
-from tests.hostile.http2 import Connection, Headers, headers_frame, opening
+from tests.hostile.http2 import Connection, Headers, data_frames, grpc_headers, grpc_message, headers_frame, opening
 from tests.hostile.innocent import Innocent
 from tests.stack.running import RunningStack, wait_for
 
@@ -75,7 +75,9 @@ def answers(address: tuple[str, int], sent: bytes) -> list[int]:
         connection.sendall(sent)
         received = b""
         with suppress(OSError):
-            connection.settimeout(1)  # for the first answer; who waits for more of the request learns that there is none
+            connection.settimeout(
+                1
+            )  # for the first answer; who waits for more of the request learns that there is none
             received = connection.recv(65536)
         with suppress(OSError):
             connection.shutdown(socket.SHUT_WR)
@@ -135,6 +137,21 @@ def flooded(stack: RunningStack, start: bytes, frames: bytes, times: int) -> boo
         except ConnectionError:
             return True
         return True
+
+
+@pytest.mark.parametrize(
+    "header", [("grpc-timeout", "-1S"), ("grpc-encoding", "nonsense"), ("bad-bin", "%%%")], ids=lambda header: header[0]
+)
+def test_a_header_that_grpc_cannot_read_is_its_senders_trouble_alone(
+    attacked: RunningStack, innocent: Innocent, header: tuple[str, str]
+) -> None:
+    """It goes to the worker on a connection that all calls share, and nothing of it stays there."""
+    sent = grpc_headers("/Inference/Predict", header)
+    for _ in range(5):
+        with socket.create_connection(address(attacked.edge), timeout=60) as sock:
+            sock.sendall(opening() + headers_frame(sent) + data_frames(grpc_message(b"")))
+            assert "Error parsing" in Connection(sock).answer().headers["grpc-message"]
+    del innocent
 
 
 def test_streams_that_are_opened_only_to_be_reset_end_the_connection(
