@@ -48,6 +48,10 @@ serve: .venv/ready  ## run the whole stack on this machine without containers (P
 test: .venv/ready  ## run all tests that need no container engine (ARGS= goes to pytest)
 	@exec $(BIN)/python -m pytest $(or $(ARGS),--numprocesses=2 --dist=loadfile)
 
+.PHONY: fuzz
+fuzz: .venv/ready  ## send damaged pictures, requests and frames to a stack of its own (N=100000, SEED=, ARGS=--case=N for one of them)
+	@exec $(BIN)/python -m tests.hostile.fuzz $(if $(N),--cases $(N)) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
 # The compose stack; .env is given to it by name, since compose would look for it in deploy/.
 COMPOSE = docker compose $(if $(wildcard .env),--env-file .env) --file deploy/docker-compose.yml \
   $(if $(TRACES),--file deploy/docker-compose.traces.yml)
