@@ -203,4 +203,7 @@ def _logged(error: Exception) -> tuple[grpc.StatusCode, str, str]:
 
 async def _abort(context: Context, error: Exception) -> NoReturn:
     status = rpc_status.to_status(rich_status(*_logged(error)))
+    if status.code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        # Not as the first thing that Envoy hears: it would count as a failure of this worker.
+        await context.send_initial_metadata(())
     await context.abort(status.code, status.details, status.trailing_metadata)
