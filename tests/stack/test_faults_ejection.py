@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import NoReturn
 
 import grpc
-import httpx
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from PIL import Image
 
@@ -76,12 +75,15 @@ def test_a_worker_that_answers_unavailable_is_asked_little_and_costs_no_request(
 def test_slow_pictures_are_computed_once_and_their_worker_stays(
     tmp_path: Path, figures: Figures, *, long: bool
 ) -> None:
-    """Each is ended by the deadline and is a 504, although the only worker answers nothing else."""
-    slow = encode(Image.fromarray(all_candidates(4000, 3000)))
+    """Each is ended by the worker's own deadline, and the only worker answers nothing else."""
+    picture = encode(Image.fromarray(all_candidates(4000, 3000)))
+    slow = infer_pb2.Image(raw_data=picture, options=infer_pb2.DetectOptions(min_face_size=12))
     pictures, deadline = (2, 15) if long else (4, 1)
     with running_stack(tmp_path / "logs", "--workers=1", FACET_DEADLINE_SECONDS=str(deadline)) as one:
         before = one.envoy(CALLS)
-        codes = [_code(f"{one.url}/predict?min_face_size=12", slow) for _ in range(pictures)]
+        with grpc.insecure_channel(one.edge) as channel:
+            stub = infer_pb2_grpc.InferenceStub(channel)
+            statuses = [stub.Predict.future(slow).code() for _ in range(pictures)]
         found = {
             "pictures": pictures,
             "deadline_s": deadline,
@@ -89,11 +91,5 @@ def test_slow_pictures_are_computed_once_and_their_worker_stays(
             "ejections": one.envoy(EJECTIONS),
         }
         figures("pictures slower than the deadline", found, at_most={"calls": pictures, "ejections": 0})
-        assert codes == ["DEADLINE_EXCEEDED"] * pictures
+        assert statuses == [grpc.StatusCode.DEADLINE_EXCEEDED] * pictures
         assert (found["calls"], found["ejections"]) == (pictures, 0)
-
-
-def _code(url: str, picture: bytes) -> str:
-    answer = httpx.post(url, content=picture, headers={"Content-Type": "image/png"}, timeout=60)
-    assert answer.status_code == 504
-    return str(answer.json()["code"])
