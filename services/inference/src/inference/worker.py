@@ -149,6 +149,7 @@ class Worker:
                 ("grpc.so_reuseport", int(reuse_port)),
                 ("grpc.max_receive_message_length", self._settings.max_body_bytes + MESSAGE_OVERHEAD),
                 ("grpc.max_send_message_length", -1),
+                ("grpc.http2.max_ping_strikes", 0),  # Envoy asks every second whether this process still runs
             ],
         )
         infer_pb2_grpc.add_InferenceServicer_to_server(self._servicer, server)
