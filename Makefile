@@ -102,6 +102,10 @@ soak: .venv/ready  ## load, bad input and kills for MINUTES=30: nothing is lost,
 	@$(BIN)/python -m pytest --soak=$(or $(MINUTES),30) --figures=benchmarks/results/soak.jsonl tests/stack/test_soak.py $(ARGS)
 	@$(BIN)/python benchmarks/report.py soak benchmarks/results/soak.jsonl "make soak$(if $(MINUTES), MINUTES=$(MINUTES))"
 
+.PHONY: bench
+bench: .venv/ready  ## the whole path beside the stack of a tutorial, its overhead, its growth; writes docs/figures.md (15 minutes)
+	@exec $(BIN)/python benchmarks/path.py $(ARGS)
+
 .PHONY: bench-detector
 bench-detector: .venv/ready  ## what a picture costs, beside the mtcnn package and a peer (ARGS=--quick: two pictures)
 	@exec $(BIN)/python benchmarks/detector.py $(ARGS)

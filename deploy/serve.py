@@ -80,6 +80,7 @@ class Plan:
     inference_replicas: int = 1
     web_replicas: int = 1
     logs: Path = LOGS
+    inference: str = "inference"
 
 
 def addresses(count: int) -> list[str]:
@@ -171,7 +172,7 @@ class Stack:
             "FACET_METRICS_PORT": str(ports.inference_metrics),
         }
         settings |= {"FACET_WORKERS": str(workers)} if workers else {}
-        self._run(_part("inference", host), [sys.executable, "-m", "inference"], settings)
+        self._run(_part("inference", host), [sys.executable, "-m", self._plan.inference], settings)
 
     def _start_web(self, host: str) -> None:
         ports = self._plan.ports
@@ -310,6 +311,7 @@ def main() -> int:
     parser.add_argument("--inference-replicas", type=int, default=1, help="inference services, on 127.0.0.1, .2, ...")
     parser.add_argument("--web-replicas", type=int, default=1, help="gateways, likewise")
     parser.add_argument("--logs", type=Path, help="folder for the parts' logs (default: .serve/PORT)")
+    parser.add_argument("--inference", default="inference", help="the module that runs as the inference service")
     parser.add_argument("--validate", action="store_true", help="only check envoy.yaml")
     arguments = parser.parse_args()
     if arguments.validate:
@@ -317,7 +319,8 @@ def main() -> int:
     base = arguments.base_port
     ports = Ports.from_base(arguments.port, base) if base else replace(Ports(), edge=arguments.port)
     logs = arguments.logs or LOGS / str(ports.edge)
-    plan = Plan(ports, arguments.workers, arguments.inference_replicas, arguments.web_replicas, logs)
+    replicas = arguments.inference_replicas, arguments.web_replicas
+    plan = Plan(ports, arguments.workers, *replicas, logs, arguments.inference)
     for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT is ignored when a shell started this in the background
         signal.signal(number, signal.default_int_handler)
     stack = Stack(plan)
