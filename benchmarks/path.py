@@ -13,11 +13,13 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from report import ROOT
 from whole_path import overhead, scale, side_by_side
 from whole_path.pages import write_pages
 from whole_path.pictures import SIZES
+from whole_path.stacks import CannotCompare
 
 RESULTS = ROOT / "benchmarks/results"
 
@@ -33,21 +35,34 @@ def main() -> int:
     arguments = parser.parse_args()
     raw = arguments.results / "path.json"
     if not arguments.pages_only:
-        quick, length = arguments.quick, 0.1 if arguments.quick else 1.0
-        rounds = 1 if quick else arguments.rounds
-        sizes, callers = (["640x480"], (1, 8)) if quick else (list(SIZES), side_by_side.CALLERS)
-        processes = (os.cpu_count() or 1) if quick else side_by_side.BASELINE_PROCESSES
-        figures = {
-            "quick": quick,
-            "rounds": rounds,
-            "side_by_side": side_by_side.compare(rounds, length, sizes, callers, processes),
-            "overhead": overhead.measure(1 if quick else rounds + 2, length),
-            "scale": scale.measure(length, (3,) if quick else scale.WORKERS),
-        }
+        try:
+            figures = measure(arguments.rounds, quick=arguments.quick)
+        except CannotCompare as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
         raw.parent.mkdir(parents=True, exist_ok=True)
         raw.write_text(json.dumps(figures), encoding="utf-8")
     print(write_pages(json.loads(raw.read_text(encoding="utf-8")), arguments.docs))
     return 0
+
+
+def measure(rounds: int, *, quick: bool) -> dict[str, Any]:
+    """Measure everything, or with `quick` a little of each. Raises CannotCompare."""
+    if quick:
+        cpus = os.cpu_count() or 1
+        compared = side_by_side.compare(1, 0.1, ["640x480"], (1, 8), processes=cpus)
+        return {
+            "rounds": 1,
+            "side_by_side": compared,
+            "overhead": overhead.measure(1, 0.1),
+            "scale": scale.measure(0.1, (3,)),
+        }
+    return {
+        "rounds": rounds,
+        "side_by_side": side_by_side.compare(rounds, 1.0, list(SIZES), side_by_side.CALLERS),
+        "overhead": overhead.measure(rounds + 2, 1.0),
+        "scale": scale.measure(1.0),
+    }
 
 
 if __name__ == "__main__":

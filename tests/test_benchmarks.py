@@ -6,7 +6,15 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+
+import psutil
+import pytest
+from whole_path.load import Request, closed_load
+from whole_path.stacks import CannotCompare, Stack
+from wire import post
 
 ROOT = Path(__file__).parents[1]
 
@@ -66,3 +74,33 @@ def test_the_benchmark_of_the_whole_path_compares_stacks_that_find_the_same_and_
     assert "| 10,000 | " in (tmp_path / "scaling.md").read_text()
     for plot in ("callers.png", "scale.png"):
         assert (tmp_path / "images" / plot).read_bytes().startswith(b"\x89PNG")
+
+
+class StandInWithoutFaces(BaseHTTPRequestHandler):
+    """A stack that finds no face in anything."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        answer = b'{"results": []}'
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(answer)))
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def test_what_finds_other_faces_is_not_compared() -> None:
+    """As many as expected are counted, and one that is missing ends the run."""
+    with HTTPServer(("127.0.0.1", 0), StandInWithoutFaces) as server:
+        threading.Thread(target=server.serve_forever).start()
+        stack = Stack("stand-in", server.server_port, 0, psutil.Process(), 0.0)
+        data = post("/predict", b"a picture", "image/jpeg")
+        try:
+            assert closed_load(stack, [Request("none", data, 0)], 2, 0.05).rate > 0
+            with pytest.raises(CannotCompare, match="one face, 1 faces expected: 200"):
+                closed_load(stack, [Request("one face", data, 1)], 1, 0.05)
+        finally:
+            server.shutdown()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from whole_path.pictures import Picture
-from whole_path.stacks import START_SECONDS, Stack
+from whole_path.stacks import START_SECONDS, CannotCompare, Stack
 from wire import Answer, Wire
 
 PATIENCE = 120.0  # seconds: the baseline lets sixteen callers wait for long
@@ -64,13 +63,13 @@ def until_all_answer(stack: Stack, request: Request, workers: int) -> None:
     give_up = time.monotonic() + START_SECONDS
     while len(closed_load(stack, [request], workers, 0.5).workers) < workers:
         if time.monotonic() > give_up:
-            sys.exit(f"{stack.name} has not all of its {workers} workers after {START_SECONDS} s")
+            raise CannotCompare(f"{stack.name} has not all of its {workers} workers after {START_SECONDS} s")
 
 
 def closed_load(stack: Stack, requests: Sequence[Request], callers: int, seconds: float, url: str = "") -> Sample:
     """Let callers send the requests in turn for so many seconds and wait for the last answers.
 
-    Ends the run when an answer is wrong: what finds other faces cannot be compared.
+    Raises CannotCompare when an answer is wrong.
     """
     latencies: dict[str, list[float]] = {request.name: [] for request in requests}
     workers: Counter[str] = Counter()
@@ -84,7 +83,7 @@ def closed_load(stack: Stack, requests: Sequence[Request], callers: int, seconds
             latencies[request.name].append(1000 * (time.monotonic() - sent))
             if answer.status != 200 or faces_in(answer) != request.faces:  # noqa: PLR2004
                 expected = f"{stack.name}, {request.name}, {request.faces} faces expected"
-                sys.exit(f"{expected}: {answer.status} {answer.body[:200].decode(errors='replace')}")
+                raise CannotCompare(f"{expected}: {answer.status} {answer.body[:200].decode(errors='replace')}")
             if worker := WORKER.search(answer.body):
                 workers[worker[1].decode()] += 1
 

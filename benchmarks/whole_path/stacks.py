@@ -20,6 +20,10 @@ START_SECONDS = 180  # TensorFlow three times over, on a machine with other work
 ASK_EVERY = 0.05
 
 
+class CannotCompare(Exception):
+    """The run ends: a stack does not start, or gives another answer than the right one."""
+
+
 @dataclass
 class Stack:
     """A running one. `base` is the first port of the parts behind the front door."""
@@ -112,7 +116,7 @@ async def _until_answered(stack: Stack, started: subprocess.Popen[bytes], reques
                 wire.close()
                 return
         await asyncio.sleep(ASK_EVERY)
-    sys.exit(f"{stack.name} did not start")
+    raise CannotCompare(f"{stack.name} did not start")
 
 
 def _stop(process: psutil.Process) -> None:
