@@ -14,6 +14,7 @@ from wire import post
 
 SIZES = {"320x240": (320, 240), "640x480": (640, 480), "1920x1080": (1920, 1080)}
 CONTENTS = ("one face", "several", "none")
+SUIT = (40, 460)  # columns of the astronaut, from the bottom up: no face is seen in it at any size
 BOUNDARY = "facet-picture"
 
 
@@ -51,10 +52,11 @@ def pictures(size: str) -> list[Picture]:
     """Make the three of a size: a portrait, a crowd of portraits in many sizes, and a space suit without its head."""
     width, height = SIZES[size]
     astronaut, admiral = photographs()
-    suit_width = 420
-    suit = astronaut.crop((60, 512 - suit_width * height // width, 60 + suit_width, 512))
+    left, right = SUIT
+    bottom = astronaut.height
+    suit = astronaut.crop((left, bottom - (right - left) * height // width, right, bottom))
     made = {
-        "one face": portrait(astronaut, width, height),
+        "one face": portrait(admiral, width, height),
         "several": mosaic(width, height, [astronaut, admiral]),
         "none": suit.resize((width, height), Image.Resampling.LANCZOS),
     }
