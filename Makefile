@@ -39,9 +39,15 @@ BUILDS := $(wildcard services/inference/*.py) services/inference/src/inference/m
 	@touch $@
 
 .PHONY: serve
-serve: .venv/ready  ## run the whole stack on this machine without containers (PORT=8080, WORKERS=one per CPU, BASE_PORT=for all other ports)
+serve: .venv/ready  ## run the whole stack on this machine without containers (PORT=8080, WORKERS=one per CPU, BASE_PORT=for all other ports; KEYS=on, RATE_LIMIT=on)
 	@set -a; [ ! -f .env ] || . ./.env; exec $(BIN)/python deploy/serve.py --port $(PORT) \
-	  $(if $(WORKERS),--workers $(WORKERS)) $(if $(BASE_PORT),--base-port $(BASE_PORT))
+	  $(if $(WORKERS),--workers $(WORKERS)) $(if $(BASE_PORT),--base-port $(BASE_PORT)) \
+	  $(if $(KEYS),--keys .secrets/keys) $(if $(RATE_LIMIT),--rate-limit envoy/rate-limit)
+
+.PHONY: key
+key: .venv/ready  ## make an API key and print it (NAME=, DAYS=), or take one back (REMOVE=); else name them
+	@umask 022; mkdir -p -m 700 .secrets; $(BIN)/python deploy/keys.py $(if $(NAME),--add '$(NAME)') $(if $(DAYS),--days $(DAYS)) \
+	  $(if $(REMOVE),--remove '$(REMOVE)')
 
 # All of them in two processes, each with a stack of its own; the tests of a file stay together.
 .PHONY: test
@@ -50,13 +56,15 @@ test: .venv/ready  ## run all tests that need no container engine (ARGS= goes to
 
 # The compose stack; .env is given to it by name, since compose would look for it in deploy/.
 COMPOSE = docker compose $(if $(wildcard .env),--env-file .env) --file deploy/docker-compose.yml \
-  $(if $(TRACES),--file deploy/docker-compose.traces.yml)
+  $(if $(TRACES),--file deploy/docker-compose.traces.yml) \
+  $(if $(KEYS),--file deploy/docker-compose.keys.yml) \
+  $(if $(RATE_LIMIT),--file deploy/docker-compose.rate-limit.yml)
 
 # Under a tag of its own, and without anybody's .env.
 BUILD_FOR_TESTS = FACET_TAG=test docker compose --file deploy/docker-compose.yml build
 
 .PHONY: up
-up:  ## build and start the compose stack, and wait until it answers (GRPCIO=wheel: without compiling gRPC, TRACES=on: to your collector)
+up:  ## build and start the compose stack, and wait until it answers (GRPCIO=wheel: without compiling gRPC; TRACES=on, KEYS=on, RATE_LIMIT=on)
 	@$(COMPOSE) up --build --wait --wait-timeout 300 $(ARGS) || \
 	  { $(COMPOSE) logs --no-log-prefix --tail 20 inference web | grep -v '"level": "INFO"' >&2; exit 1; }
 

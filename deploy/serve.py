@@ -26,6 +26,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
+from keys import add_key
 from pydantic import ValidationError
 from web.settings import Settings
 
@@ -80,6 +81,8 @@ class Plan:
     inference_replicas: int = 1
     web_replicas: int = 1
     logs: Path = LOGS
+    keys: Path = ROOT / "envoy/off"
+    rate_limit: Path = ROOT / "envoy/off"
 
 
 def addresses(count: int) -> list[str]:
@@ -87,9 +90,15 @@ def addresses(count: int) -> list[str]:
     return [f"127.0.0.{1 + index}" for index in range(count)]
 
 
+def envoy_yaml(plan: Plan) -> str:
+    """Read envoy/envoy.yaml, with this machine's folders in the place of those that a container has."""
+    text = (ROOT / "envoy/envoy.yaml").read_text()
+    return text.replace("/etc/facet/keys", str(plan.keys)).replace("/etc/facet/rate-limit", str(plan.rate_limit))
+
+
 def local_envoy_config(plan: Plan) -> dict[str, Any]:
     """Put loopback addresses and the plan's ports into envoy/envoy.yaml; all else is as everywhere."""
-    config: dict[str, Any] = yaml.safe_load((ROOT / "envoy/envoy.yaml").read_text())
+    config: dict[str, Any] = yaml.safe_load(envoy_yaml(plan))
     default, ports = Ports(), plan.ports
     config["admin"]["address"]["socket_address"]["port_value"] = ports.admin
     listening = {"edge": ports.edge, "internal": ports.internal, "metrics": ports.envoy_metrics}
@@ -288,10 +297,13 @@ def _answers(url: str) -> bool:
 def validate() -> int:
     """Have Envoy check both forms of its configuration, also with traces, and take a warning for a fault."""
     with tempfile.TemporaryDirectory() as folder:
-        local = Path(folder) / "local.json"
+        plain, limited, local = (Path(folder) / name for name in ("plain.yaml", "limited.yaml", "local.json"))
+        plain.write_text(envoy_yaml(Plan()))
+        add_key(Path(folder) / "keys.yaml", "somebody")
+        limited.write_text(envoy_yaml(Plan(keys=Path(folder), rate_limit=ROOT / "envoy/rate-limit")))
         local.write_text(json.dumps(local_envoy_config(Plan(web_replicas=2, inference_replicas=2))))
         traces = ["--skip-deprecated-logs", "--config-yaml", (ROOT / "envoy/traces.yaml").read_text()]
-        for path, more in ((ROOT / "envoy/envoy.yaml", []), (ROOT / "envoy/envoy.yaml", traces), (local, [])):
+        for path, more in ((plain, []), (plain, traces), (limited, []), (limited, traces), (local, [])):
             command = [envoy_binary(), "--mode", "validate", "--log-level", "warn", "--config-path", str(path), *more]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode or done.stderr.strip():
@@ -309,6 +321,8 @@ def main() -> int:
     parser.add_argument("--workers", type=int, help="worker processes (default: one per CPU)")
     parser.add_argument("--inference-replicas", type=int, default=1, help="inference services, on 127.0.0.1, .2, ...")
     parser.add_argument("--web-replicas", type=int, default=1, help="gateways, likewise")
+    parser.add_argument("--keys", type=Path, default=Plan.keys, help="folder of keys.yaml, which deploy/keys.py makes")
+    parser.add_argument("--rate-limit", type=Path, default=Plan.rate_limit, help="folder of rate-limit.yaml")
     parser.add_argument("--logs", type=Path, help="folder for the parts' logs (default: .serve/PORT)")
     parser.add_argument("--validate", action="store_true", help="only check envoy.yaml")
     arguments = parser.parse_args()
@@ -317,7 +331,8 @@ def main() -> int:
     base = arguments.base_port
     ports = Ports.from_base(arguments.port, base) if base else replace(Ports(), edge=arguments.port)
     logs = arguments.logs or LOGS / str(ports.edge)
-    plan = Plan(ports, arguments.workers, arguments.inference_replicas, arguments.web_replicas, logs)
+    replicas = (arguments.inference_replicas, arguments.web_replicas)
+    plan = Plan(ports, arguments.workers, *replicas, logs, arguments.keys.resolve(), arguments.rate_limit.resolve())
     for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT is ignored when a shell started this in the background
         signal.signal(number, signal.default_int_handler)
     stack = Stack(plan)
