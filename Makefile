@@ -119,7 +119,7 @@ bench-tuning: .venv/ready  ## what min_face_size costs and finds; writes the plo
 	@exec $(BIN)/python benchmarks/tuning.py $(ARGS)
 
 .PHONY: check
-check: .venv/ready  ## format, lint, types, generated code, settings' documents, envoy.yaml, Kubernetes manifests and locks
+check: .venv/ready  ## format, lint, types, generated code, settings' documents, envoy.yaml, Kubernetes manifests, secrets and locks
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -132,7 +132,17 @@ check: .venv/ready  ## format, lint, types, generated code, settings' documents,
 	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT && $(call PROTOC,$$fresh) && \
 	  diff -r -x __init__.py -x py.typed -x __pycache__ "$$fresh/protos" protos/src/protos || \
 	  { echo "protos/src/protos differs from what protoc makes: run make protos" >&2; exit 1; }
+	@$(MAKE) --no-print-directory secrets
 	@$(MAKE) --no-print-directory lock OUT=$$(mktemp -d) CHECK=1
+
+.PHONY: secrets
+secrets: .venv/ready  ## look for keys and passwords in the files that git knows, and in all earlier commits
+	@git ls-files -z --cached --others --exclude-standard | xargs -0 $(BIN)/betterleaks --log-level warn
+	@$(BIN)/betterleaks git --log-level warn .
+
+.PHONY: audit
+audit: .venv/ready  ## ask for known vulnerabilities of all that is locked; needs an index that knows them (ARGS=--where-possible: says so without one)
+	@$(BIN)/python deploy/audit.py $(ARGS)
 
 .PHONY: protos
 protos: .venv/ready  ## make the Python modules and stubs from protos/infer.proto
