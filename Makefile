@@ -113,6 +113,11 @@ faults: .venv/ready  ## kill, stop, overload and restart parts under load for ha
 	@$(BIN)/python -m pytest --long $(if $(COMPOSE),--compose) --figures=benchmarks/results/faults.jsonl tests/stack $(ARGS)
 	@$(BIN)/python benchmarks/report.py $(if $(COMPOSE),containers,faults) benchmarks/results/faults.jsonl "make faults$(if $(COMPOSE), COMPOSE=on)"
 
+.PHONY: soak
+soak: .venv/ready  ## load, bad input and kills for MINUTES=30: nothing is lost, nothing grows; writes docs/figures.md
+	@$(BIN)/python -m pytest --soak=$(or $(MINUTES),30) --figures=benchmarks/results/soak.jsonl tests/stack/test_soak.py $(ARGS)
+	@$(BIN)/python benchmarks/report.py soak benchmarks/results/soak.jsonl "make soak$(if $(MINUTES), MINUTES=$(MINUTES))"
+
 .PHONY: bench-detector
 bench-detector: .venv/ready  ## what a picture costs, beside the mtcnn package and a peer (ARGS=--quick: two pictures)
 	@exec $(BIN)/python benchmarks/detector.py $(ARGS)

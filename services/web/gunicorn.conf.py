@@ -38,7 +38,7 @@ limit_request_field_size = 16384
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108, PTH112 - a heartbeat on a disk can stall
 control_socket_disable = True  # nothing of ours uses it, and it wants a writable home
 logconfig_dict = logs.config(settings.log_level)
-accesslog = None  # the application writes a line with the request's id
+logger_class = logs.NoAccessLog
 
 # Each process keeps its counts in a file here, and whichever is asked for /metrics sums them up.
 _counts = tempfile.mkdtemp(prefix="facet-metrics-")
