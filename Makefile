@@ -156,8 +156,8 @@ check: .venv/ready  ## format, lint, types, generated code, settings' documents,
 
 .PHONY: secrets
 secrets: .venv/ready  ## look for keys and passwords in the files that git knows, and in all earlier commits
-	@git ls-files -z --cached --others --exclude-standard | xargs -0 $(BIN)/betterleaks --log-level warn
-	@$(BIN)/betterleaks git --log-level warn .
+	@git ls-files -z --cached --others --exclude-standard | xargs -0 $(BIN)/betterleaks --no-banner --log-level warn
+	@$(BIN)/betterleaks git --no-banner --log-level warn .
 
 .PHONY: audit
 audit: .venv/ready  ## ask for known vulnerabilities of all that is locked; needs an index that knows them (ARGS=--where-possible: says so without one)

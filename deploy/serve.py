@@ -233,7 +233,8 @@ class Stack:
     def _start_envoy(self) -> None:
         config = self._plan.logs / "envoy.json"
         config.write_text(json.dumps(local_envoy_config(self._plan), indent=1))
-        write_sds(self._plan)
+        if self._plan.tls:
+            write_sds(self._plan)
         command = [envoy_binary(), "--config-path", str(config), "--disable-hot-restart", "--log-level", "warn"]
         # Written every half second and not every ten: somebody is looking.
         self._run("envoy", [*command, "--file-flush-interval-msec", "500", *envoy_traces()], {})

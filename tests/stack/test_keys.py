@@ -142,7 +142,7 @@ def test_the_log_has_the_name_and_never_the_key(guarded: Guarded, face_file: byt
 
     wait_for(lambda: {"by-bob", "too-late"} <= set(logged()), "both are logged")
     assert (logged()["by-bob"], logged()["too-late"]) == ("bob", None)
-    texts = [path.read_text() for path in (guarded.file, *guarded.stack.logs.iterdir())]
+    texts = [path.read_text() for path in (guarded.file, *guarded.stack.logs.glob("*.log"))]
     for key in guarded.keys.values():
         assert not any(key.rpartition(".")[2] in text for text in texts)
 
@@ -214,6 +214,17 @@ def test_who_asks_too_often_is_held_back_and_nobody_else(guarded: Guarded, face_
         with GrpcClient(guarded.stack.edge, key=guarded.keys["hasty"], retries=0) as client:
             assert wait_for(lambda: limited(client), "gRPC is, too") == f"RATE_LIMITED: {refused.json()['message']}"
     assert post(guarded, face_file, X_API_Key=guarded.keys["alice"]).status_code == 200
+
+
+def test_without_a_key_an_address_is_a_client(guarded: Guarded) -> None:
+    """Each has a bucket of its own."""
+    here, there = (httpx.HTTPTransport(local_address=f"127.0.0.{number}") for number in (3, 4))
+    with (
+        httpx.Client(base_url=guarded.stack.url, transport=here) as one,
+        httpx.Client(base_url=guarded.stack.url, transport=there) as other,
+    ):
+        wait_for(lambda: 429 in {one.get("/healthz").status_code for _ in range(BURST)}, "enough is enough")
+        assert other.get("/healthz").status_code == 200
 
 
 def burst(http: httpx.Client) -> list[httpx.Response]:
