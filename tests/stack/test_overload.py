@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import grpc
 import httpx
@@ -33,7 +33,7 @@ JPEG = {"Content-Type": "image/jpeg"}
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
     """One worker, for which one more may wait."""
     folder = tmp_path_factory.mktemp("small")
-    with running_stack(folder / "logs", "--workers=1", FACET_QUEUE_PLACES="1", FACET_QUEUE_SECONDS="30") as running:
+    with running_stack(folder / "logs", "--workers=1", FACET_QUEUE_PLACES="1") as running:
         yield running
 
 
@@ -122,13 +122,17 @@ def test_five_times_the_capacity(tmp_path: Path, astronaut: Image.Image, figures
 
 
 @contextmanager
-def occupied(stack: RunningStack, slow_file: bytes) -> Iterator[None]:
-    """Have the worker compute something long, past Envoy, while the block runs."""
+def occupied(stack: RunningStack, *files: bytes) -> Iterator[None]:
+    """Have the worker compute the first picture, and the others wait for it, past Envoy, while the block runs."""
     with grpc.insecure_channel(stack.shared) as channel:
-        call = infer_pb2_grpc.InferenceStub(channel).Predict.future(infer_pb2.Image(raw_data=slow_file), timeout=60)
-        wait_for(lambda: in_flight(stack) == 1, "the worker computes")
+        predict: Any = infer_pb2_grpc.InferenceStub(channel).Predict
+        calls = []
+        for file in files:
+            calls.append(predict.future(infer_pb2.Image(raw_data=file), timeout=60))
+            wait_for(lambda: in_flight(stack) == len(calls), "the worker has it")
         yield
-        call.cancel()
+        for call in calls:
+            call.cancel()
 
 
 def in_flight(stack: RunningStack) -> float:
@@ -199,12 +203,9 @@ def test_the_edge_refuses_in_the_form_of_all_errors(small: RunningStack, slow_fi
         httpx.Client(base_url=small.url, headers=JPEG, timeout=60) as http,
         grpc.insecure_channel(small.edge) as channel,
     ):
-        with occupied(small, slow_file), ThreadPoolExecutor() as others:
-            waiting = others.submit(httpx.post, f"{small.url}/predict", content=face_file, headers=JPEG, timeout=60)
-            wait_for(lambda: in_flight(small) == 2, "the line is full")
+        with occupied(small, slow_file, face_file):
             wait_for(refused, "the edge refuses")
             assert http.get("/healthz").status_code == 200
             assert http.get("/").status_code == 200
             wait_for(refused_over_grpc, "the edge refuses over gRPC")
-        assert waiting.result().status_code == 200
         wait_for(lambda: http.post("/predict", content=face_file).status_code == 200, "the edge lets in again")
