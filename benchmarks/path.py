@@ -22,6 +22,7 @@ from whole_path.pictures import SIZES
 from whole_path.stacks import CannotCompare
 
 RESULTS = ROOT / "benchmarks/results"
+IDLE = 0.5  # of processes that want a CPU, on average over the minute before
 
 
 def main() -> int:
@@ -48,17 +49,22 @@ def main() -> int:
 
 def measure(rounds: int, *, quick: bool) -> dict[str, Any]:
     """Measure everything, or with `quick` a little of each. Raises CannotCompare."""
+    others = os.getloadavg()[0]
+    if others > IDLE:
+        print(f"this machine has other work, a load of {others:.1f}: the figures will be worse", file=sys.stderr)
     if quick:
         cpus = os.cpu_count() or 1
         compared = side_by_side.compare(1, 0.1, ["640x480"], (1, 8), processes=cpus)
         return {
             "rounds": 1,
+            "load_before": others,
             "side_by_side": compared,
             "overhead": overhead.measure(1, 0.1),
             "scale": scale.measure(0.1, (3,)),
         }
     return {
         "rounds": rounds,
+        "load_before": others,
         "side_by_side": side_by_side.compare(rounds, 1.0, list(SIZES), side_by_side.CALLERS),
         "overhead": overhead.measure(rounds + 2, 1.0),
         "scale": scale.measure(1.0),

@@ -95,7 +95,8 @@ def comparison(run: dict[str, Any]) -> str:
         {both["processes"]} processes get the same requests, JSON with base64, in turns: three pictures of a size, with
         one face, with several and with none, one after the other. Figures are medians over {run["rounds"]} rounds with
         their range, percentiles are of all requests. The callers, who wait for each answer, run on the same CPUs; they
-        take {generator} ms of CPU time for a request, which is not counted.
+        take {generator} ms of CPU time for a request, which is not counted. The machine's load was
+        {run["load_before"]:.1f} when it began.
     """)
     return f"{text}\n\n{lay_out(head, rows)}\n\n![Requests per second and p99 over the callers](images/callers.png)"
 

@@ -95,28 +95,32 @@ def baseline(processes: int, request: bytes) -> Iterator[Stack]:
 def _running(name: str, command: list[str], port: int, request: bytes) -> Iterator[Stack]:
     began = time.monotonic()
     environment = os.environ | {"PYTHONPATH": str(ROOT / "benchmarks")}
-    with subprocess.Popen(
-        [sys.executable, *command], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as started:
+    command = [sys.executable, *command]
+    with (
+        tempfile.TemporaryFile() as said,
+        subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=said) as started,
+    ):
         process = psutil.Process(started.pid)
         stack = Stack(name, port, port + 1, process, 0.0)
         try:
-            asyncio.run(_until_answered(stack, started, request))
+            if not asyncio.run(_until_answered(stack, started, request)):
+                said.seek(0)
+                raise CannotCompare(f"{name} did not start: {said.read().decode()[-500:]}")
             stack.cold_start = time.monotonic() - began
             yield stack
         finally:
             _stop(process)
 
 
-async def _until_answered(stack: Stack, started: subprocess.Popen[bytes], request: bytes) -> None:
+async def _until_answered(stack: Stack, started: subprocess.Popen[bytes], request: bytes) -> bool:
     wire, give_up = Wire(stack.url), time.monotonic() + START_SECONDS
     while time.monotonic() < give_up and started.poll() is None:
         with suppress(OSError):
             if (await wire.ask(request)).status == 200:  # noqa: PLR2004
                 wire.close()
-                return
+                return True
         await asyncio.sleep(ASK_EVERY)
-    raise CannotCompare(f"{stack.name} did not start")
+    return False
 
 
 def _stop(process: psutil.Process) -> None:
