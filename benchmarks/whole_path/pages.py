@@ -12,13 +12,14 @@ from whole_path.figures import (
     Figure,
     at_random_times,
     cells,
-    cpu,
+    each_cpu,
+    each_rate,
     latencies,
     per_cpu_second,
     percentile,
-    rate,
     targets,
     tiers,
+    times,
 )
 from whole_path.plots import plot_callers, plot_scale
 from whole_path.scaling import needs
@@ -61,7 +62,7 @@ def target_table(run: dict[str, Any]) -> str:
             else "**falls short**"
         )
         must, aim = (f"{bound}{each:g}{target.unit}" for each in (target.must, target.aim))
-        rows.append([target.what, must, aim, f"{target.got:.1f}{target.unit}", met])
+        rows.append([target.what, must, aim, f"{target.got}{target.unit}", met])
     return lay_out(["target", "must", "aim", "got", "met"], rows)
 
 
@@ -71,11 +72,12 @@ def comparison(run: dict[str, Any]) -> str:
     for size, callers in dict.fromkeys((cell["size"], cell["callers"]) for cell in run["side_by_side"]["cells"]):
         theirs, ours = (cells(run, stack, size, callers) for stack in ("baseline", "facet"))
         row = [size, str(callers)]
-        for figure in (rate, per_cpu_second):
-            row += [str(figure(theirs)), str(figure(ours)), f"{figure(ours).middle / figure(theirs).middle:.1f}"]
+        for figure in (each_rate, per_cpu_second):
+            row += [str(Figure.of(figure(theirs))), str(Figure.of(figure(ours)))]
+            row.append(f"{times(figure(ours), figure(theirs)).middle:.1f}")
         for samples in (theirs, ours):
-            times = latencies(samples)
-            row.append(" / ".join(f"{percentile(times, each):.0f}" for each in (50, 95, 99)) + f" of {len(times)}")
+            waited = latencies(samples)
+            row.append(" / ".join(f"{percentile(waited, each):.0f}" for each in (50, 95, 99)) + f" of {len(waited)}")
         rows.append(row)
     head = [
         "picture",
@@ -93,10 +95,10 @@ def comparison(run: dict[str, Any]) -> str:
     text = paragraph(f"""
         Facet with {both["workers"]} workers, one a CPU, and the [baseline](../benchmarks/baseline/README.md) with
         {both["processes"]} processes get the same requests, JSON with base64, in turns: three pictures of a size, with
-        one face, with several and with none, one after the other. Figures are medians over {run["rounds"]} rounds with
-        their range, percentiles are of all requests. The callers, who wait for each answer, run on the same CPUs; they
-        take {generator} ms of CPU time for a request, which is not counted. The machine's load was
-        {run["load_before"]:.1f} when it began.
+        one face, with several and with none, one after the other. Figures are medians over the rounds, {run["rounds"]}
+        of them, with their range; "times" compares round by round; percentiles are of all requests. The callers, who
+        wait for each answer, run on the same CPUs; they take {generator} ms of CPU time for a request, which is not
+        counted. The machine's load was {run["load_before"]:.1f} when it began.
     """)
     return f"{text}\n\n{lay_out(head, rows)}\n\n![Requests per second and p99 over the callers](images/callers.png)"
 
@@ -107,10 +109,10 @@ def contents(run: dict[str, Any]) -> str:
     rows = []
     for name, faces in both["faces"].items():
         size = name.partition(",")[0]
-        times = [
+        waited = [
             f"{percentile(latencies(cells(run, stack, size, 1), name), 50):.0f}" for stack in ("baseline", "facet")
         ]
-        rows.append([name, f"{both['bytes'][name] / 1000:.0f}", str(faces), *times])
+        rows.append([name, f"{both['bytes'][name] / 1000:.0f}", str(faces), *waited])
     head = ["picture", "kB", "faces, both", "baseline, p50 ms, one caller", "facet"]
     return f"Both find as many faces in every one of these answers; else the run ends.\n\n{lay_out(head, rows)}"
 
@@ -136,16 +138,22 @@ def overhead(run: dict[str, Any]) -> str:
     found = run["overhead"]
     rows = []
     for name, samples in found["one_caller"].items():
-        times, split = latencies(samples), tiers(samples)
+        waited, split = latencies(samples), tiers(samples)
         used = [f"{split[tier]:.1f}" if tier in split else "" for tier in ("envoy", "web", "inference")]
-        rows.append([name, f"{percentile(times, 50):.1f}", f"{percentile(times, 99):.1f}", str(cpu(samples)), *used])
+        ranks = [f"{percentile(waited, each):.1f}" for each in (50, 99)]
+        rows.append([name, *ranks, str(Figure.of(each_cpu(samples))), *used])
     head = ["asked by one caller", "p50, ms", "p99, ms", "CPU, ms", "of it Envoy", "web", "inference"]
-    loaded = at_random_times(run)
+    middle, worst = (Figure.of(at_random_times(run, percent)) for percent in (50, 99))
+    answers = sum(len(part["latencies"]) for part in found["loaded"])
     wrong = sum(count for part in found["loaded"] for count in part["wrong"].values())
-    middle, worst = percentile(loaded, 50), percentile(loaded, 99)
     ideal_middle, ideal_worst = found["ideal"]
     busy = [
-        [name, str(rate(samples)), str(cpu(samples)), f"{samples[0]['callers_cpu']:.1f}"]
+        [
+            name,
+            str(Figure.of(each_rate(samples))),
+            str(Figure.of(each_cpu(samples))),
+            f"{samples[0]['callers_cpu']:.1f}",
+        ]
         for name, samples in found["busy"].items()
     ]
     text = paragraph(f"""
@@ -153,11 +161,10 @@ def overhead(run: dict[str, Any]) -> str:
         detector alone decodes and detects in a loop, without a network; gRPC's caller is itself part of the latency.
     """)
     chance = paragraph(f"""
-        At 70 % of that, {found["rate"]:.0f} requests/s at random times which heed no answer, p50 is {middle:.1f} ms and
-        p99 {worst:.1f} ms: {worst / middle:.1f} times as much ({len(loaded)} answers, and {wrong or "no"}
-        refusals). In a perfect queue before
-        {run["side_by_side"]["workers"]} servers that always take just as long it would be
-        {ideal_worst / ideal_middle:.1f} times, since some requests come together by chance.
+        At 70 % of that, {found["rate"]:.0f} requests/s at random times which heed no answer, p50 is {middle} ms and p99
+        {worst} ms ({answers} answers, and {wrong or "no"} refusals). In a perfect queue before
+        {run["side_by_side"]["workers"]} servers that always take just as long p99 would be
+        {ideal_worst / ideal_middle:.1f} times p50, since some requests come together by chance.
     """)
     many = f"With {CALLERS} callers, and the detector alone in as many processes as there are workers:"
     head_of_many = ["", "pictures/s", "CPU, ms", "callers, ms"]
@@ -170,15 +177,14 @@ def scale(run: dict[str, Any]) -> str:
     for row in run["scale"]["rows"]:
         ideal = row["workers"] / seconds
         counts = [max(sample["workers"].values()) / min(sample["workers"].values()) for sample in row["samples"]]
-        found = rate(row["samples"])
-        rest = cpu(row["samples"]).middle
+        found, used = Figure.of(each_rate(row["samples"])), Figure.of(each_cpu(row["samples"]))
         rows.append(
             [
                 str(row["workers"]),
                 str(found),
                 f"{100 * found.middle / ideal:.0f} %",
                 f"{max(counts):.2f}",
-                f"{rest:.1f}",
+                f"{used.middle:.1f}",
             ]
         )
     head = ["workers", "requests/s", "of the ideal", "busiest worker over idlest, worst round", "CPU, ms"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
-from whole_path.figures import SIZE, cells, latencies, percentile, rate
+from whole_path.figures import SIZE, Figure, cells, each_rate, latencies, percentile
 
 mpl.use("agg")  # draws to files, without a screen
 
@@ -20,7 +20,7 @@ def plot_callers(run: dict[str, Any], path: Path) -> None:
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.4), layout="constrained")
     for stack, colour in COLOURS.items():
         samples = [cells(run, stack, SIZE, count) for count in callers]
-        rates = [rate(each) for each in samples]
+        rates = [Figure.of(each_rate(each)) for each in samples]
         spread = [[r.middle - r.least for r in rates], [r.most - r.middle for r in rates]]
         left.errorbar(callers, [r.middle for r in rates], yerr=spread, fmt="o-", capsize=3, color=colour, label=stack)
         p99 = [percentile(latencies(each), 99) for each in samples]
@@ -42,7 +42,13 @@ def plot_scale(run: dict[str, Any], path: Path) -> None:
     workers = [row["workers"] for row in rows]
     figure, axes = plt.subplots(figsize=(5.5, 3.4), layout="constrained")
     axes.plot([0, *workers], [0, *(count / seconds for count in workers)], ":", color="grey", label="the sleep alone")
-    axes.plot(workers, [rate(row["samples"]).middle for row in rows], "o-", color=COLOURS["facet"], label="measured")
+    axes.plot(
+        workers,
+        [Figure.of(each_rate(row["samples"])).middle for row in rows],
+        "o-",
+        color=COLOURS["facet"],
+        label="measured",
+    )
     axes.set_xlabel(f"workers that sleep {1000 * seconds:.0f} ms for a picture")
     axes.set_xticks(workers)
     axes.set_ylabel("requests/s")
