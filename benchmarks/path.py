@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ def main() -> int:
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for path.json")
     parser.add_argument("--docs", type=Path, default=ROOT / "docs", help="folder with the pages")
     arguments = parser.parse_args()
+    for number in (signal.SIGINT, signal.SIGTERM):  # whoever ends this ends the stacks with it
+        signal.signal(number, signal.default_int_handler)
     raw = arguments.results / "path.json"
     if not arguments.pages_only:
         try:
