@@ -21,9 +21,10 @@ import psutil
 import pytest
 from PIL import Image
 
-from tests.conftest import all_candidates, encode
+from tests.conftest import Figures, all_candidates, encode
 from tests.stack.compose import ComposeStack, compose_stack, docker
 from tests.stack.running import ROOT, Load, wait_for
+from tests.stack.under_load import kill_again_and_again, load_on, measured
 
 TIERS = ["inference", "web", "envoy"]
 CALLERS = 8
@@ -59,6 +60,19 @@ def wait_for_all(stack: ComposeStack, load: Load) -> None:
     )
 
 
+def test_a_worker_killed_again_and_again_costs_no_request(
+    scaled: ComposeStack, astronaut_file: bytes, figures: Figures, *, long: bool
+) -> None:
+    """Kill -9 of a random worker in a random container, under open load."""
+    with Load(scaled.url, astronaut_file, CALLERS) as everybody:
+        wait_for_all(scaled, everybody)
+    with load_on(scaled.url, astronaut_file, long=long) as load:
+        seconds = kill_again_and_again(scaled, long=long)
+    found = measured(load) | {"kills": len(seconds), "replaced_after_s": max(seconds)}
+    figures("kill -9 of a worker, again and again", found, at_most={"lost": 0, "replaced_after_s": 15})
+    assert load.wrong == {}
+
+
 def test_scaling_up_and_down_under_load_loses_nothing(compose: ComposeStack, face_file: bytes) -> None:
     """Envoy finds what comes and leaves what goes."""
     with Load(compose.url, face_file, CALLERS) as load:
@@ -86,15 +100,22 @@ def test_a_killed_container_costs_no_request(scaled: ComposeStack, face_file: by
 
 
 @pytest.mark.parametrize("tier", ["inference", "web"])
-def test_a_rolling_restart_loses_nothing(scaled: ComposeStack, face_file: bytes, tier: str) -> None:
+def test_a_rolling_restart_loses_nothing(
+    scaled: ComposeStack, astronaut_file: bytes, figures: Figures, *, tier: str, long: bool
+) -> None:
     """One container after the other, the next when the one before takes part again."""
-    with Load(scaled.url, face_file, CALLERS) as load:
-        for container in scaled.containers(tier):
-            wait_for_all(scaled, load)
-            docker("restart", container)
-            scaled.wait_until_healthy(container)
-        load.wait_for_more(100)
-    assert load.lost() == {}
+    restarts = 0
+    with load_on(scaled.url, astronaut_file, long=long) as load:
+        while restarts == 0 or (long and len(load.shots) < 5000):
+            for container in scaled.containers(tier):
+                with Load(scaled.url, astronaut_file, 1) as asking:  # for the names of those who answer
+                    wait_for_all(scaled, asking)
+                docker("restart", container)
+                scaled.wait_until_healthy(container)
+                restarts += 1
+    found = measured(load) | {"restarts": restarts}
+    figures(f"restart of {tier}, one after the other", found, at_most={"lost": 0})
+    assert load.wrong == {}
 
 
 def test_an_upgrade_loses_nothing(compose: ComposeStack, face_file: bytes) -> None:
