@@ -11,7 +11,7 @@ from wire import OpenLoad
 
 from tests.conftest import Figures
 from tests.stack.running import RunningStack, gone, running_stack, wait_for
-from tests.stack.under_load import load_on, measured
+from tests.stack.under_load import load_on, lost, measured
 
 Roll = Callable[[RunningStack], None]
 
@@ -53,7 +53,7 @@ def test_sighup_replaces_every_process_and_loses_nothing(
     found = measured(load) | {"restarts": times}
     row = f"SIGHUP of {'inference' if roll is roll_workers else 'gunicorn'}"
     figures(row, found, at_most={"lost": 0}, at_least={"requests": 5000} if long else {})
-    assert load.wrong == {}
+    assert lost(load) == {}
 
 
 def answer_more(load: OpenLoad) -> None:
@@ -82,5 +82,5 @@ def test_of_two_of_each_tier_one_may_stop_or_die(tmp_path: Path, astronaut_file:
             wait_for(lambda: gone(service), "the inference service ends")
             answer_more(load)
         figures("of two of each tier one stops", measured(load), at_most={"lost": 0})
-        assert load.wrong == {}
+        assert lost(load) == {}
         assert two.log_lines("inference-127.0.0.2")[-1]["exit_code"] == 0
