@@ -163,15 +163,16 @@ class OpenLoad:
     """One for each request that has ended; its `code` is what the judge said."""
 
     def __enter__(self) -> Self:
-        self._stop = threading.Event()
+        self._running = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
         self._thread.start()
+        self._running.wait()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._stop.set()
+        self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
 
     @property
@@ -186,13 +187,21 @@ class OpenLoad:
     async def _run(self) -> None:
         gaps = random.Random(self.seed)  # noqa: S311 - no secret
         wire, planned = Wire(self.url), 0.0
-        self._began = time.monotonic()
+        self._loop, self._stop, self._began = asyncio.get_running_loop(), asyncio.Event(), time.monotonic()
+        self._running.set()
         async with asyncio.TaskGroup() as tasks:
-            while not self._stop.is_set():
-                planned += gaps.expovariate(self.rate)
-                await asyncio.sleep(max(0.0, self._began + planned - time.monotonic()))
+            while not await self._over(planned := planned + gaps.expovariate(self.rate)):
                 tasks.create_task(self._one(wire, planned))
         wire.close()
+
+    async def _over(self, planned: float) -> bool:
+        """Wait until a request is due, or no more are to be sent; say which."""
+        try:
+            async with asyncio.timeout(self._began + planned - time.monotonic()):
+                await self._stop.wait()
+        except TimeoutError:
+            return False
+        return True
 
     async def _one(self, wire: Wire, planned: float) -> None:
         late = time.monotonic() - self._began - planned

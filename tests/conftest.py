@@ -45,6 +45,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options that the Makefile sets."""
     parser.addoption("--compose", action="store_true", help="test the compose stack; its images must have been built")
     parser.addoption("--long", action="store_true", help="only the tests that measure, in their long forms")
+    parser.addoption("--soak", type=float, metavar="MINUTES", help="only the soak test, for so long")
     parser.addoption("--figures", type=Path, help="a file for what was measured, a JSON object a line")
 
 
@@ -62,6 +63,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     def fits(item: pytest.Item) -> bool:
         asked = set(getattr(item, "fixturenames", ()))
+        if bool(config.getoption("--soak")) != ("soak_minutes" in asked):
+            return False
         if config.getoption("--long") and "figures" not in asked:
             return False
         if config.getoption("--compose"):
@@ -118,6 +121,12 @@ def figures(request: pytest.FixtureRequest) -> Figures:
 def long(request: pytest.FixtureRequest) -> bool:
     """Whether the long forms run, with the times and counts of the targets."""
     return bool(request.config.getoption("--long"))
+
+
+@pytest.fixture(scope="session")
+def soak_minutes(request: pytest.FixtureRequest) -> float:
+    """How long the soak test takes."""
+    return float(request.config.getoption("--soak"))
 
 
 @pytest.fixture(scope="session")

@@ -88,7 +88,7 @@ def test_limits_are_the_same_everywhere(envoy: dict[str, Any]) -> None:
     """The body's, in Envoy, gateway and worker; what is kept for a second try is the largest message."""
     limit = InferenceSettings().max_body_bytes
     assert WebSettings().max_body_bytes == limit
-    (buffer, _) = manager(envoy, "edge")["http_filters"]
+    buffer = next(found for found in manager(envoy, "edge")["http_filters"] if found["name"].endswith(".buffer"))
     assert buffer["typed_config"]["max_request_bytes"] == limit
     for name in ("edge", "internal"):
         (host,) = manager(envoy, name)["route_config"]["virtual_hosts"]
