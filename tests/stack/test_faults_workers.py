@@ -18,6 +18,7 @@ from tests.stack.under_load import (
     first_answer_after,
     kill_again_and_again,
     load_on,
+    lost,
     measured,
     right_or_refused,
 )
