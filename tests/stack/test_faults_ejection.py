@@ -60,7 +60,7 @@ def test_a_worker_that_answers_unavailable_is_asked_little_and_costs_no_request(
     wait_for(lambda: processes.envoy(HEALTHY) == 4, "4 workers serve")
     with load_on(processes.url, astronaut_file, long=long) as load:
         before, ejections = processes.envoy(CALLS), processes.envoy(EJECTIONS)
-        with refusing(processes.own(4)) as stand_in:
+        with refusing(processes.own(16)) as stand_in:
             wait_for(lambda: processes.envoy(EJECTIONS) > ejections, "it is ejected")
             time.sleep(60 if long else 2)
             calls = processes.envoy(CALLS) - before
