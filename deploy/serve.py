@@ -288,13 +288,17 @@ class Stack:
             time.sleep(0.2)
 
     def stop(self) -> None:
-        """Stop all parts, gracefully first."""
-        for part in self._parts.values():
-            part.terminate()
+        """Stop all parts, gracefully first: Envoy when the others have answered what they have."""
         give_up = time.monotonic() + STOP_SECONDS
+        envoy, others = [
+            [part for name, part in self._parts.items() if (name == "envoy") is last] for last in (True, False)
+        ]
         try:
-            for part in self._parts.values():
-                part.wait(max(0.0, give_up - time.monotonic()))
+            for parts in (others, envoy):
+                for part in parts:
+                    part.terminate()
+                for part in parts:
+                    part.wait(max(0.0, give_up - time.monotonic()))
         except (subprocess.TimeoutExpired, KeyboardInterrupt):
             for part in self._parts.values():
                 part.kill()

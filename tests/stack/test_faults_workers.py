@@ -18,6 +18,7 @@ from tests.stack.under_load import (
     first_answer_after,
     kill_again_and_again,
     load_on,
+    lost,
     measured,
     right_or_refused,
 )
@@ -58,7 +59,7 @@ def test_a_killed_worker_costs_no_request_and_is_replaced(
         seconds = kill_again_and_again(processes, long=long)
     found = measured(load) | {"kills": len(seconds), "replaced_after_s": max(seconds)}
     figures("kill -9 of a worker, again and again", found, at_most={"lost": 0, "replaced_after_s": 15})
-    assert load.wrong == {}
+    assert lost(load) == {}
     assert len(processes.workers()) == 4
 
 
@@ -123,7 +124,7 @@ def test_a_stopped_worker_costs_no_request(
         wait_until_whole(processes)
     found = measured(load)
     figures("SIGSTOP of a worker", found, at_most={"lost": 0, "longest_s": FOUND_OUT_SECONDS + found["p99_s"]})
-    assert load.wrong == {}
+    assert lost(load) == {}
     assert victim.pid in [worker.pid for worker in processes.workers()]
 
 

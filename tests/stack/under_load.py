@@ -51,6 +51,14 @@ def measured(load: OpenLoad) -> dict[str, float]:
     }
 
 
+def lost(load: OpenLoad) -> dict[str, int]:
+    """Give what was wrong, but for BUSY: that says that this machine has become slower than it was measured to be.
+
+    In the figures it is lost all the same.
+    """
+    return {code: count for code, count in load.wrong.items() if code != "503 BUSY"}
+
+
 def first_answer_after(load: OpenLoad, moment: float) -> float:
     """Give the seconds from the first request after a moment to the first right answer to one of these."""
     shots = load.since(moment)

@@ -1,0 +1,116 @@
+"""Containers of the compose stack come, go, die and restart under load: nothing is lost."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.conftest import Figures
+from tests.stack.compose import ComposeStack, docker
+from tests.stack.running import ROOT, Load, wait_for
+from tests.stack.under_load import kill_again_and_again, load_on, lost, measured
+
+CALLERS = 8
+
+
+@pytest.fixture
+def scaled(compose: ComposeStack) -> Iterator[ComposeStack]:
+    """Three containers of the workers and two of the gateway, and all of them answer; one of each afterwards."""
+    compose.up(inference=3, web=2)
+    yield compose
+    compose.up(inference=1, web=1)
+
+
+def answered(stack: ComposeStack, load: Load) -> dict[str, int]:
+    """Count what each container of both tiers has answered or, a gateway, logged."""
+    counts = dict.fromkeys(stack.containers("inference") + stack.containers("web"), 0)
+    for worker, count in load.by_worker().items():
+        for container in counts:
+            if container.startswith(worker.partition(":")[0]):  # a worker's name begins with its container's
+                counts[container] += count
+    for container in stack.containers("web"):
+        counts[container] = len(docker("logs", container))
+    return counts
+
+
+def wait_for_all(stack: ComposeStack, load: Load) -> None:
+    """Wait until every container has taken part in the answers that come from now on."""
+    before = answered(stack, load)
+    assert len(before) == sum(stack.replicas.values())
+    wait_for(
+        lambda: all(now > before[container] for container, now in answered(stack, load).items()),
+        "each container takes part",
+    )
+
+
+def test_a_worker_killed_again_and_again_costs_no_request(
+    scaled: ComposeStack, astronaut_file: bytes, figures: Figures, *, long: bool
+) -> None:
+    """Kill -9 of a random worker in a random container, under open load."""
+    with Load(scaled.url, astronaut_file, CALLERS) as everybody:
+        wait_for_all(scaled, everybody)
+    with load_on(scaled.url, astronaut_file, long=long) as load:
+        seconds = kill_again_and_again(scaled, long=long)
+    found = measured(load) | {"kills": len(seconds), "replaced_after_s": max(seconds)}
+    figures("kill -9 of a worker, again and again", found, at_most={"lost": 0, "replaced_after_s": 15})
+    assert lost(load) == {}
+
+
+def test_scaling_up_and_down_under_load_loses_nothing(compose: ComposeStack, face_file: bytes) -> None:
+    """Envoy finds what comes and leaves what goes."""
+    with Load(compose.url, face_file, CALLERS) as load:
+        load.wait_for_more(50)
+        compose.up(inference=3, web=2)
+        wait_for_all(compose, load)
+        load.wait_for_more(100)
+        compose.up(inference=1, web=1)
+        load.wait_for_more(100)
+    assert load.lost() == {}
+
+
+@pytest.mark.parametrize("tier", ["inference", "web"])
+def test_a_killed_container_costs_no_request(scaled: ComposeStack, face_file: bytes, tier: str) -> None:
+    """`docker kill` of one of several; what it held is answered by another."""
+    with Load(scaled.url, face_file, CALLERS) as load:
+        wait_for_all(scaled, load)
+        victim = scaled.containers(tier)[0]
+        docker("kill", "--signal", "KILL", victim)
+        load.wait_for_more(300)
+        docker("start", victim)
+        scaled.wait_until_healthy(victim)
+        load.wait_for_more(100)
+    assert load.lost() == {}
+
+
+@pytest.mark.parametrize("tier", ["inference", "web"])
+def test_a_rolling_restart_loses_nothing(
+    scaled: ComposeStack, astronaut_file: bytes, figures: Figures, *, tier: str, long: bool
+) -> None:
+    """One container after the other, the next when the one before takes part again."""
+    restarts = 0
+    with load_on(scaled.url, astronaut_file, long=long) as load:
+        while restarts == 0 or (long and len(load.shots) < 5000):
+            for container in scaled.containers(tier):
+                with Load(scaled.url, astronaut_file, 1) as asking:  # for the names of those who answer
+                    wait_for_all(scaled, asking)
+                docker("restart", container)
+                scaled.wait_until_healthy(container)
+                restarts += 1
+    found = measured(load) | {"restarts": restarts}
+    figures(f"restart of {tier}, one after the other", found, at_most={"lost": 0})
+    assert lost(load) == {}
+
+
+def test_an_upgrade_loses_nothing(compose: ComposeStack, face_file: bytes) -> None:
+    """`make upgrade` with one container of each tier: the successors answer before their predecessors go."""
+    before = {tier: compose.containers(tier) for tier in ("inference", "web")}
+    with Load(compose.url, face_file, 4) as load:
+        load.wait_for_more(20)
+        subprocess.run(["make", "upgrade"], cwd=ROOT, env=compose.environment, check=True, capture_output=True)
+        load.wait_for_more(50)
+    assert load.lost() == {}
+    for tier, old in before.items():
+        (new,) = compose.containers(tier)
+        assert new not in old
