@@ -107,11 +107,12 @@ def test_who_is_asked_gives_up_before_who_asks(envoy: dict[str, Any]) -> None:
 
 
 def test_a_stopped_workers_requests_have_time_for_another(envoy: dict[str, Any]) -> None:
-    """The time in which it is found out leaves most of the deadline; else its connection is as everywhere."""
+    """The time in which it is found out leaves most of the deadline; the windows are as everywhere."""
     (options,) = cluster(envoy, "inference")["typed_extension_protocol_options"].values()
-    http2 = dict(options["explicit_http_config"]["http2_protocol_options"])
-    keepalive = http2.pop("connection_keepalive")
-    assert http2 == manager(envoy, "internal")["http2_protocol_options"]
+    http2, taken = options["explicit_http_config"]["http2_protocol_options"], manager(envoy, "internal")
+    for name in ("max_concurrent_streams", "initial_stream_window_size", "initial_connection_window_size"):
+        assert http2[name] == taken["http2_protocol_options"][name]
+    keepalive = http2["connection_keepalive"]
     found_out = seconds(keepalive["interval"]) + seconds(keepalive["timeout"])
     assert found_out < InferenceSettings().deadline_seconds / 2
 

@@ -85,20 +85,23 @@ def kill_again_and_again(stack: Killable, *, long: bool) -> list[float]:
         time.sleep(pause)
 
     def replaced() -> list[float]:
-        seconds = _replacements(line for line in stack.log_lines("inference") if line["ts"] >= began)
-        return seconds if len(seconds) == kills else []
+        return _replacements([line for line in stack.log_lines("inference") if line["ts"] >= began], kills)
 
     found: list[float] = wait_for(replaced, f"{kills} workers are replaced")
     return found
 
 
-def _replacements(log: Iterable[dict[str, Any]]) -> list[float]:
-    """Give the seconds from each worker's end to the moment in which its successor served, by the supervisor."""
+def _replacements(log: Iterable[dict[str, Any]], deaths: int) -> list[float]:
+    """Give the seconds from a worker's end until its slot is served again, when that is so after so many deaths.
+
+    One that is killed before it serves only makes its slot wait longer.
+    """
     ended: dict[int, datetime] = {}
-    seconds = []
+    seconds, found = [], 0
     for line in log:
         if line["message"] == "worker ended":
-            ended[line["slot"]] = datetime.fromisoformat(line["ts"])
+            found += 1
+            ended.setdefault(line["slot"], datetime.fromisoformat(line["ts"]))
         elif line["message"] == "worker serves" and line["slot"] in ended:
             seconds.append((datetime.fromisoformat(line["ts"]) - ended.pop(line["slot"])).total_seconds())
-    return seconds
+    return seconds if found >= deaths and not ended else []
