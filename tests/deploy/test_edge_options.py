@@ -65,13 +65,14 @@ def test_refused_requests_are_not_read() -> None:
 
 
 def test_a_key_goes_no_further_than_envoy() -> None:
-    """In neither of its headers, and whether keys are on or not."""
+    """In neither of its headers, and whether keys are on or not; nor does its name."""
     (edge,) = (
         one for one in yaml.safe_load(envoy_yaml(Plan()))["static_resources"]["listeners"] if one["name"] == "edge"
     )
     (host,) = edge["filter_chains"][0]["filters"][0]["typed_config"]["route_config"]["virtual_hosts"]
     asked = yaml.safe_load((ROOT / "envoy/keys.yaml").read_text())["resources"][0]["typed_config"]["providers"]["keys"]
-    assert set(host["request_headers_to_remove"]) == {header["name"] for header in asked["from_headers"]}
+    known = [header["name"] for header in asked["from_headers"]] + [asked["claim_to_headers"][0]["header_name"]]
+    assert host["request_headers_to_remove"] == known
 
 
 def test_a_name_has_one_key(tmp_path: Path) -> None:
