@@ -59,6 +59,10 @@ key: .venv/ready  ## make an API key and print it (NAME=, DAYS=), or take one ba
 test: .venv/ready  ## run all tests that need no container engine (ARGS= goes to pytest)
 	@exec $(BIN)/python -m pytest $(or $(ARGS),--numprocesses=2 --dist=loadfile)
 
+.PHONY: fuzz
+fuzz: .venv/ready  ## send damaged pictures, requests and frames to a stack of its own (N=100000, SEED=, ARGS=--case=N for one of them)
+	@exec $(BIN)/python -m tests.hostile.fuzz $(if $(N),--cases $(N)) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
 # The compose stack; .env is given to it by name, since compose would look for it in deploy/.
 COMPOSE = docker compose $(if $(wildcard .env),--env-file .env) --file deploy/docker-compose.yml \
   $(if $(TRACES),--file deploy/docker-compose.traces.yml) \
@@ -117,6 +121,10 @@ faults: .venv/ready  ## kill, stop, overload and restart parts under load for ha
 soak: .venv/ready  ## load, bad input and kills for MINUTES=30: nothing is lost, nothing grows; writes docs/figures.md
 	@$(BIN)/python -m pytest --soak=$(or $(MINUTES),30) --figures=benchmarks/results/soak.jsonl tests/stack/test_soak.py $(ARGS)
 	@$(BIN)/python benchmarks/report.py soak benchmarks/results/soak.jsonl "make soak$(if $(MINUTES), MINUTES=$(MINUTES))"
+
+.PHONY: bench
+bench: .venv/ready  ## the whole path beside the stack of a tutorial, its overhead, its growth; writes docs/figures.md (15 minutes)
+	@exec $(BIN)/python benchmarks/path.py $(ARGS)
 
 .PHONY: bench-detector
 bench-detector: .venv/ready  ## what a picture costs, beside the mtcnn package and a peer (ARGS=--quick: two pictures)

@@ -87,6 +87,7 @@ class Plan:
     inference_replicas: int = 1
     web_replicas: int = 1
     logs: Path = LOGS
+    inference: str = "inference"
     keys: Path = ROOT / "envoy/off"
     rate_limit: Path = ROOT / "envoy/off"
     edge_tls: Path | None = None
@@ -217,7 +218,7 @@ class Stack:
         }
         settings |= {"FACET_WORKERS": str(workers)} if workers else {}
         settings |= self._mtls("inference")
-        self._run(_part("inference", host), [sys.executable, "-m", "inference"], settings)
+        self._run(_part("inference", host), [sys.executable, "-m", self._plan.inference], settings)
 
     def _start_web(self, host: str) -> None:
         ports = self._plan.ports
@@ -378,6 +379,7 @@ def main() -> int:
         "--mtls", type=Path, help="folder with one for envoy, web and inference, as make certificates makes"
     )
     parser.add_argument("--logs", type=Path, help="folder for the parts' logs (default: .serve/PORT)")
+    parser.add_argument("--inference", default="inference", help="the module that runs as the inference service")
     parser.add_argument("--validate", action="store_true", help="only check envoy.yaml")
     arguments = parser.parse_args()
     if arguments.validate:
@@ -387,7 +389,8 @@ def main() -> int:
     logs = arguments.logs or LOGS / str(ports.edge)
     replicas = (arguments.inference_replicas, arguments.web_replicas)
     given = (arguments.keys, arguments.rate_limit, arguments.edge_tls, arguments.mtls)
-    plan = Plan(ports, arguments.workers, *replicas, logs.resolve(), *(path and path.resolve() for path in given))
+    folders = (path and path.resolve() for path in given)
+    plan = Plan(ports, arguments.workers, *replicas, logs.resolve(), arguments.inference, *folders)
     for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT is ignored when a shell started this in the background
         signal.signal(number, signal.default_int_handler)
     stack = Stack(plan)

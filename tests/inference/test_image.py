@@ -201,6 +201,63 @@ def test_a_lack_of_memory_is_not_blamed_on_the_picture(face_file: bytes, monkeyp
         decode(face_file, LIMITS)
 
 
+def many_parts() -> dict[str, bytes]:
+    """Pictures of 16 x 16 pixels, each with as many empty parts as go into 2 MiB."""
+    jpeg, picture = encode(Image.new("L", (16, 16)), "JPEG"), encode(Image.new("L", (16, 16)))
+    header = len(png()) - len(chunk(b"IEND", b"")) + len(chunk(b"IHDR", bytes(13)))
+    end = picture.index(b"IEND") - 4
+    size = 2 * 1024 * 1024
+    return {
+        "JPEG with comments": jpeg[:2] + b"\xff\xfe\0\2" * (size // 4) + jpeg[2:],
+        "JPEG with EXIF again and again": jpeg[:2] + b"\xff\xe1\0\x08Exif\0\0" * (size // 10) + jpeg[2:],
+        "JPEG with fill bytes": jpeg[:2] + b"\xff" * size + jpeg[2:],
+        "JPEG with comments behind its scan": jpeg[:-2] + b"\xff\xfe\0\2" * (size // 4) + jpeg[-2:],
+        "PNG with private chunks": picture[:header] + chunk(b"abCd", b"") * (size // 12) + picture[header:],
+        "PNG with chunks behind the picture": picture[:end] + chunk(b"abCd", b"") * (size // 12) + picture[end:],
+    }
+
+
+@pytest.mark.parametrize("data", many_parts().values(), ids=many_parts())
+def test_a_picture_of_a_million_parts_is_not_read_to_its_end(data: bytes) -> None:
+    """Each of them costs more than its bytes."""
+    with pytest.raises(InvalidImage, match="too many parts"):
+        decode(data, LIMITS)
+
+
+def scans_of(data: bytes, count: int, between: bytes = b"") -> bytes:
+    """Repeat the last scan of a progressive JPEG until it has so many, with something in between."""
+    have, last = data.count(b"\xff\xda"), data[data.rindex(b"\xff\xda") : -2]
+    return data[:-2] + (between + last) * (count - have) + data[-2:]
+
+
+@pytest.mark.parametrize(
+    "between",
+    [b"", b"\xff\xfe\0\4\xff\xd9", b"\xff\1\xff\xff", b"\xff\xd0"],
+    ids=["alone", "an end in a comment", "a marker that stands alone", "a restart"],
+)
+def test_a_jpeg_goes_over_the_picture_only_so_often(face: Image.Image, between: bytes) -> None:
+    """Fifty scans are decoded; one more is refused, however it is hidden."""
+    progressive = encode(face.convert("L"), "JPEG", progressive=True)
+    assert decode(scans_of(progressive, 50, between), LIMITS).width == face.width
+    with pytest.raises(InvalidImage, match="more than 50 scans"):
+        decode(scans_of(progressive, 51, between), LIMITS)
+
+
+def test_what_stands_behind_a_jpeg_is_not_looked_at(face: Image.Image) -> None:
+    """Telephones put a film there, in which any bytes may follow each other."""
+    assert decode(encode(face, "JPEG") + b"\xff\xda\0\2" * 2000, LIMITS).width == face.width
+
+
+@pytest.mark.parametrize("kind", [b"zTXt", b"iTXt", b"iCCP"])
+def test_a_text_that_swells_is_not_unpacked(face_file: bytes, kind: bytes) -> None:
+    """A megabyte of it would fill gigabytes."""
+    packer = zlib.compressobj(9)
+    packed = b"".join(packer.compress(bytes(2**20)) for _ in range(256)) + packer.flush()
+    text = b"k\0\1\0\0\0" if kind == b"iTXt" else b"k\0\0"
+    with pytest.raises(InvalidImage):
+        decode(face_file[:33] + chunk(kind, text + packed) + face_file[33:], LIMITS)
+
+
 def test_other_decoders_never_see_the_bytes(face: Image.Image) -> None:
     """A format that Pillow knows and we do not name is not opened by its plug-in."""
     file = io.BytesIO()

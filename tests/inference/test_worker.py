@@ -536,6 +536,37 @@ def test_reflection_lists_the_service() -> None:
     asyncio.run(main())
 
 
+STREAMING = ("/Inference/PredictStream", "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
+
+
+@pytest.mark.parametrize(
+    "method", ["/Inference/Predict", "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch", *STREAMING]
+)
+def test_a_message_that_cannot_be_read_is_its_senders_fault(method: str, caplog: pytest.LogCaptureFixture) -> None:
+    """INVALID_ARGUMENT and a reason, whatever the service, and one line in the log without a traceback."""
+
+    async def main() -> None:
+        async with serving_worker() as worker:
+            answered = asyncio.Event()
+
+            async def messages() -> AsyncIterator[bytes]:
+                yield b"\xff\xff\xff"
+                if method in STREAMING:
+                    await answered.wait()  # the answer comes while the stream is open
+
+            call: Any = worker.channel.stream_stream(method)  # as for any method: one message, perhaps more
+            with refused(grpc.StatusCode.INVALID_ARGUMENT, "the message cannot be read"):
+                async for _ in call(messages(), timeout=10):
+                    pass
+            answered.set()
+
+    caplog.set_level("INFO")
+    asyncio.run(main())
+    told = [record for record in caplog.records if "refused" in record.message]
+    assert [(record.levelname, record.exc_info) for record in told] == [("INFO", None)]
+    assert not any(record.levelname == "ERROR" for record in caplog.records)
+
+
 def test_the_largest_body_fits_into_a_message() -> None:
     """At the limit the picture's own fault is named; gRPC's limit would look like overload."""
 

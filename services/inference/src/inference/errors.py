@@ -14,6 +14,10 @@ class RequestError(Exception):
     """Something about a request that its sender can mend. The text is written for the sender."""
 
 
+class MalformedRequest(RequestError):
+    """The message is not what the contract says."""
+
+
 class EmptyImage(RequestError):
     """There are no bytes to look at."""
 
@@ -47,6 +51,7 @@ class DeadlineExceeded(RequestError):
 
 
 STATUS: dict[type[RequestError], tuple[StatusCode, str]] = {
+    MalformedRequest: (StatusCode.INVALID_ARGUMENT, "MALFORMED_REQUEST"),
     EmptyImage: (StatusCode.INVALID_ARGUMENT, "EMPTY_IMAGE"),
     InvalidImage: (StatusCode.INVALID_ARGUMENT, "INVALID_IMAGE"),
     UnsupportedFormat: (StatusCode.INVALID_ARGUMENT, "UNSUPPORTED_FORMAT"),

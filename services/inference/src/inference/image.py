@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +35,17 @@ OTHER_FORMATS = {
 
 # Pillow only warns above its own limit; ours is checked right after the header is read, and holds for every format.
 Image.MAX_IMAGE_PIXELS = None
+
+# A file may consist of a million parts of a few bytes each, and Pillow reads them one by one. A PNG of 10 MiB in pieces
+# of 1 KiB takes 40,000 reads; what cameras write takes a few hundred.
+MAX_READS = 50_000
+# A progressive JPEG goes over the whole picture once for each scan, which may be as short as 17 bytes: a megabyte of
+# them took minutes. Encoders write about ten, and twice as many for CMYK.
+MAX_SCANS = 50
+MAX_SEGMENTS = 1000  # of a JPEG: its scans, their tables and the rest
+# How a segment begins. What is left out stands alone: a 0 stuffed into a scan, TEM, SOI, restarts and fill bytes.
+SEGMENT = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
+START_OF_SCAN, END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
 
 MAX_PROFILE = 64 * 1024  # bytes; those of cameras and telephones have a few hundred to a few thousand
 
@@ -81,6 +93,18 @@ class Picture:
         return int(self.rgb.shape[0])
 
 
+class _File(io.BytesIO):
+    """The bytes of an image, which can be read only so often."""
+
+    reads = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.reads += 1
+        if self.reads > MAX_READS:
+            raise InvalidImage("the image consists of too many parts; save it anew")
+        return super().read(size)
+
+
 def decode(data: bytes, limits: ImageLimits) -> Picture:
     """Decode a JPEG, PNG or WebP; of several frames the first.
 
@@ -92,13 +116,15 @@ def decode(data: bytes, limits: ImageLimits) -> Picture:
         raise ImageTooLarge(f"the image has {len(data)} bytes, the limit is {limits.max_bytes}; send a smaller one")
     image = _open(data)
     _check_size(image, limits)
+    if image.format in ("JPEG", "MPO"):
+        _check_scans(data)
     try:
         image.load()
         orientation = _orientation(image)
         profile = image.info.get("icc_profile") if image.mode == "RGB" else None  # another mode's would no longer fit
         image = _to_rgb(image)
-    except MemoryError:
-        raise  # not the sender's fault
+    except (MemoryError, InvalidImage):
+        raise  # the one is not the sender's fault, the other is ours to say
     # Pillow raises nearly anything on hostile bytes (OSError, SyntaxError, AssertionError, struct.error, ...).
     except Exception as error:
         raise InvalidImage("the image is damaged or cut short and cannot be decoded; send the whole file") from error
@@ -113,9 +139,11 @@ def _open(data: bytes) -> Image.Image:
         if data.startswith(magic, offset):
             raise UnsupportedFormat(f"{name} is not accepted; send {ACCEPTED}")
     try:
-        return Image.open(io.BytesIO(data), formats=DECODERS)
+        return Image.open(_File(data), formats=DECODERS)
     except UnidentifiedImageError as error:
         raise InvalidImage(f"the data is no image that can be recognised; send a {ACCEPTED} file") from error
+    except InvalidImage:
+        raise
     except Exception as error:
         raise InvalidImage("the image's header is damaged; send the whole file") from error
 
@@ -127,6 +155,20 @@ def _check_size(image: Image.Image, limits: ImageLimits) -> None:
             f"the image is {width} x {height} pixels; at most {limits.max_side} a side and {limits.max_pixels} in all "
             "are accepted: scale it down"
         )
+
+
+def _check_scans(data: bytes) -> None:
+    """Go from segment to segment as a decoder does, so that none can hide the next, and count the scans."""
+    scans = position = 0
+    for _ in range(MAX_SEGMENTS):
+        found = SEGMENT.search(data, position)
+        if not found or found[0] == END_OF_IMAGE:
+            return
+        scans += found[0] == START_OF_SCAN
+        if scans > MAX_SCANS:
+            break
+        position = found.end() + int.from_bytes(data[found.end() : found.end() + 2])
+    raise InvalidImage(f"the JPEG has more than {MAX_SCANS} scans or is in too many parts; save it anew")
 
 
 def _orientation(image: Image.Image) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging.config
+import warnings
 from contextvars import ContextVar
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
@@ -18,7 +19,8 @@ def _add_ids(record: logging.LogRecord) -> bool:
 
 def configure(level: str, part: str) -> None:
     """Log from `level` upwards; `part` says which of the processes a line is from."""
-    logging.captureWarnings(capture=True)  # Pillow warns of odd files; on stderr that would be no JSON
+    logging.captureWarnings(capture=True)  # on stderr they would be no JSON
+    warnings.filterwarnings("ignore", module="PIL")  # it warns of each odd tag, and a small file can have thousands
     logging.config.dictConfig(
         {
             "version": 1,

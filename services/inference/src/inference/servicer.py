@@ -70,7 +70,7 @@ class InferenceServicer(infer_pb2_grpc.InferenceServicer):
             log.info("predict abandoned", extra={"reason": "the caller has gone or its deadline is over"})
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a status and no traceback
-            await _abort(context, error)
+            await abort(context, error)
 
     async def PredictStream(  # noqa: N802
         self, request_iterator: AsyncIterator[infer_pb2.Image], context: Context
@@ -79,13 +79,13 @@ class InferenceServicer(infer_pb2_grpc.InferenceServicer):
         request_id.set(request_id_of(context))
         await context.send_initial_metadata(())  # or Envoy's time for a request to arrive would run on
         if self._free_streams == 0:
-            await _abort(context, Busy("this worker has no room for another stream; try again in a second"))
+            await abort(context, Busy("this worker has no room for another stream; try again in a second"))
         self._free_streams -= 1
         try:
             async for answer in self._answers(request_iterator, context):
                 yield answer
             if self._draining.is_set():
-                await _abort(context, NotReady("this worker is being replaced; send the rest in a new stream"))
+                await abort(context, NotReady("this worker is being replaced; send the rest in a new stream"))
         finally:
             self._free_streams += 1
 
@@ -201,6 +201,10 @@ def _logged(error: Exception) -> tuple[grpc.StatusCode, str, str]:
     return status, code, message
 
 
-async def _abort(context: Context, error: Exception) -> NoReturn:
+async def abort(context: Context, error: Exception) -> NoReturn:
+    """End a call with the status that its error has."""
     status = rpc_status.to_status(rich_status(*_logged(error)))
+    if status.code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        # Not as the first thing that Envoy hears: it would count as a failure of this worker.
+        await context.send_initial_metadata(())
     await context.abort(status.code, status.details, status.trailing_metadata)

@@ -24,6 +24,7 @@ from grpc_reflection.v1alpha import reflection
 
 from inference import logs
 from inference.image import ImageLimits, decode
+from inference.malformed import MalformedMessages
 from inference.metrics import WorkerMetrics
 from inference.mtcnn.detector import CascadeSettings, DetectOptions, Detector
 from inference.mtcnn.engines import EngineNotInstalled, EngineSettings, UnknownEngine, load_detector
@@ -145,11 +146,12 @@ class Worker:
     def _server(self, address: str, *, reuse_port: bool) -> grpc.aio.Server:
         folder = self._settings.tls_folder
         server = grpc.aio.server(
-            interceptors=[OnlyKnownCallers()] if folder else [],
+            interceptors=[*([OnlyKnownCallers()] if folder else []), MalformedMessages()],
             options=[
                 ("grpc.so_reuseport", int(reuse_port)),
                 ("grpc.max_receive_message_length", self._settings.max_body_bytes + MESSAGE_OVERHEAD),
                 ("grpc.max_send_message_length", -1),
+                ("grpc.http2.max_ping_strikes", 0),  # Envoy asks every second whether this process still runs
             ],
         )
         infer_pb2_grpc.add_InferenceServicer_to_server(self._servicer, server)

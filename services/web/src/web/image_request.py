@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from flask import Request
+from gunicorn.http.errors import ParseException
 
 from protos import infer_pb2
 from web.errors import RequestFailed
@@ -40,7 +41,10 @@ def read_body(request: Request, limit: int) -> None:
 
     Flask's own limit would cut a chunked body at the limit and go on with a part of the picture.
     """
-    body = request.stream.read(limit + 1)
+    try:
+        body = request.stream.read(limit + 1)
+    except (ParseException, OSError) as error:  # chunks that make no sense, or fewer than there should be
+        raise RequestFailed("MALFORMED_REQUEST", "the request's body is cut short or not in proper chunks") from error
     if len(body) > limit:
         raise RequestFailed("BODY_TOO_LARGE", f"the request's body is above {limit} bytes; send a smaller image")
     request.environ["wsgi.input"] = io.BytesIO(body)

@@ -1,0 +1,16 @@
+"""The stack that is attacked: processes of its own, so that nobody else's test sees what becomes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.stack.running import RunningStack, running_stack
+
+
+@pytest.fixture(scope="session")
+def attacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+    """The stack as `make serve` starts it, with two workers."""
+    with running_stack(tmp_path_factory.mktemp("attacked") / "logs", "--workers=2") as running:
+        yield running

@@ -1,0 +1,111 @@
+"""Damaged pictures: small ones of every accepted kind, cut, flipped, spliced and lied about."""
+
+from __future__ import annotations
+
+import functools
+import random
+import struct
+import zlib
+
+import numpy as np
+from PIL import Image
+
+from tests.conftest import IMAGES, encode
+
+PNG_START = b"\x89PNG\r\n\x1a\n"
+# What a length or a size field is most likely not to expect.
+EXTREMES = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
+
+
+@functools.cache
+def samples() -> tuple[bytes, ...]:
+    """Good pictures below 64 pixels a side: each format, mode, and what may stand beside the pixels."""
+    face = Image.open(IMAGES / "astronaut.webp").convert("RGB").crop((142, 28, 302, 208)).resize((40, 45))
+    noise = Image.fromarray(np.random.default_rng(1).integers(0, 255, (24, 20, 3), dtype=np.uint8))
+    grey = Image.fromarray(np.asarray(face.convert("L")).astype(np.uint16) * 257)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    beside = {"exif": exif, "icc_profile": bytes(200)}
+    return (
+        *(encode(face, form, **beside) for form in ("JPEG", "PNG", "WEBP")),
+        *(encode(noise, form) for form in ("JPEG", "PNG", "WEBP")),
+        encode(face, "JPEG", progressive=True),
+        encode(face, "JPEG", restart_marker_blocks=2),
+        encode(face.convert("CMYK"), "JPEG"),
+        encode(face.convert("L"), "JPEG"),
+        encode(face, "MPO", save_all=True, append_images=[noise]),
+        *(encode(face.convert(mode)) for mode in ("1", "L", "LA", "P", "RGBA")),
+        encode(grey),
+        encode(face, save_all=True, append_images=[face.rotate(90)]),
+        encode(face.convert("RGBA"), "WEBP", lossless=True),
+        encode(face, "WEBP", save_all=True, append_images=[face.rotate(90)]),
+    )
+
+
+def damaged(chance: random.Random) -> bytes:
+    """Give a picture with one to four faults, or a good one now and then."""
+    data = chance.choice(samples())
+    for _ in range(chance.choice((0, 1, 1, 1, 2, 2, 3, 4))):
+        data = chance.choice(FAULTS)(data, chance)
+    if data.startswith(PNG_START) and chance.random() < 0.7:
+        data = with_right_sums(data)
+    return data
+
+
+def truncated(data: bytes, chance: random.Random) -> bytes:
+    return data[: chance.randrange(len(data) + 1)]
+
+
+def flipped(data: bytes, chance: random.Random) -> bytes:
+    changed = bytearray(data or b"\0")
+    for _ in range(chance.choice((1, 1, 2, 8, 64))):
+        changed[chance.randrange(len(changed))] ^= 1 << chance.randrange(8)
+    return bytes(changed)
+
+
+def flipped_early(data: bytes, chance: random.Random) -> bytes:
+    """The headers are what decoders believe."""
+    return flipped(data[:64], chance) + data[64:]
+
+
+def spliced(data: bytes, chance: random.Random) -> bytes:
+    other = chance.choice(samples())
+    return data[: chance.randrange(len(data) + 1)] + other[chance.randrange(len(other)) :]
+
+
+def repeated(data: bytes, chance: random.Random) -> bytes:
+    start = chance.randrange(len(data) + 1)
+    end = min(len(data), start + chance.choice((1, 4, 12, 200)))
+    return data[:end] + data[start:end] * chance.choice((1, 3, 50)) + data[end:]
+
+
+def without_a_piece(data: bytes, chance: random.Random) -> bytes:
+    start = chance.randrange(len(data) + 1)
+    return data[:start] + data[start + chance.choice((1, 2, 4, 30)) :]
+
+
+def with_an_extreme(data: bytes, chance: random.Random) -> bytes:
+    """Put a number that is hard to believe where a length or a size may be, in either order of its bytes."""
+    number, place = chance.choice(EXTREMES), chance.randrange(len(data) + 1)
+    form = chance.choice(("B", ">H", "<H", ">I", "<I"))
+    field = struct.pack(form, number & (1 << 8 * struct.calcsize(form)) - 1)
+    return data[:place] + field + data[place + len(field) :]
+
+
+def noise(data: bytes, chance: random.Random) -> bytes:
+    """Keep at most a beginning."""
+    return data[: chance.choice((0, 0, 4, 12, 33))] + chance.randbytes(chance.randrange(300))
+
+
+FAULTS = (truncated, flipped, flipped_early, spliced, repeated, without_a_piece, with_an_extreme, noise)
+
+
+def with_right_sums(data: bytes) -> bytes:
+    """Mend the sums of a PNG's chunks, so that a damaged chunk is believed."""
+    out, place = [PNG_START], len(PNG_START)
+    while place + 12 <= len(data):
+        length = int.from_bytes(data[place : place + 4])
+        body = data[place + 4 : place + 8 + length]
+        out += [data[place : place + 4], body, struct.pack(">I", zlib.crc32(body))]
+        place += 12 + length
+    return b"".join(out) + data[place:]

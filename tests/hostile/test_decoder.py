@@ -1,0 +1,32 @@
+"""The decoder, fed with damaged pictures by itself: many more of them than a whole stack can be sent."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from inference.errors import RequestError
+from inference.image import ImageLimits, decode
+
+from tests.hostile.damage import damaged
+
+LIMITS = ImageLimits(max_bytes=10 * 1024 * 1024, max_pixels=40_000_000, max_side=16384)
+SEED = 20261123
+CASES = 20_000
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # the worker is deaf to them, too
+def test_a_damaged_picture_is_decoded_or_refused_for_a_reason() -> None:
+    """Nothing else comes out of the decoder, and what does is a picture."""
+    refused = 0
+    for number in range(CASES):
+        case = f"{SEED}-{number}"
+        try:
+            picture = decode(damaged(random.Random(case)), LIMITS)
+        except RequestError:
+            refused += 1
+        except Exception as error:
+            raise AssertionError(f"case {case}") from error
+        else:
+            assert picture.rgb.shape == (picture.height, picture.width, 3), case
+    assert CASES / 4 < refused < CASES  # else the damage is none, or nothing but damage

@@ -1,0 +1,205 @@
+"""Attacks on the protocols: requests hidden in others, floods of frames and of headers."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+from hpack import Encoder
+from hyperframe.frame import ContinuationFrame, HeadersFrame, PingFrame, RstStreamFrame, SettingsFrame
+
+from tests.hostile.http2 import Connection, Headers, data_frames, grpc_headers, grpc_message, headers_frame, opening
+from tests.hostile.innocent import Innocent
+from tests.stack.running import RunningStack, wait_for
+
+HIDDEN = b"GET /hidden/## HTTP/1.1\r\nHost: facet\r\n\r\n"
+PLAIN: Headers = [(":method", "GET"), (":scheme", "http"), (":path", "/healthz"), (":authority", "facet")]
+
+
+def shape(*lines: bytes, body: bytes = b"", start: bytes = b"POST /predict HTTP/1.1") -> bytes:
+    return b"\r\n".join((start, b"Host: facet", b"Content-Type: image/png", *lines)) + b"\r\n\r\n" + body
+
+
+CHUNKED = b"Transfer-Encoding: chunked"
+LENGTH = b"Content-Length: %d" % len(HIDDEN)
+# Requests that two servers may take for one and for two, with a second one hidden where the other would look for it.
+SHAPES = {
+    "a length and chunks": shape(b"Content-Length: 5", CHUNKED, body=b"0\r\n\r\n" + HIDDEN),
+    "chunks and a length": shape(CHUNKED, LENGTH, body=b"0\r\n\r\n" + HIDDEN),
+    "two lengths": shape(b"Content-Length: 0", LENGTH, body=HIDDEN),
+    "two lengths in one": shape(b"Content-Length: 0, %d" % len(HIDDEN), body=HIDDEN),
+    "a length with a sign": shape(b"Content-Length: +%d" % len(HIDDEN), body=HIDDEN),
+    "a hexadecimal length": shape(b"Content-Length: 0x%x" % len(HIDDEN), body=HIDDEN),
+    "a negative length": shape(b"Content-Length: -1", body=HIDDEN),
+    "a space before the colon": shape(b"Transfer-Encoding : chunked", LENGTH, body=HIDDEN),
+    "a vertical tab": shape(b"Transfer-Encoding: \x0bchunked", LENGTH, body=HIDDEN),
+    "a folded line": shape(b"Transfer-Encoding:\r\n chunked", LENGTH, body=HIDDEN),
+    "another coding": shape(b"Transfer-Encoding: xchunked", LENGTH, body=HIDDEN),
+    "codings in a row": shape(b"Transfer-Encoding: chunked, identity", LENGTH, body=HIDDEN),
+    "twice chunked": shape(CHUNKED, CHUNKED, LENGTH, body=HIDDEN),
+    "capitals and a length": shape(b"tRANSFER-eNCODING: CHUNKED", LENGTH, body=HIDDEN),
+    "a null in a header": shape(b"X-A: a\0b", LENGTH, body=HIDDEN),
+    "a null in a name": shape(b"Content-Length\0: 0", LENGTH, body=HIDDEN),
+    "a bare line feed": shape(b"X-A: b\nContent-Length: 0", LENGTH, body=HIDDEN),
+    "a bare carriage return": shape(b"X-A: b\rContent-Length: 0", LENGTH, body=HIDDEN),
+    "a chunk without a size": shape(CHUNKED, body=b"\r\n" + HIDDEN),
+    "a chunk of a negative size": shape(CHUNKED, body=b"-1\r\n" + HIDDEN),
+    "a chunk of 2^64 bytes": shape(CHUNKED, body=b"10000000000000000\r\n" + HIDDEN),
+    "a chunk with an underscore": shape(CHUNKED, body=b"1_0\r\n" + HIDDEN),
+    "a chunk that is too short": shape(CHUNKED, body=b"1\r\nab\r\n0\r\n\r\n" + HIDDEN),
+    "only line feeds in a chunk's end": shape(CHUNKED, body=b"1;a\nb\r\n0\r\n\r\n" + HIDDEN),
+    "another version": shape(LENGTH, body=HIDDEN, start=b"POST /predict HTTP/1.2"),
+    "an old version": shape(LENGTH, body=HIDDEN, start=b"POST /predict HTTP/1.0"),
+    "no version": b"GET /hidden/##\r\n",
+    "two hosts": shape(b"Host: elsewhere", LENGTH, body=HIDDEN),
+    "a length at GET": shape(LENGTH, body=HIDDEN, start=b"GET /healthz HTTP/1.1"),
+    "a whole address": shape(LENGTH, body=HIDDEN, start=b"POST http://elsewhere/predict HTTP/1.1"),
+    "an upgrade": shape(b"Connection: Upgrade", b"Upgrade: h2c", LENGTH, body=HIDDEN),
+}
+# What has one meaning: Envoy hands on one Host, a space for a carriage return, and no upgrade.
+UNDERSTOOD = {
+    "a bare carriage return": 422,
+    "two hosts": 422,
+    "a length at GET": 200,
+    "a whole address": 422,
+    "an upgrade": 422,
+}
+
+
+def answers(address: tuple[str, int], sent: bytes) -> list[int]:
+    """Send bytes, then nothing more, and give the status of each answer."""
+    with socket.create_connection(address, timeout=60) as connection:
+        connection.sendall(sent)
+        received = b""
+        with suppress(OSError):
+            connection.settimeout(
+                1
+            )  # for the first answer; who waits for more of the request learns that there is none
+            received = connection.recv(65536)
+        with suppress(OSError):
+            connection.shutdown(socket.SHUT_WR)
+            connection.settimeout(60)
+            while more := connection.recv(65536):
+                received += more
+    return [int(status) for status in re.findall(rb"^HTTP/1\.1 (\d{3}) ", received, re.MULTILINE)]
+
+
+def address(target: str) -> tuple[str, int]:
+    host, _, port = target.removeprefix("http://").partition(":")
+    return host, int(port)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_request_has_one_answer_and_hides_no_other(attacked: RunningStack, name: str) -> None:
+    """What can be read in two ways is refused, and the hidden request never gets to the gateway."""
+    number = list(SHAPES).index(name)
+    hidden, open_to_see = f"/hidden/{number:02}", f"/seen/{number:02}"
+    sent = SHAPES[name].replace(b"/hidden/##", hidden.encode())
+    assert answers(address(attacked.edge), sent) == [UNDERSTOOD.get(name, 400)]
+    assert answers(address(attacked.edge), HIDDEN.replace(b"/hidden/##", open_to_see.encode())) == [404]
+    paths = [line.get("path") for line in attacked.log_lines("web")]
+    assert open_to_see in paths
+    assert hidden not in paths
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_the_gateway_alone_does_not_fail_either(attacked: RunningStack, name: str) -> None:
+    """Past Envoy such a request is refused or answered, and none is a fault of the service."""
+    assert 500 not in answers(address(attacked.gateway_url), SHAPES[name])
+    assert not any(line["level"] == "ERROR" for line in attacked.log_lines("web"))
+
+
+@pytest.fixture
+def innocent(attacked: RunningStack, face_file: bytes) -> Iterator[Innocent]:
+    """Somebody else's pictures, before, while and after."""
+    with Innocent(attacked.url, face_file) as somebody:
+        yield somebody
+        wait_for(lambda: somebody.answered >= 3, "three pictures beside the attack")
+
+
+def flooded(stack: RunningStack, start: bytes, frames: bytes, times: int) -> bool:
+    """Send frames again and again, reading nothing; say whether Envoy has closed the connection."""
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # what is not read stays with Envoy
+        connection.settimeout(60)
+        connection.connect(address(stack.edge))
+        try:
+            connection.sendall(opening() + start)
+            for _ in range(times):
+                connection.sendall(frames)
+            while connection.recv(65536):
+                pass
+        except TimeoutError:
+            return False
+        except ConnectionError:
+            return True
+        return True
+
+
+@pytest.mark.parametrize(
+    "header", [("grpc-timeout", "-1S"), ("grpc-encoding", "nonsense"), ("bad-bin", "%%%")], ids=lambda header: header[0]
+)
+def test_a_header_that_grpc_cannot_read_is_its_senders_trouble_alone(
+    attacked: RunningStack, innocent: Innocent, header: tuple[str, str]
+) -> None:
+    """It goes to the worker on a connection that all calls share, and nothing of it stays there."""
+    sent = grpc_headers("/Inference/Predict", header)
+    for _ in range(5):
+        with socket.create_connection(address(attacked.edge), timeout=60) as sock:
+            sock.sendall(opening() + headers_frame(sent) + data_frames(grpc_message(b"")))
+            assert "Error parsing" in Connection(sock).answer().headers["grpc-message"]
+    del innocent
+
+
+def test_streams_that_are_opened_only_to_be_reset_end_the_connection(
+    attacked: RunningStack, innocent: Innocent
+) -> None:
+    """After some hundreds, of which the gateway has seen no more than those."""
+    frames = b"".join(
+        headers_frame(PLAIN, stream, end=True) + RstStreamFrame(stream, 8).serialize() for stream in range(1, 20_000, 2)
+    )
+    assert flooded(attacked, b"", frames, 1)
+    del innocent
+
+
+@pytest.mark.parametrize(
+    "frame", [PingFrame(0, b"12345678"), SettingsFrame(0, settings={3: 100})], ids=["pings", "settings"]
+)
+def test_answers_that_nobody_reads_end_the_connection(
+    attacked: RunningStack, innocent: Innocent, frame: PingFrame | SettingsFrame
+) -> None:
+    """Each ping and each change of settings is to be acknowledged, and the acknowledgements would pile up."""
+    assert flooded(attacked, b"", frame.serialize() * 1000, 1000)
+    del innocent
+
+
+def test_headers_without_an_end_end_the_connection(attacked: RunningStack, innocent: Innocent) -> None:
+    """Frames of more headers, one after another, are not collected."""
+    start = HeadersFrame(1, Encoder().encode(PLAIN)).serialize()
+    more = ContinuationFrame(1, Encoder().encode([("x-a", "a" * 1000, True)])).serialize()
+    assert flooded(attacked, start, more * 100, 100)
+    del innocent
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [[(f"x-{index}", "a") for index in range(100)], [("x-a", "a" * 20_000)], [("x-a", "a" * 3000)] * 2000],
+    ids=["many", "long", "a bomb of one header that is referred to again and again"],
+)
+def test_too_many_headers_are_refused_by_measure(attacked: RunningStack, innocent: Innocent, extra: Headers) -> None:
+    """431 in the form of all errors, or the stream is reset; however small they were on the wire."""
+    with socket.create_connection(address(attacked.edge), timeout=60) as sock:
+        block = Encoder().encode([*PLAIN, *extra])
+        pieces = [block[start : start + 16_000] for start in range(0, len(block), 16_000)]
+        frames = [
+            HeadersFrame(1, pieces[0], flags=["END_STREAM"]),
+            *(ContinuationFrame(1, more) for more in pieces[1:]),
+        ]
+        frames[-1].flags.add("END_HEADERS")
+        sock.sendall(opening() + b"".join(frame.serialize() for frame in frames))
+        answer = Connection(sock).answer()
+    assert answer.headers.get(":status") == "431" or answer.reset is not None or answer.gone is not None
+    del innocent
