@@ -213,18 +213,27 @@ def test_who_asks_too_often_is_held_back_and_nobody_else(guarded: Guarded, face_
         assert (refused.headers["Retry-After"], refused.headers["X-RateLimit-Remaining"]) == ("1", "0")
         with GrpcClient(guarded.stack.edge, key=guarded.keys["hasty"], retries=0) as client:
             assert wait_for(lambda: limited(client), "gRPC is, too") == f"RATE_LIMITED: {refused.json()['message']}"
-    assert post(guarded, face_file, X_API_Key=guarded.keys["alice"]).status_code == 200
+    answer = post(guarded, face_file, X_API_Key=guarded.keys["alice"])
+    assert answer.status_code == 200
+    assert int(answer.headers["X-RateLimit-Remaining"]) > BURST // 2
 
 
 def test_without_a_key_an_address_is_a_client(guarded: Guarded) -> None:
-    """Each has a bucket of its own."""
+    """Each has a bucket of its own, and says nobody's name."""
     here, there = (httpx.HTTPTransport(local_address=f"127.0.0.{number}") for number in (3, 4))
     with (
         httpx.Client(base_url=guarded.stack.url, transport=here) as one,
         httpx.Client(base_url=guarded.stack.url, transport=there) as other,
     ):
-        wait_for(lambda: 429 in {one.get("/healthz").status_code for _ in range(BURST)}, "enough is enough")
+        refused = wait_for(lambda: next((a for a in alive(one) if a.status_code == 429), None), "enough is enough")
+        assert refused.headers["X-RateLimit-Limit"].startswith(str(BURST))
+        assert 429 in {one.get("/healthz", headers={"X-Facet-Key": str(number)}).status_code for number in range(BURST)}
         assert other.get("/healthz").status_code == 200
+        assert int(other.get("/healthz").headers["X-RateLimit-Remaining"]) >= BURST - 3
+
+
+def alive(http: httpx.Client) -> list[httpx.Response]:
+    return [http.get("/healthz") for _ in range(BURST)]
 
 
 def burst(http: httpx.Client) -> list[httpx.Response]:
