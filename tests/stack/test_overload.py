@@ -33,7 +33,8 @@ JPEG = {"Content-Type": "image/jpeg"}
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
     """One worker, for which one more may wait."""
     folder = tmp_path_factory.mktemp("small")
-    with running_stack(folder / "logs", "--workers=1", FACET_QUEUE_PLACES="1") as running:
+    patient = {"FACET_QUEUE_SECONDS": "60", "FACET_DEADLINE_SECONDS": "60"}  # however slow this machine is
+    with running_stack(folder / "logs", "--workers=1", FACET_QUEUE_PLACES="1", **patient) as running:
         yield running
 
 
