@@ -97,7 +97,7 @@ def test_five_times_the_capacity(tmp_path: Path, astronaut: Image.Image, figures
         memory = peak_memory(stack)
         assert parts == set(stack.processes())  # nobody died of it
         by_workers = sum(1 for line in stack.log_lines("inference") if line.get("code") == "BUSY")
-        assert by_workers < len(refused) / 2
+        assert by_workers < len(refused)  # the edge did the others
     in_time = sum(1 for shot in answered if shot.planned + shot.latency <= seconds)
     figures(
         f"{TIMES_CAPACITY} times the capacity, {seconds} s",
