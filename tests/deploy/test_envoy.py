@@ -88,7 +88,7 @@ def test_limits_are_the_same_everywhere(envoy: dict[str, Any]) -> None:
     """The body's, in Envoy, gateway and worker; what is kept for a second try is the largest message."""
     limit = InferenceSettings().max_body_bytes
     assert WebSettings().max_body_bytes == limit
-    buffer, *_ = manager(envoy, "edge")["http_filters"]
+    buffer = next(found for found in manager(envoy, "edge")["http_filters"] if found["name"].endswith(".buffer"))
     assert buffer["typed_config"]["max_request_bytes"] == limit
     for name in ("edge", "internal"):
         (host,) = manager(envoy, name)["route_config"]["virtual_hosts"]
@@ -107,10 +107,13 @@ def test_who_is_asked_gives_up_before_who_asks(envoy: dict[str, Any]) -> None:
 
 
 def test_a_stopped_workers_requests_have_time_for_another(envoy: dict[str, Any]) -> None:
-    """The per-try timeout leaves something of the deadline, and is above the wait in a worker's line."""
-    (host,) = manager(envoy, "internal")["route_config"]["virtual_hosts"]
-    per_try = seconds(host["routes"][0]["route"]["retry_policy"]["per_try_timeout"])
-    assert InferenceSettings().queue_seconds < per_try < InferenceSettings().deadline_seconds
+    """The time in which it is found out leaves most of the deadline; else its connection is as everywhere."""
+    (options,) = cluster(envoy, "inference")["typed_extension_protocol_options"].values()
+    http2 = dict(options["explicit_http_config"]["http2_protocol_options"])
+    keepalive = http2.pop("connection_keepalive")
+    assert http2 == manager(envoy, "internal")["http2_protocol_options"]
+    found_out = seconds(keepalive["interval"]) + seconds(keepalive["timeout"])
+    assert found_out < InferenceSettings().deadline_seconds / 2
 
 
 def test_a_draining_worker_waits_until_envoy_has_noticed(envoy: dict[str, Any]) -> None:
