@@ -60,8 +60,9 @@ def test_both_options_go_together_and_with_the_others(tmp_path: Path) -> None:
 
 
 def test_refused_requests_are_not_read() -> None:
-    """First the key, by whose name the rate limit counts, and then the body."""
-    assert list(filters(envoy_yaml(Plan()))) == [*OPTIONS, "envoy.filters.http.buffer", "envoy.filters.http.router"]
+    """First the key, by whose name the rate limit counts, then the body; who is too many is told when it is there."""
+    others = [f"envoy.filters.http.{name}" for name in ("buffer", "lua", "router")]
+    assert list(filters(envoy_yaml(Plan()))) == [*OPTIONS, *others]
 
 
 def test_a_key_goes_no_further_than_envoy() -> None:
