@@ -6,6 +6,7 @@ import io
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -212,6 +213,32 @@ def test_with_all_places_taken_health_answers_and_the_rest_is_refused_at_once(
         assert [http.get(path).status_code for path in ("/healthz", "/readyz")] == [200, 200]
         workers.servicer.go.set()
         assert [call.result().status_code for call in waiting] == [200] * places
+
+
+def test_large_bodies_have_bounded_room_and_give_it_back(
+    workers: Workers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """One more than fits is refused at once; small ones go on, and so does the next large one when there is room."""
+    megabyte = 1024 * 1024
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    monkeypatch.setattr("web.body_room.ROOM", 3 * megabyte + 1000)
+    app = create_app(Settings(inference_target=f"127.0.0.1:{workers.port}", max_body_bytes=megabyte))
+
+    def large() -> Any:
+        return app.test_client().post("/predict", data=bytes(megabyte), content_type="image/png")
+
+    workers.servicer.go.clear()
+    with ThreadPoolExecutor(4) as callers:
+        waiting = [callers.submit(large) for _ in range(3)]
+        wait_for(lambda: len(workers.servicer.seconds_left) == 3, "there is no room left")
+        refused = large()
+        assert (refused.status_code, refused.json["code"]) == (503, "BUSY")
+        assert "X-Workers-Busy" not in refused.headers
+        small = callers.submit(lambda: predict(app.test_client()))
+        wait_for(lambda: len(workers.servicer.seconds_left) == 4, "a small one finds room")
+        workers.servicer.go.set()
+        assert [call.result().status_code for call in (*waiting, small)] == [200] * 4
+    assert [large().status_code for _ in range(4)] == [200] * 4
 
 
 def test_a_batch_asks_for_a_few_at_a_time_and_keeps_the_order(http: FlaskClient) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from flask import Flask, Response, g, request
 
+from web.body_room import BodyRoom
 from web.errors import register_error_handlers
 from web.image_request import BoundedRequest
 from web.inference_client import InferenceClient
@@ -52,6 +53,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     register_error_handlers(app)
     app.before_request(_begin)
     app.after_request(_end)
+    BodyRoom(app, largest=settings.max_body_bytes)
     if traces:
         traces.watch(app)
     app.wsgi_app = metrics_on_port(settings.web_metrics_port, app.wsgi_app)  # type: ignore[assignment,method-assign]
