@@ -48,10 +48,15 @@ def seconds(text: str) -> float:
     return float(text[:-1])
 
 
+def routes(envoy: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    """Give the routes of a listener that lead to a cluster, in order."""
+    (host,) = manager(envoy, name)["route_config"]["virtual_hosts"]
+    return [route for route in host["routes"] if "route" in route]
+
+
 def timeouts(envoy: dict[str, Any], name: str) -> list[float]:
     """Give the time limits of a listener's routes, in order; 0 is none."""
-    (host,) = manager(envoy, name)["route_config"]["virtual_hosts"]
-    return [seconds(route["route"]["timeout"]) for route in host["routes"]]
+    return [seconds(route["route"]["timeout"]) for route in routes(envoy, name)]
 
 
 def test_the_endpoints_are_the_ports_of_the_most_workers_and_one_successor(envoy: dict[str, Any]) -> None:
@@ -88,11 +93,10 @@ def test_limits_are_the_same_everywhere(envoy: dict[str, Any]) -> None:
     """The body's, in Envoy, gateway and worker; what is kept for a second try is the largest message."""
     limit = InferenceSettings().max_body_bytes
     assert WebSettings().max_body_bytes == limit
-    (buffer, _) = manager(envoy, "edge")["http_filters"]
+    buffer = manager(envoy, "edge")["http_filters"][0]
     assert buffer["typed_config"]["max_request_bytes"] == limit
     for name in ("edge", "internal"):
-        (host,) = manager(envoy, name)["route_config"]["virtual_hosts"]
-        assert host["routes"][0]["request_body_buffer_limit"] == limit + MESSAGE_OVERHEAD
+        assert routes(envoy, name)[0]["request_body_buffer_limit"] == limit + MESSAGE_OVERHEAD
 
 
 def test_who_is_asked_gives_up_before_who_asks(envoy: dict[str, Any]) -> None:
@@ -108,8 +112,7 @@ def test_who_is_asked_gives_up_before_who_asks(envoy: dict[str, Any]) -> None:
 
 def test_a_stopped_workers_requests_have_time_for_another(envoy: dict[str, Any]) -> None:
     """The per-try timeout leaves something of the deadline, and is above the wait in a worker's line."""
-    (host,) = manager(envoy, "internal")["route_config"]["virtual_hosts"]
-    per_try = seconds(host["routes"][0]["route"]["retry_policy"]["per_try_timeout"])
+    per_try = seconds(routes(envoy, "internal")[0]["route"]["retry_policy"]["per_try_timeout"])
     assert InferenceSettings().queue_seconds < per_try < InferenceSettings().deadline_seconds
 
 
