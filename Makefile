@@ -39,9 +39,20 @@ BUILDS := $(wildcard services/inference/*.py) services/inference/src/inference/m
 	@touch $@
 
 .PHONY: serve
-serve: .venv/ready  ## run the whole stack on this machine without containers (PORT=8080, WORKERS=one per CPU, BASE_PORT=for all other ports)
+serve: .venv/ready  ## run the whole stack on this machine without containers (PORT=8080, WORKERS=one per CPU, BASE_PORT=for all other ports; KEYS=on, RATE_LIMIT=on, TLS=on, MTLS=on)
 	@set -a; [ ! -f .env ] || . ./.env; exec $(BIN)/python deploy/serve.py --port $(PORT) \
-	  $(if $(WORKERS),--workers $(WORKERS)) $(if $(BASE_PORT),--base-port $(BASE_PORT))
+	  $(if $(WORKERS),--workers $(WORKERS)) $(if $(BASE_PORT),--base-port $(BASE_PORT)) \
+	  $(if $(KEYS),--keys .secrets/keys) $(if $(RATE_LIMIT),--rate-limit envoy/rate-limit) \
+	  $(if $(TLS),--edge-tls .secrets/tls/edge) $(if $(MTLS),--mtls .secrets/tls)
+
+.PHONY: certificates
+certificates: .venv/ready  ## make an authority and certificates to try TLS=on and MTLS=on with (NAME=, besides localhost)
+	@umask 022; mkdir -p -m 700 .secrets; $(BIN)/python deploy/certificates.py $(if $(NAME),--name '$(NAME)')
+
+.PHONY: key
+key: .venv/ready  ## make an API key and print it (NAME=, DAYS=), or take one back (REMOVE=); else name them
+	@umask 022; mkdir -p -m 700 .secrets; $(BIN)/python deploy/keys.py $(if $(NAME),--add '$(NAME)') $(if $(DAYS),--days $(DAYS)) \
+	  $(if $(REMOVE),--remove '$(REMOVE)')
 
 # All of them in two processes, each with a stack of its own; the tests of a file stay together.
 .PHONY: test
@@ -54,13 +65,22 @@ fuzz: .venv/ready  ## send damaged pictures, requests and frames to a stack of i
 
 # The compose stack; .env is given to it by name, since compose would look for it in deploy/.
 COMPOSE = docker compose $(if $(wildcard .env),--env-file .env) --file deploy/docker-compose.yml \
-  $(if $(TRACES),--file deploy/docker-compose.traces.yml)
+  $(if $(TRACES),--file deploy/docker-compose.traces.yml) \
+  $(if $(KEYS),--file deploy/docker-compose.keys.yml) \
+  $(if $(RATE_LIMIT),--file deploy/docker-compose.rate-limit.yml) \
+  $(if $(TLS),--file deploy/docker-compose.tls.yml) \
+  $(if $(MTLS),--file deploy/docker-compose.mtls.yml)
+
+# Envoy's configuration for TLS; without it the image's counts.
+.PHONY: .secrets/envoy.yaml
+.secrets/envoy.yaml: .venv/ready
+	@umask 022; mkdir -p -m 700 .secrets; $(BIN)/python deploy/envoy_tls.py $(if $(TLS),--edge) $(if $(MTLS),--tiers) > $@
 
 # Under a tag of its own, and without anybody's .env.
 BUILD_FOR_TESTS = FACET_TAG=test docker compose --file deploy/docker-compose.yml build
 
 .PHONY: up
-up:  ## build and start the compose stack, and wait until it answers (GRPCIO=wheel: without compiling gRPC, TRACES=on: to your collector)
+up: $(if $(TLS)$(MTLS),.secrets/envoy.yaml)  ## build and start the compose stack, and wait until it answers (GRPCIO=wheel: without compiling gRPC; TRACES=on, KEYS=on, RATE_LIMIT=on, TLS=on, MTLS=on)
 	@$(COMPOSE) up --build --wait --wait-timeout 300 $(ARGS) || \
 	  { $(COMPOSE) logs --no-log-prefix --tail 20 inference web | grep -v '"level": "INFO"' >&2; exit 1; }
 
@@ -102,6 +122,10 @@ soak: .venv/ready  ## load, bad input and kills for MINUTES=30: nothing is lost,
 	@$(BIN)/python -m pytest --soak=$(or $(MINUTES),30) --figures=benchmarks/results/soak.jsonl tests/stack/test_soak.py $(ARGS)
 	@$(BIN)/python benchmarks/report.py soak benchmarks/results/soak.jsonl "make soak$(if $(MINUTES), MINUTES=$(MINUTES))"
 
+.PHONY: bench
+bench: .venv/ready  ## the whole path beside the stack of a tutorial, its overhead, its growth; writes docs/figures.md (15 minutes)
+	@exec $(BIN)/python benchmarks/path.py $(ARGS)
+
 .PHONY: bench-detector
 bench-detector: .venv/ready  ## what a picture costs, beside the mtcnn package and a peer (ARGS=--quick: two pictures)
 	@exec $(BIN)/python benchmarks/detector.py $(ARGS)
@@ -120,7 +144,7 @@ bench-tuning: .venv/ready  ## what min_face_size costs and finds; writes the plo
 	@exec $(BIN)/python benchmarks/tuning.py $(ARGS)
 
 .PHONY: check
-check: .venv/ready  ## format, lint, types, generated code, settings' documents, envoy.yaml, Kubernetes manifests and locks
+check: .venv/ready  ## format, lint, types, generated code, settings' documents, envoy.yaml, Kubernetes manifests, secrets and locks
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -130,14 +154,30 @@ check: .venv/ready  ## format, lint, types, generated code, settings' documents,
 	@for overlay in . overlays/local overlays/production; do $(BIN)/kubectl kustomize deploy/k8s/$$overlay | \
 	  $(BIN)/kubernetes-validate --strict --quiet --no-warn --kubernetes-version 1.32 /dev/stdin; done; echo "the manifests are valid"
 	$(BIN)/python docs/settings.py --check
+	@$(BIN)/python deploy/envoy_tls.py --tiers | diff deploy/k8s/components/mtls/envoy.yaml - || \
+	  { echo "the component mtls is behind envoy/: run make envoy-tls" >&2; exit 1; }
 	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT && $(call PROTOC,$$fresh) && \
 	  diff -r -x __init__.py -x py.typed -x __pycache__ "$$fresh/protos" protos/src/protos || \
 	  { echo "protos/src/protos differs from what protoc makes: run make protos" >&2; exit 1; }
+	@$(MAKE) --no-print-directory secrets
 	@$(MAKE) --no-print-directory lock OUT=$$(mktemp -d) CHECK=1
+
+.PHONY: secrets
+secrets: .venv/ready  ## look for keys and passwords in the files that git knows, and in all earlier commits
+	@git ls-files -z --cached --others --exclude-standard | xargs -0 $(BIN)/betterleaks --no-banner --log-level warn
+	@$(BIN)/betterleaks git --no-banner --log-level warn .
+
+.PHONY: audit
+audit: .venv/ready  ## ask for known vulnerabilities of all that is locked; needs an index that knows them (ARGS=--where-possible: says so without one)
+	@$(BIN)/python deploy/audit.py $(ARGS)
 
 .PHONY: protos
 protos: .venv/ready  ## make the Python modules and stubs from protos/infer.proto
 	$(call PROTOC,protos/src)
+
+.PHONY: envoy-tls
+envoy-tls: .venv/ready  ## write the configuration of Envoy for Kubernetes' component mtls
+	$(BIN)/python deploy/envoy_tls.py --tiers > deploy/k8s/components/mtls/envoy.yaml
 
 .PHONY: settings
 settings: .venv/ready  ## write .env.example and the README's table from the settings classes

@@ -14,6 +14,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -21,11 +22,15 @@ import time
 import urllib.request
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
+from certificates import make_all
+from envoy_tls import render
+from keys import add_key
 from pydantic import ValidationError
 from web.settings import Settings
 
@@ -34,7 +39,9 @@ LOGS = ROOT / ".serve"
 LOOPBACK = "127.0.0.1"
 READY_SECONDS = 180  # a cold start of the slowest engine on a busy machine
 STOP_SECONDS = 30  # above the parts' own grace periods
-DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback, whatever http_proxy says
+UNVERIFIED = ssl._create_unverified_context()  # noqa: S323, SLF001 - our own Envoy, whatever name its certificate is for
+# On loopback, whatever http_proxy says.
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=UNVERIFIED))
 
 
 class CannotServe(Exception):
@@ -80,6 +87,16 @@ class Plan:
     inference_replicas: int = 1
     web_replicas: int = 1
     logs: Path = LOGS
+    inference: str = "inference"
+    keys: Path = ROOT / "envoy/off"
+    rate_limit: Path = ROOT / "envoy/off"
+    edge_tls: Path | None = None
+    mtls: Path | None = None
+
+    @property
+    def tls(self) -> list[str]:
+        """The parts of envoy/tls.yaml that are wanted."""
+        return [*(["edge"] if self.edge_tls else []), *(["tiers"] if self.mtls else [])]
 
 
 def addresses(count: int) -> list[str]:
@@ -87,9 +104,31 @@ def addresses(count: int) -> list[str]:
     return [f"127.0.0.{1 + index}" for index in range(count)]
 
 
+def envoy_yaml(plan: Plan) -> str:
+    """Read envoy/envoy.yaml, with the TLS that is wanted."""
+    return on_this_machine(render(*plan.tls) if plan.tls else (ROOT / "envoy/envoy.yaml").read_text(), plan)
+
+
+def on_this_machine(text: str, plan: Plan) -> str:
+    """Put this machine's folders in the place of those that a container has."""
+    folders = {"keys": plan.keys, "rate-limit": plan.rate_limit, "sds": plan.logs / "sds"}
+    folders |= {"edge-tls": plan.edge_tls} if plan.edge_tls else {}
+    folders |= {"tls": plan.mtls / "envoy"} if plan.mtls else {}
+    for name, folder in folders.items():
+        text = text.replace(f"/etc/facet/{name}", str(folder))
+    return text
+
+
+def write_sds(plan: Plan) -> None:
+    """Write where Envoy finds its certificates."""
+    (plan.logs / "sds").mkdir(parents=True, exist_ok=True)
+    for path in (ROOT / "envoy/sds").iterdir():
+        (plan.logs / "sds" / path.name).write_text(on_this_machine(path.read_text(), plan))
+
+
 def local_envoy_config(plan: Plan) -> dict[str, Any]:
     """Put loopback addresses and the plan's ports into envoy/envoy.yaml; all else is as everywhere."""
-    config: dict[str, Any] = yaml.safe_load((ROOT / "envoy/envoy.yaml").read_text())
+    config: dict[str, Any] = yaml.safe_load(envoy_yaml(plan))
     default, ports = Ports(), plan.ports
     config["admin"]["address"]["socket_address"]["port_value"] = ports.admin
     listening = {"edge": ports.edge, "internal": ports.internal, "metrics": ports.envoy_metrics}
@@ -147,7 +186,14 @@ class Stack:
     @property
     def address(self) -> str:
         """Where the edge answers."""
-        return f"http://localhost:{self._plan.ports.edge}"
+        return f"{self._scheme}://localhost:{self._plan.ports.edge}"
+
+    @property
+    def _scheme(self) -> str:
+        return "https" if self._plan.edge_tls else "http"
+
+    def _mtls(self, tier: str) -> dict[str, str]:
+        return {"FACET_TLS_FOLDER": str(self._plan.mtls / tier)} if self._plan.mtls else {}
 
     def start(self) -> None:
         """Start all parts and wait until a picture would be examined. Raises CannotServe."""
@@ -171,7 +217,8 @@ class Stack:
             "FACET_METRICS_PORT": str(ports.inference_metrics),
         }
         settings |= {"FACET_WORKERS": str(workers)} if workers else {}
-        self._run(_part("inference", host), [sys.executable, "-m", "inference"], settings)
+        settings |= self._mtls("inference")
+        self._run(_part("inference", host), [sys.executable, "-m", self._plan.inference], settings)
 
     def _start_web(self, host: str) -> None:
         ports = self._plan.ports
@@ -180,13 +227,15 @@ class Stack:
             "FACET_WEB_PORT": str(ports.web),
             "FACET_WEB_METRICS_PORT": str(ports.web_metrics),
             "FACET_INFERENCE_TARGET": f"{LOOPBACK}:{ports.internal}",
-        }
+        } | self._mtls("web")
         command = [sys.executable, "-m", "gunicorn", "--config", str(ROOT / "services/web/gunicorn.conf.py")]
         self._run(_part("web", host), command, settings)
 
     def _start_envoy(self) -> None:
         config = self._plan.logs / "envoy.json"
         config.write_text(json.dumps(local_envoy_config(self._plan), indent=1))
+        if self._plan.tls:
+            write_sds(self._plan)
         command = [envoy_binary(), "--config-path", str(config), "--disable-hot-restart", "--log-level", "warn"]
         # Written every half second and not every ten: somebody is looking.
         self._run("envoy", [*command, "--file-flush-interval-msec", "500", *envoy_traces()], {})
@@ -205,7 +254,7 @@ class Stack:
 
     def _wait_until_ready(self) -> None:
         give_up = time.monotonic() + READY_SECONDS
-        while not _answers(f"http://{LOOPBACK}:{self._plan.ports.edge}/readyz"):
+        while not _answers(f"{self._scheme}://{LOOPBACK}:{self._plan.ports.edge}/readyz"):
             if ended := self._ended():
                 raise CannotServe(self._why(ended[0]))
             if time.monotonic() > give_up:
@@ -286,12 +335,26 @@ def _answers(url: str) -> bool:
 
 
 def validate() -> int:
-    """Have Envoy check both forms of its configuration, also with traces, and take a warning for a fault."""
+    """Have Envoy check all forms of its configuration, also with traces, and take a warning for a fault."""
     with tempfile.TemporaryDirectory() as folder:
-        local = Path(folder) / "local.json"
-        local.write_text(json.dumps(local_envoy_config(Plan(web_replicas=2, inference_replicas=2))))
+        here = Path(folder)
+        add_key(here / "keys.yaml", "somebody")
+        make_all(here, "localhost")
+        guarded = Plan(logs=here, keys=here, rate_limit=ROOT / "envoy/rate-limit")
+        write_sds(replace(guarded, edge_tls=here / "edge", mtls=here))
+        local = local_envoy_config(Plan(web_replicas=2, inference_replicas=2))
+        texts = {
+            "plain": envoy_yaml(Plan()),
+            "guarded": envoy_yaml(guarded),
+            "edge-tls": envoy_yaml(replace(guarded, edge_tls=here / "edge")),
+            "mtls": envoy_yaml(replace(guarded, mtls=here)),
+            "both": envoy_yaml(replace(guarded, edge_tls=here / "edge", mtls=here)),
+            "local": json.dumps(local),
+        }
         traces = ["--skip-deprecated-logs", "--config-yaml", (ROOT / "envoy/traces.yaml").read_text()]
-        for path, more in ((ROOT / "envoy/envoy.yaml", []), (ROOT / "envoy/envoy.yaml", traces), (local, [])):
+        for (name, text), more in product(texts.items(), ([], traces)):
+            path = here / f"{name}.yaml"
+            path.write_text(text)
             command = [envoy_binary(), "--mode", "validate", "--log-level", "warn", "--config-path", str(path), *more]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode or done.stderr.strip():
@@ -309,7 +372,14 @@ def main() -> int:
     parser.add_argument("--workers", type=int, help="worker processes (default: one per CPU)")
     parser.add_argument("--inference-replicas", type=int, default=1, help="inference services, on 127.0.0.1, .2, ...")
     parser.add_argument("--web-replicas", type=int, default=1, help="gateways, likewise")
+    parser.add_argument("--keys", type=Path, default=Plan.keys, help="folder of keys.yaml, which deploy/keys.py makes")
+    parser.add_argument("--rate-limit", type=Path, default=Plan.rate_limit, help="folder of rate-limit.yaml")
+    parser.add_argument("--edge-tls", type=Path, help="folder of tls.crt and tls.key, for TLS at the front door")
+    parser.add_argument(
+        "--mtls", type=Path, help="folder with one for envoy, web and inference, as make certificates makes"
+    )
     parser.add_argument("--logs", type=Path, help="folder for the parts' logs (default: .serve/PORT)")
+    parser.add_argument("--inference", default="inference", help="the module that runs as the inference service")
     parser.add_argument("--validate", action="store_true", help="only check envoy.yaml")
     arguments = parser.parse_args()
     if arguments.validate:
@@ -317,7 +387,10 @@ def main() -> int:
     base = arguments.base_port
     ports = Ports.from_base(arguments.port, base) if base else replace(Ports(), edge=arguments.port)
     logs = arguments.logs or LOGS / str(ports.edge)
-    plan = Plan(ports, arguments.workers, arguments.inference_replicas, arguments.web_replicas, logs)
+    replicas = (arguments.inference_replicas, arguments.web_replicas)
+    given = (arguments.keys, arguments.rate_limit, arguments.edge_tls, arguments.mtls)
+    folders = (path and path.resolve() for path in given)
+    plan = Plan(ports, arguments.workers, *replicas, logs.resolve(), arguments.inference, *folders)
     for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT is ignored when a shell started this in the background
         signal.signal(number, signal.default_int_handler)
     stack = Stack(plan)

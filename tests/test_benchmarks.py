@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -45,3 +46,23 @@ def test_the_benchmark_of_min_face_size_shows_that_larger_finds_less(tmp_path: P
     assert faces == sorted(faces, reverse=True)
     assert faces[0] > 100 > faces[-1] > 0
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_benchmark_of_the_whole_path_compares_stacks_that_find_the_same_and_fills_its_pages(tmp_path: Path) -> None:
+    """Each cell has both stacks, each way its costs, the growth its workers, and the report a row for each target."""
+    for page in ("figures.md", "scaling.md"):
+        shutil.copy(ROOT / "docs" / page, tmp_path)
+    command = [sys.executable, "benchmarks/path.py", "--quick", f"--results={tmp_path}", f"--docs={tmp_path}"]
+    subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    run = json.loads((tmp_path / "path.json").read_text())
+    assert run["side_by_side"]["faces"] == {"640x480, one face": 1, "640x480, several": 6, "640x480, none": 0}
+    cells = {(cell["stack"], cell["callers"]) for cell in run["side_by_side"]["cells"]}
+    assert cells == {(stack, callers) for stack in ("baseline", "facet") for callers in (1, 8)}
+    path = run["overhead"]["one_caller"]["the whole path"][0]
+    assert all(path["cpu"][tier] >= 0 for tier in ("envoy", "web", "inference"))
+    assert run["scale"]["rows"][0]["workers"] == len(run["scale"]["rows"][0]["samples"][0]["workers"]) == 3
+    report = (tmp_path / "figures.md").read_text()
+    assert report.count("| yes") + report.count("| **falls short** |") == 7
+    assert "| 10,000 | " in (tmp_path / "scaling.md").read_text()
+    for plot in ("callers.png", "scale.png"):
+        assert (tmp_path / "images" / plot).read_bytes().startswith(b"\x89PNG")

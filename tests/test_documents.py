@@ -24,6 +24,18 @@ def test_what_a_page_links_to_exists(page: Path) -> None:
             assert anchor in [re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings], target
 
 
+def test_what_is_promised_is_tested() -> None:
+    """Each promise names a file of tests, or tests that are in the file to which it links."""
+    table = (ROOT / "SECURITY.md").read_text().partition("## What is promised")[2].partition("\n## ")[0]
+    promises = re.findall(r"^\|[^|]*\|[^|]*\|(.*)\|$", table, re.MULTILINE)[2:]
+    assert promises
+    for promise in promises:
+        shown = re.findall(r"\[`(\S+)`\]\((tests/\S+\.py)\)", promise)
+        assert shown, promise
+        for name, path in shown:
+            assert name == path or f"def {name}(" in (ROOT / path).read_text(), name
+
+
 def test_every_picture_is_shown_and_small() -> None:
     """None is left over from what a page once said."""
     text = "".join(page.read_text() for page in PAGES)

@@ -2,12 +2,14 @@
 
 import os
 import shutil
+import ssl
 import sys
 import tempfile
 
+from gunicorn import sock
 from gunicorn.http import wsgi
 from pydantic import ValidationError
-from web import logs
+from web import logs, tls
 from web.settings import Settings, complaints
 from web.whole_response import WholeResponse
 
@@ -22,6 +24,11 @@ worker_class = "gthread"
 workers = settings.web_processes
 threads = settings.web_threads
 wsgi.Response = WholeResponse  # headers and body in one write: no half answers from a process that is killed
+if settings.tls_folder:
+    certfile, keyfile, ca_certs = (str(settings.tls_folder / name) for name in ("tls.crt", "tls.key", "ca.crt"))
+    cert_reqs = ssl.CERT_REQUIRED
+    do_handshake_on_connect = True  # and not later, when its caller is known already
+    sock.ssl_wrap_socket = tls.only_envoy_but_on(settings.web_metrics_port)
 preload_app = False  # a gRPC channel made before the fork would hang after it
 keepalive = 75  # above Envoy's idle timeout upstream, else Envoy reuses a connection that is just being closed
 timeout = 30  # a process that is silent for so long is replaced; requests do not count, they have threads

@@ -65,9 +65,7 @@ def render(folder: Path) -> Manifests:
 def render_with(overlay: str, components: Sequence[str], scratch: Path) -> Manifests:
     """Render an overlay with other components than its own, from a copy of the manifests."""
     shutil.copytree(ROOT / "deploy/k8s", scratch / "deploy/k8s", dirs_exist_ok=True)
-    (scratch / "envoy").mkdir(exist_ok=True)
-    for name in ("envoy.yaml", "kustomization.yaml"):
-        shutil.copy(ROOT / "envoy" / name, scratch / "envoy" / name)
+    shutil.copytree(ROOT / "envoy", scratch / "envoy", dirs_exist_ok=True)
     folder = scratch / "deploy/k8s" / overlay
     up = "../" * len(Path(overlay).parts)
     kustomization = yaml.safe_load((folder / "kustomization.yaml").read_text())

@@ -143,6 +143,8 @@ def test_the_build_context_is_allowed_by_name() -> None:
         "services/web/gunicorn.conf.py",
         "envoy/drain.sh",
         "envoy/envoy.yaml",
+        "envoy/off",
+        "envoy/sds",
     }
 
 

@@ -93,7 +93,7 @@ def test_limits_are_the_same_everywhere(envoy: dict[str, Any]) -> None:
     """The body's, in Envoy, gateway and worker; what is kept for a second try is the largest message."""
     limit = InferenceSettings().max_body_bytes
     assert WebSettings().max_body_bytes == limit
-    buffer = manager(envoy, "edge")["http_filters"][0]
+    buffer = next(found for found in manager(envoy, "edge")["http_filters"] if found["name"].endswith(".buffer"))
     assert buffer["typed_config"]["max_request_bytes"] == limit
     for name in ("edge", "internal"):
         assert routes(envoy, name)[0]["request_body_buffer_limit"] == limit + MESSAGE_OVERHEAD
@@ -111,9 +111,14 @@ def test_who_is_asked_gives_up_before_who_asks(envoy: dict[str, Any]) -> None:
 
 
 def test_a_stopped_workers_requests_have_time_for_another(envoy: dict[str, Any]) -> None:
-    """The per-try timeout leaves something of the deadline, and is above the wait in a worker's line."""
-    per_try = seconds(routes(envoy, "internal")[0]["route"]["retry_policy"]["per_try_timeout"])
-    assert InferenceSettings().queue_seconds < per_try < InferenceSettings().deadline_seconds
+    """The time in which it is found out leaves most of the deadline; else its connection is as everywhere."""
+    (options,) = cluster(envoy, "inference")["typed_extension_protocol_options"].values()
+    http2 = dict(options["explicit_http_config"]["http2_protocol_options"])
+    keepalive = http2.pop("connection_keepalive")
+    assert http2.pop("hpack_table_size") == 0  # which only callers' headers make necessary
+    assert http2.items() <= manager(envoy, "internal")["http2_protocol_options"].items()
+    found_out = seconds(keepalive["interval"]) + seconds(keepalive["timeout"])
+    assert found_out < InferenceSettings().deadline_seconds / 2
 
 
 def test_a_draining_worker_waits_until_envoy_has_noticed(envoy: dict[str, Any]) -> None:

@@ -173,6 +173,16 @@ def test_a_worker_that_dies_again_and_again_is_started_more_and_more_slowly(star
     assert [line["slot"] for line in running.lines("worker ended")] == [0] * len(running.lines("worker ended"))
 
 
+def test_workers_that_die_together_are_one_failure(start: Start) -> None:
+    """All are replaced after one short pause, however many they were."""
+    running = start(workers=8)
+    running.wait_for_serving(8)
+    for child in running.children():
+        child.kill()
+    running.wait_for_serving(16)
+    assert max(line["in_seconds"] for line in running.lines("replacing it")) <= 1.0
+
+
 def test_a_silent_worker_is_killed_and_replaced(start: Start) -> None:
     """Stopped, or stuck where no Python runs: it cannot say so itself."""
     running = start("falls silent", silence=1)

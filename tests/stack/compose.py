@@ -12,7 +12,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from tests.stack.running import ROOT, free_base_port, wait_for
+import psutil
+
+from tests.stack.running import ROOT, command_of, free_base_port, wait_for
 
 FILE = ROOT / "deploy/docker-compose.yml"
 
@@ -83,6 +85,12 @@ class ComposeStack:
             return bool(self.inspect(container)["State"]["Health"]["Status"] == "healthy")
 
         wait_for(healthy, f"{container[:12]} is healthy")
+
+    def workers(self) -> list[psutil.Process]:
+        """The worker processes of all containers, as this machine sees them."""
+        masters = [psutil.Process(self.inspect(found)["State"]["Pid"]) for found in self.containers("inference")]
+        inside = [process for master in masters for process in master.children(recursive=True)]
+        return [process for process in inside if "inference.worker" in command_of(process)]
 
     def execute(self, container: str, *command: str, user: str | None = None) -> subprocess.CompletedProcess[str]:
         """Run a program in a container, as the container's own user or another."""

@@ -96,6 +96,11 @@ class RunningStack:
         offsets = {"web": 1, "inference": 5, "envoy": 6}
         return {tier: f"http://127.0.0.1:{self.base + offset}/metrics" for tier, offset in offsets.items()}
 
+    def envoy(self, counter: str) -> int:
+        """Give one of Envoy's counters."""
+        answer = httpx.get(f"http://127.0.0.1:{self.base + 4}/stats?filter=^{counter}$").text
+        return int(answer.partition(": ")[2])
+
     def own(self, slot: int) -> str:
         """The port of the worker in a slot, as a gRPC target."""
         return f"127.0.0.1:{self.base + 7 + slot}"
@@ -104,14 +109,14 @@ class RunningStack:
         return psutil.Process(self.process.pid).children(recursive=True)
 
     def supervisors(self) -> list[psutil.Process]:
-        return [p for p in self.processes() if _command(p)[-2:] == ["-m", "inference"]]
+        return [p for p in self.processes() if command_of(p)[-2:] == ["-m", "inference"]]
 
     def gateways(self) -> list[psutil.Process]:
         """The masters of gunicorn."""
-        return [p for p in psutil.Process(self.process.pid).children() if "gunicorn" in _command(p)]
+        return [p for p in psutil.Process(self.process.pid).children() if "gunicorn" in command_of(p)]
 
     def workers(self) -> list[psutil.Process]:
-        return [p for p in self.processes() if "inference.worker" in _command(p)]
+        return [p for p in self.processes() if "inference.worker" in command_of(p)]
 
     def serving(self) -> int:
         """How many workers say that they serve."""
@@ -162,7 +167,8 @@ def running_stack(logs: Path, *arguments: str, **settings: str) -> Iterator[Runn
             process.stdout.close()
 
 
-def _command(process: psutil.Process) -> list[str]:
+def command_of(process: psutil.Process) -> list[str]:
+    """Give a process's arguments."""
     try:
         return list(process.cmdline())
     except psutil.Error:  # it is ending

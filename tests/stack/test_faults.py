@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
-from typing import Any
 
 import grpc
-import psutil
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from protos import infer_pb2, infer_pb2_grpc
 from tests.stack.running import Load, RunningStack, gone, running_stack, wait_for
@@ -32,35 +29,6 @@ def test_requests_spread_evenly_over_the_worker_processes(
     assert load.lost() == {}
 
 
-def test_a_killed_worker_costs_no_request_and_is_replaced(processes: RunningStack, face_file: bytes) -> None:
-    """Kill -9 of one of 4 workers under load: every request is answered, and a new process serves."""
-    wait_for(lambda: processes.serving() == 4, "4 workers serve")
-    with Load(processes.url, face_file, CALLERS) as load:
-        load.wait_for_more(50)
-        victim = processes.workers()[1]
-        victim.kill()
-        wait_for(lambda: processes.serving() == 4, "a new worker serves")
-        load.wait_for_more(100)
-    assert load.lost() == {}
-    assert victim.pid not in [worker.pid for worker in processes.workers()]
-    assert len(processes.workers()) == 4
-
-
-def test_a_stopped_worker_costs_no_request(processes: RunningStack, face_file: bytes) -> None:
-    """SIGSTOP of a worker under load: what it holds is answered by another after the per-try timeout."""
-    wait_for(lambda: processes.serving() == 4, "4 workers serve")
-    with Load(processes.url, face_file, CALLERS) as load:
-        load.wait_for_more(50)
-        victim = processes.workers()[2]
-        victim.send_signal(signal.SIGSTOP)
-        try:
-            load.wait_for_more(300)
-            assert victim.status() == psutil.STATUS_STOPPED
-        finally:
-            victim.send_signal(signal.SIGCONT)
-    assert load.lost() == {}
-
-
 def test_sighup_replaces_every_worker_and_loses_nothing(processes: RunningStack, face_file: bytes) -> None:
     """A rolling restart under load: all processes are new, all requests are answered."""
     wait_for(lambda: processes.serving() == 4, "4 workers serve")
@@ -74,24 +42,6 @@ def test_sighup_replaces_every_worker_and_loses_nothing(processes: RunningStack,
         )
         wait_for(lambda: processes.serving() == 4, "4 workers serve")
         load.wait_for_more(50)
-    assert load.lost() == {}
-
-
-def test_health_answers_while_all_workers_are_busy(processes: RunningStack, astronaut_file: bytes) -> None:
-    """A health check takes no turn in the line of the inferences."""
-    wait_for(lambda: processes.serving() == 4, "4 workers serve")
-    checks = 0
-    with (
-        Load(processes.url, astronaut_file, CALLERS) as load,
-        grpc.insecure_channel(processes.own(processes.serving_slots()[0])) as channel,
-    ):
-        health: Any = health_pb2_grpc.HealthStub(channel)
-        start = load.count
-        while load.count < start + 60:
-            answer = health.Check(health_pb2.HealthCheckRequest(service="Inference"), timeout=2)
-            assert answer.status == health_pb2.HealthCheckResponse.SERVING
-            checks += 1
-    assert checks > 60  # more than one a request: it did not wait for them
     assert load.lost() == {}
 
 

@@ -109,6 +109,7 @@ def test_a_workers_reason_becomes_a_status_and_its_text_is_passed_on(
     assert response.json["code"] == code
     assert response.json["message"] == "words for the sender"
     assert (response.headers.get("Retry-After") is not None) == (status == 503)
+    assert ("X-Workers-Busy" in response.headers) == (code == "BUSY")  # what the edge paces itself by
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def test_every_view_of_the_api_is_described(document: dict[str, Any]) -> None:
         for operation in path.values():
             assert operation["summary"]
             for status, answer in operation["responses"].items():
-                assert int(status) in {200, 207, 408, 431, *STATUS.values()}
+                assert int(status) in {200, 207, 401, 408, 429, 431, *STATUS.values()}
                 assert "$ref" not in answer or document["components"]["responses"][answer["$ref"].rpartition("/")[2]]
 
 

@@ -4,7 +4,7 @@
 ...     facet.detect("photo.jpg").faces
 """
 
-from facet.errors import FacetError, ImageRefused, InvalidOption, ServiceUnavailable, TimedOut, WrongAddress
+from facet.errors import FacetError, ImageRefused, InvalidOption, KeyRefused, ServiceUnavailable, TimedOut, WrongAddress
 from facet.grpc_client import AsyncGrpcClient, GrpcClient
 from facet.http_client import AsyncClient, Client
 from facet.messages import ImageSource
@@ -24,6 +24,7 @@ __all__ = [
     "ImageRefused",
     "ImageSource",
     "InvalidOption",
+    "KeyRefused",
     "Landmarks",
     "Point",
     "ServiceUnavailable",

@@ -39,12 +39,16 @@ class InvalidOption(FacetError):
     """An option is outside its range; every picture would be refused with it."""
 
 
+class KeyRefused(FacetError):
+    """The service asks for an API key, and got none that it knows."""
+
+
 class TimedOut(FacetError):
     """The answer would have come too late."""
 
 
 class ServiceUnavailable(FacetError):
-    """The service is busy, is not ready, or cannot be reached."""
+    """The service is busy, is not ready, cannot be reached, or has had too many requests of yours."""
 
     @property
     def retryable(self) -> bool:
@@ -64,9 +68,11 @@ KINDS: dict[str, type[FacetError]] = {
     "IMAGE_TOO_LARGE": ImageRefused,
     "BODY_TOO_LARGE": ImageRefused,
     "INVALID_OPTION": InvalidOption,
+    "UNAUTHENTICATED": KeyRefused,
     "DEADLINE_EXCEEDED": TimedOut,
     "REQUEST_TIMEOUT": TimedOut,
     "BUSY": ServiceUnavailable,
+    "RATE_LIMITED": ServiceUnavailable,
     "NOT_READY": ServiceUnavailable,
     "UNREACHABLE": ServiceUnavailable,
     "BROKE_OFF": BrokeOff,

@@ -27,7 +27,7 @@ from facet.messages import (
 )
 from facet.results import Annotated, Detection, Health
 from facet.retries import DEFAULT_RETRIES, DEFAULT_TIMEOUT, Patience
-from facet.streams import Answer, Read, answers, async_answers
+from facet.streams import Answer, Read, answers, async_answers, call_metadata
 from protos import infer_pb2, infer_pb2_grpc
 
 DEFAULT_ADDRESS = "localhost:8080"
@@ -49,11 +49,17 @@ class GrpcClient:
     """Asks over gRPC; `address` is host:port, or a URL, of which https means TLS. Threads may share it.
 
     A call takes at most `timeout` seconds with all its tries, of which it makes `retries` more than one while the
-    service is busy, not ready or away. Its methods raise FacetError, or OSError for a picture that cannot be read.
+    service is busy, not ready or away. `key` is an API key, for a service that asks for one. Its methods raise
+    FacetError, or OSError for a picture that cannot be read.
     """
 
     def __init__(
-        self, address: str = DEFAULT_ADDRESS, *, timeout: float = DEFAULT_TIMEOUT, retries: int = DEFAULT_RETRIES
+        self,
+        address: str = DEFAULT_ADDRESS,
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+        retries: int = DEFAULT_RETRIES,
+        key: str | None = None,
     ) -> None:
         target, secure = _target(address)
         self._channel = (
@@ -63,7 +69,7 @@ class GrpcClient:
         )
         self._inference = infer_pb2_grpc.InferenceStub(self._channel)
         self._health: Any = health_pb2_grpc.HealthStub(self._channel)
-        self._timeout, self._retries = timeout, retries
+        self._timeout, self._retries, self._key = timeout, retries, key
 
     def __enter__(self) -> Self:
         return self
@@ -90,14 +96,14 @@ class GrpcClient:
         when the service stays away, and OSError for a picture that cannot be read.
         """
         requests = (request(image, **options) for image in images)
-        return answers(self._inference, requests, detection, self._timeout, self._retries)
+        return answers(self._inference, requests, detection, self._timeout, self._retries, self._key)
 
     def annotate_stream(
         self, images: Iterable[ImageSource], **options: Unpack[DrawOptions]
     ) -> Iterator[Annotated | FacetError]:
         """Give one picture after another back with its faces drawn or blurred; see `stream`."""
         requests = (drawn_request(image, **options) for image in images)
-        return answers(self._inference, requests, annotated, self._timeout, self._retries)
+        return answers(self._inference, requests, annotated, self._timeout, self._retries, self._key)
 
     def health(self) -> Health:
         """Ask whether the service is there; it raises nothing when it is not."""
@@ -110,7 +116,7 @@ class GrpcClient:
 
     def _predict(self, image: infer_pb2.Image, read: Read[Answer]) -> Answer:
         patience, request_id = self._patience(), str(uuid.uuid4())
-        metadata = (("x-request-id", request_id),)
+        metadata = call_metadata(request_id, self._key)
         while True:
             try:
                 return read(self._inference.Predict(image, timeout=patience.left, metadata=metadata))
@@ -127,7 +133,12 @@ class AsyncGrpcClient:
     """Asks over gRPC from a coroutine; see `GrpcClient`."""
 
     def __init__(
-        self, address: str = DEFAULT_ADDRESS, *, timeout: float = DEFAULT_TIMEOUT, retries: int = DEFAULT_RETRIES
+        self,
+        address: str = DEFAULT_ADDRESS,
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+        retries: int = DEFAULT_RETRIES,
+        key: str | None = None,
     ) -> None:
         target, secure = _target(address)
         self._channel = (
@@ -137,7 +148,7 @@ class AsyncGrpcClient:
         )
         self._inference = infer_pb2_grpc.InferenceStub(self._channel)
         self._health: Any = health_pb2_grpc.HealthStub(self._channel)
-        self._timeout, self._retries = timeout, retries
+        self._timeout, self._retries, self._key = timeout, retries, key
 
     async def __aenter__(self) -> Self:
         return self
@@ -162,14 +173,14 @@ class AsyncGrpcClient:
     ) -> AsyncIterator[Detection | FacetError]:
         """Find the faces in one picture after another; see `GrpcClient.stream`."""
         requests = (request(image, **options) async for image in _each(images))
-        return async_answers(self._inference, requests, detection, self._timeout, self._retries)
+        return async_answers(self._inference, requests, detection, self._timeout, self._retries, self._key)
 
     def annotate_stream(
         self, images: AsyncIterable[ImageSource] | Iterable[ImageSource], **options: Unpack[DrawOptions]
     ) -> AsyncIterator[Annotated | FacetError]:
         """Give one picture after another back with its faces drawn or blurred; see `GrpcClient.stream`."""
         requests = (drawn_request(image, **options) async for image in _each(images))
-        return async_answers(self._inference, requests, annotated, self._timeout, self._retries)
+        return async_answers(self._inference, requests, annotated, self._timeout, self._retries, self._key)
 
     async def health(self) -> Health:
         """Ask whether the service is there; it raises nothing when it is not."""
@@ -183,7 +194,7 @@ class AsyncGrpcClient:
 
     async def _predict(self, image: infer_pb2.Image, read: Read[Answer]) -> Answer:
         patience, request_id = self._patience(), str(uuid.uuid4())
-        metadata = (("x-request-id", request_id),)
+        metadata = call_metadata(request_id, self._key)
         while True:
             try:
                 return read(await self._inference.Predict(image, timeout=patience.left, metadata=metadata))

@@ -17,9 +17,12 @@ LOST = ("Socket closed", "Connection reset", "Broken pipe")
 # connection that was dead already; the picture has met nobody.
 LOST_ALONE = (*LOST, "connection termination", "remote reset")
 # For a status that comes without a reason: a proxy's own, or gRPC's.
+TOO_MANY = "too many requests"  # Envoy's words for its rate limit
+RATE_LIMITED = ("RATE_LIMITED", "too many requests; send fewer, and try again in a second")
 BY_STATUS = {
     StatusCode.DEADLINE_EXCEEDED: ("DEADLINE_EXCEEDED", "no answer in time; allow more time or send less"),
     StatusCode.RESOURCE_EXHAUSTED: ("BUSY", "the service is busy; try again in a second"),
+    StatusCode.UNAUTHENTICATED: ("UNAUTHENTICATED", "the service asks for a valid API key"),
     StatusCode.UNAVAILABLE: ("NOT_READY", "no worker can be reached right now; try again in a second"),
     StatusCode.CANCELLED: BROKE_OFF,
     StatusCode.INTERNAL: BROKE_OFF,
@@ -40,5 +43,5 @@ def failure(error: Any, request_id: str, lost: tuple[str, ...] = LOST) -> FacetE
     if code is StatusCode.UNAVAILABLE and not error.trailing_metadata():  # nobody is there to say so
         return error_for("UNREACHABLE", f"the service cannot be reached: {details}", request_id)
     if code in BY_STATUS:
-        return error_for(*BY_STATUS[code], request_id)
+        return error_for(*(RATE_LIMITED if TOO_MANY in details else BY_STATUS[code]), request_id)
     return error_for("UNEXPECTED_ANSWER", f"the call ended with {code.name}: {details}", request_id)

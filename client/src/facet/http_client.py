@@ -30,13 +30,21 @@ class Client:
     """Asks over HTTP. It may be used by several threads at a time.
 
     A call takes at most about `timeout` seconds with all its tries, of which it makes `retries` more than one while the
-    service is busy, not ready or away. Its methods raise FacetError, or OSError for a picture that cannot be read.
+    service is busy, not ready or away. `key` is an API key, for a service that asks for one. Its methods raise
+    FacetError, or OSError for a picture that cannot be read.
     """
 
     def __init__(
-        self, url: str = DEFAULT_URL, *, timeout: float = DEFAULT_TIMEOUT, retries: int = DEFAULT_RETRIES
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+        retries: int = DEFAULT_RETRIES,
+        key: str | None = None,
     ) -> None:
-        self._http = httpx.Client(base_url=_url(url), limits=httpx.Limits(max_connections=None))
+        self._http = httpx.Client(
+            base_url=_url(url), headers=_key_header(key), limits=httpx.Limits(max_connections=None)
+        )
         self._timeout, self._retries = timeout, retries
 
     def __enter__(self) -> Self:
@@ -88,9 +96,16 @@ class AsyncClient:
     """Asks over HTTP from a coroutine; see `Client`."""
 
     def __init__(
-        self, url: str = DEFAULT_URL, *, timeout: float = DEFAULT_TIMEOUT, retries: int = DEFAULT_RETRIES
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+        retries: int = DEFAULT_RETRIES,
+        key: str | None = None,
     ) -> None:
-        self._http = httpx.AsyncClient(base_url=_url(url), limits=httpx.Limits(max_connections=None))
+        self._http = httpx.AsyncClient(
+            base_url=_url(url), headers=_key_header(key), limits=httpx.Limits(max_connections=None)
+        )
         self._timeout, self._retries = timeout, retries
 
     async def __aenter__(self) -> Self:
@@ -162,6 +177,10 @@ def _url(url: str) -> httpx.URL:
     if found.scheme not in ("http", "https") or not found.host:
         raise WrongAddress(f"{url!r} is no address; it must be like {DEFAULT_URL}")
     return found
+
+
+def _key_header(key: str | None) -> dict[str, str]:
+    return {"X-API-Key": key} if key else {}
 
 
 def _request(options: Mapping[str, Any], seconds: float) -> dict[str, Any]:

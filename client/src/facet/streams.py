@@ -25,8 +25,18 @@ Answer = TypeVar("Answer")
 Read = Callable[[infer_pb2.InferResults], Answer]
 
 
+def call_metadata(request_id: str, key: str | None) -> tuple[tuple[str, str], ...]:
+    """Give what goes with a call beside its message."""
+    return (("x-request-id", request_id), *([("x-api-key", key)] if key else []))
+
+
 def answers(
-    stub: Any, requests: Iterator[infer_pb2.Image], read: Read[Answer], seconds: float, retries: int
+    stub: Any,
+    requests: Iterator[infer_pb2.Image],
+    read: Read[Answer],
+    seconds: float,
+    retries: int,
+    key: str | None = None,
 ) -> Iterator[Answer | FacetError]:
     """Give each picture its answer, or its error, in their order.
 
@@ -38,7 +48,7 @@ def answers(
     try:
         while feed.wait():
             try:
-                for answer in _one_stream(stub, feed, read, seconds):
+                for answer in _one_stream(stub, feed, read, seconds, key):
                     patience = None
                     yield answer
             except FacetError as error:
@@ -54,11 +64,13 @@ def answers(
     feed.raise_fault()
 
 
-def _one_stream(stub: Any, feed: Feed, read: Read[Answer], seconds: float) -> Iterator[Answer | FacetError]:
+def _one_stream(
+    stub: Any, feed: Feed, read: Read[Answer], seconds: float, key: str | None
+) -> Iterator[Answer | FacetError]:
     """Answer until all is answered. gRPC empties the outbox in a thread of its own."""
     request_id = str(uuid.uuid4())
     outbox = feed.outbox()
-    call = stub.PredictStream(outbox, metadata=(("x-request-id", request_id),))
+    call = stub.PredictStream(outbox, metadata=call_metadata(request_id, key))
     try:
         while feed.wait():
             entry = _entry(_next(call, seconds, request_id), read, request_id)
@@ -92,14 +104,19 @@ def _next(call: Any, seconds: float, request_id: str) -> infer_pb2.InferResults:
 
 
 async def async_answers(
-    stub: Any, requests: AsyncIterator[infer_pb2.Image], read: Read[Answer], seconds: float, retries: int
+    stub: Any,
+    requests: AsyncIterator[infer_pb2.Image],
+    read: Read[Answer],
+    seconds: float,
+    retries: int,
+    key: str | None = None,
 ) -> AsyncIterator[Answer | FacetError]:
     """Do what `answers` does, for coroutines."""
     feed, patience = AsyncFeed(requests), None
     try:
         while await feed.wait():
             try:
-                async with aclosing(_one_async_stream(stub, feed, read, seconds)) as stream:
+                async with aclosing(_one_async_stream(stub, feed, read, seconds, key)) as stream:
                     async for answer in stream:
                         patience = None
                         yield answer
@@ -117,10 +134,10 @@ async def async_answers(
 
 
 async def _one_async_stream(
-    stub: Any, feed: AsyncFeed, read: Read[Answer], seconds: float
+    stub: Any, feed: AsyncFeed, read: Read[Answer], seconds: float, key: str | None
 ) -> AsyncGenerator[Answer | FacetError]:
     request_id = str(uuid.uuid4())
-    call = stub.PredictStream(feed.outbox(), metadata=(("x-request-id", request_id),))
+    call = stub.PredictStream(feed.outbox(), metadata=call_metadata(request_id, key))
     try:
         while await feed.wait():
             entry = _entry(await _async_next(call, seconds, request_id), read, request_id)

@@ -21,6 +21,7 @@ from facet.command.options import (
     EXIT_NO_SERVICE,
     EXIT_SOME_FAILED,
     Grpc,
+    Key,
     MinFaceSize,
     Quiet,
     Timeout,
@@ -55,6 +56,7 @@ def bench(
     in_flight: InFlight = 256,
     url: Url = DEFAULT_URL,
     grpc: Grpc = None,
+    key: Key = None,
     min_face_size: MinFaceSize = None,
     timeout: Timeout = DEFAULT_TIMEOUT,
     as_json: AsJson = False,
@@ -82,7 +84,7 @@ def bench(
     options: Options = {"min_face_size": min_face_size}
 
     async def run(after_each: Callable[[Shot], None]) -> None:
-        async with open_detector(url, grpc, timeout=timeout, retries=0) as detector:
+        async with open_detector(url, grpc, key=key, timeout=timeout, retries=0) as detector:
             await detector.detect(pictures[0], **options)  # or there is nothing to measure
             turns = itertools.cycle(pictures)
             await open_loop(

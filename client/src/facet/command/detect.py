@@ -22,6 +22,7 @@ from facet.command.options import (
     AsCsv,
     AsJson,
     Grpc,
+    Key,
     Local,
     MaxFaces,
     MinConfidence,
@@ -61,6 +62,7 @@ def detect(
     files_from: Annotated[str | None, typer.Option(metavar="FILE", help="Also the files it lists; -: stdin.")] = None,
     url: Url = DEFAULT_URL,
     grpc: Grpc = None,
+    key: Key = None,
     local: Local = False,
     concurrency: Annotated[int, typer.Option("--concurrency", "-c", min=1, help="Pictures under way at a time.")] = 4,
     min_face_size: MinFaceSize = None,
@@ -108,7 +110,7 @@ def detect(
     skipped = len(pictures) - len(left)
 
     async def run(record: Callable[[Outcome], None]) -> Summary:
-        detector = open_detector(url, grpc, local=local, timeout=timeout, retries=retries)
+        detector = open_detector(url, grpc, key=key, local=local, timeout=timeout, retries=retries)
         return await job.run(detector, left, concurrency, record)
 
     with (

@@ -15,6 +15,9 @@ EXIT_BROKEN_OFF = 130
 
 Url = Annotated[str, typer.Option(help="Where the service answers HTTP.", envvar="FACET_URL")]
 Grpc = Annotated[str | None, typer.Option(metavar="ADDRESS", help="Ask over gRPC instead: host:port.")]
+Key = Annotated[
+    str | None, typer.Option(help="An API key, if the service asks for one.", envvar="FACET_API_KEY", show_envvar=True)
+]
 Local = Annotated[bool, typer.Option("--local", help="Ask no service: the detector runs in this process.")]
 Timeout = Annotated[float, typer.Option(min=0.001, help="Seconds that a picture may take, with all tries.")]
 Retries = Annotated[int, typer.Option(min=0, help="Tries after the first while the service is busy or away.")]

@@ -66,10 +66,12 @@ def _in_a_sentence(error: Any) -> str:
     return "; ".join(f"FACET_{each['loc'][0].upper()}: {each['msg']}" for each in error.errors())
 
 
-def open_detector(url: str, grpc: str | None, *, local: bool = False, timeout: float, retries: int) -> Detector:
+def open_detector(
+    url: str, grpc: str | None, *, key: str | None, local: bool = False, timeout: float, retries: int
+) -> Detector:
     """Make the client that the options ask for. Raises WrongAddress; locally WrongSetUp or ImportError."""
     if local:
         return AsyncLocalClient()
     if grpc:
-        return AsyncGrpcClient(grpc, timeout=timeout, retries=retries)
-    return AsyncClient(url, timeout=timeout, retries=retries)
+        return AsyncGrpcClient(grpc, timeout=timeout, retries=retries, key=key)
+    return AsyncClient(url, timeout=timeout, retries=retries, key=key)

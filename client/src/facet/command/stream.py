@@ -19,6 +19,7 @@ from facet.command.options import (
     AsCsv,
     AsJson,
     Grpc,
+    Key,
     MaxFaces,
     MinConfidence,
     MinFaceSize,
@@ -56,6 +57,7 @@ def stream(
     style: Style = "boxes",
     url: Url = DEFAULT_URL,
     grpc: Grpc = None,
+    key: Key = None,
     min_face_size: MinFaceSize = None,
     min_confidence: MinConfidence = None,
     max_faces: MaxFaces = None,
@@ -92,7 +94,7 @@ def stream(
                 display.write(form.header)
             record = recorder(form, display.write, display)
             drawing = drawn_to(annotate) if annotate else nullcontext()
-            with GrpcClient(grpc or url) as client, drawing as drawn:
+            with GrpcClient(grpc or url, key=key) as client, drawing as drawn:
                 for frame, answer in _answers(client, frames, options, style if drawn else None):
                     if drawn and isinstance(answer, results.Annotated):
                         drawn.write(frame, answer.picture)

@@ -204,4 +204,7 @@ def _logged(error: Exception) -> tuple[grpc.StatusCode, str, str]:
 async def abort(context: Context, error: Exception) -> NoReturn:
     """End a call with the status that its error has."""
     status = rpc_status.to_status(rich_status(*_logged(error)))
+    if status.code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        # Not as the first thing that Envoy hears: it would count as a failure of this worker.
+        await context.send_initial_metadata(())
     await context.abort(status.code, status.details, status.trailing_metadata)

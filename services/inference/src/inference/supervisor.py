@@ -188,11 +188,12 @@ class Supervisor:
             self._stop(128 - status if status < 0 else status or 1)
             return
         now = time.monotonic()
-        self._failures = 1 if child.served_for(now) >= STABLE_SECONDS else self._failures + 1
-        # At once after a single death, then 1, 2, 4, ... seconds.
-        wait = 0.0 if self._failures == 1 else min(MAX_BACKOFF_SECONDS, 2.0 ** (self._failures - 2))
-        self._not_before = now + wait
-        log.info("replacing it", extra={"in_seconds": wait})
+        if now >= self._not_before:  # else it died together with one for which there is a pause already
+            self._failures = 1 if child.served_for(now) >= STABLE_SECONDS else self._failures + 1
+            # At once after a single death, then 1, 2, 4, ... seconds.
+            wait = 0.0 if self._failures == 1 else min(MAX_BACKOFF_SECONDS, 2.0 ** (self._failures - 2))
+            self._not_before = now + wait
+        log.info("replacing it", extra={"in_seconds": round(self._not_before - now, 1)})
 
     def _notice_own_sleep(self) -> None:
         """After a pause of this process itself (a frozen container) nobody's silence counts."""

@@ -35,6 +35,7 @@ from inference.servicer import InferenceServicer
 from inference.settings import Settings
 from inference.slot import InferenceSlot
 from inference.system import CannotStart, die_with, prove_reuse_port
+from inference.tls import OnlyKnownCallers, server_credentials
 from inference.watchdog import Watchdog
 from protos import infer_pb2, infer_pb2_grpc
 
@@ -143,19 +144,26 @@ class Worker:
         await asyncio.gather(closing, own.stop(self._grace))
 
     def _server(self, address: str, *, reuse_port: bool) -> grpc.aio.Server:
+        folder = self._settings.tls_folder
         server = grpc.aio.server(
-            interceptors=[MalformedMessages()],
+            interceptors=[*([OnlyKnownCallers()] if folder else []), MalformedMessages()],
             options=[
                 ("grpc.so_reuseport", int(reuse_port)),
                 ("grpc.max_receive_message_length", self._settings.max_body_bytes + MESSAGE_OVERHEAD),
                 ("grpc.max_send_message_length", -1),
+                ("grpc.http2.max_ping_strikes", 0),  # Envoy asks every second whether this process still runs
             ],
         )
         infer_pb2_grpc.add_InferenceServicer_to_server(self._servicer, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
         try:
-            server.add_insecure_port(address)
+            if folder:
+                server.add_secure_port(address, server_credentials(folder))
+            else:
+                server.add_insecure_port(address)
+        except OSError as error:
+            raise CannotStart(f"the certificate cannot be read: {error}") from error
         except RuntimeError as error:
             raise CannotStart(f"cannot listen on {address}: is another program using it?") from error
         return server

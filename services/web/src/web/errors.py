@@ -44,17 +44,25 @@ UNFORESEEN = "the request failed because of a fault in the service; its log has 
 class RequestFailed(Exception):
     """A request that ends with a reason of the table and a sentence for its sender."""
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, *, by_worker: bool = False) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
+        self.by_worker = by_worker
 
 
 def register_error_handlers(app: Flask) -> None:
     """Let every error be JSON with a true status."""
-    app.register_error_handler(RequestFailed, lambda error: error_response(error.code, error.message))
+    app.register_error_handler(RequestFailed, _request_failed)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _unforeseen)
+
+
+def _request_failed(error: RequestFailed) -> Response:
+    response = error_response(error.code, error.message)
+    if error.by_worker and error.code == "BUSY":
+        response.headers["X-Workers-Busy"] = "1"  # for the edge, which takes it off and lets in fewer for a while
+    return response
 
 
 def error_response(code: str, message: str) -> Response:

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -46,8 +47,10 @@ CallerLeft = Callable[[], bool]
 class InferenceClient:
     """The service `Inference` behind Envoy. Make it after the fork: a gRPC channel does not survive one."""
 
-    def __init__(self, target: str, interceptors: Sequence[grpc.UnaryUnaryClientInterceptor]) -> None:
-        channel = grpc.intercept_channel(grpc.insecure_channel(target, options=CHANNEL_OPTIONS), *interceptors)
+    def __init__(
+        self, target: str, interceptors: Sequence[grpc.UnaryUnaryClientInterceptor], tls_folder: Path | None = None
+    ) -> None:
+        channel = grpc.intercept_channel(_channel(target, tls_folder), *interceptors)
         self._inference = infer_pb2_grpc.InferenceStub(channel)
         self._health: Any = health_pb2_grpc.HealthStub(channel)  # its stubs are untyped
 
@@ -107,13 +110,21 @@ class InferenceClient:
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
 
+def _channel(target: str, folder: Path | None) -> grpc.Channel:
+    if folder is None:
+        return grpc.insecure_channel(target, CHANNEL_OPTIONS)
+    named = [*CHANNEL_OPTIONS, ("grpc.ssl_target_name_override", "envoy")]
+    key, certificate, authority = ((folder / name).read_bytes() for name in ("tls.key", "tls.crt", "ca.crt"))
+    return grpc.secure_channel(target, grpc.ssl_channel_credentials(authority, key, certificate), named)
+
+
 def _failure(error: Any) -> RequestFailed:
     """Put a failed call into the gateway's words: the worker's own reason and text, or a sentence for the status."""
     status = rpc_status.from_call(error)
     for detail in status.details if status else ():
         info = error_details_pb2.ErrorInfo()
         if detail.Unpack(info) and info.reason in STATUS:
-            return RequestFailed(info.reason, status.message)
+            return RequestFailed(info.reason, status.message, by_worker=True)
     code = error.code()
     log.warning("call failed", extra={"grpc_status": code.name, "details": error.details()})
     return RequestFailed(*BY_GRPC_STATUS.get(code, ("INTERNAL", UNFORESEEN)))

@@ -21,8 +21,8 @@ Schema = dict[str, Any]
 
 REFERENCE = "#/components/schemas/{model}"
 PICTURES = ("image/jpeg", "image/png", "image/webp", "application/octet-stream")
-# What may become of any picture; Envoy gives 408 and 431.
-FAILURES = (400, 408, 413, 415, 422, 431, 500, 503, 504)
+# What may become of any picture; Envoy gives 401, 408, 429 and 431.
+FAILURES = (400, 401, 408, 413, 415, 422, 429, 431, 500, 503, 504)
 SHORTEST_SECONDS = 0.001  # that a caller may allow
 INTRODUCTION = """
 Pictures go in, faces come out with bounding boxes, landmarks and confidences. Coordinates are pixels of the upright
@@ -32,6 +32,11 @@ The same port speaks gRPC, with reflection.
 """
 
 REQUEST_ID = {"description": "The request's id in the logs of all tiers.", "schema": {"type": "string"}}
+# Who asks for a key is Envoy, if it is told to; {} is a service that asks for none.
+KEYS = {
+    "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    "bearer": {"type": "http", "scheme": "bearer"},
+}
 RETRY_AFTER = {"description": "In how many seconds to try again.", "schema": {"type": "integer"}}
 
 
@@ -64,6 +69,8 @@ def describe(app: Flask) -> Schema:
             "license": {"name": "MIT"},
         },
     )
+    for name, scheme in KEYS.items():
+        spec.components.security_scheme(name, scheme)
     rules = [(rule, app.view_functions[rule.endpoint]) for rule in app.url_map.iter_rules()]
     views = [(rule, view, vars(view)["operation"]) for rule, view in rules if "operation" in vars(view)]
     schemas = _schemas([said for _, _, said in views])
@@ -110,6 +117,7 @@ def _operation(view: Callable[..., Any], said: Operation, settings: Settings) ->
         described["parameters"] = [*_query(said.options), *_request_headers(settings.deadline_seconds)]
     if said.bodies:
         content = {kind: {"schema": _refer(model) if model else {}} for kind, model in said.bodies.items()}
+        described["security"] = [{}, *({name: []} for name in KEYS)]
         described["requestBody"] = {"required": True, "content": content}
     answers = {status: _response(status, _content(body), said.headers) for status, body in said.answers.items()}
     references = {status: str(status) for status in said.failures}
@@ -148,7 +156,7 @@ def _request_headers(deadline_seconds: float) -> list[Schema]:
 def _response(status: int, content: Schema, names: Mapping[str, str]) -> Schema:
     headers = {name: {"description": text, "schema": {"type": "string"}} for name, text in names.items()}
     headers["X-Request-ID"] = REQUEST_ID
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+    if status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
         headers["Retry-After"] = RETRY_AFTER
     return {"description": HTTPStatus(status).phrase, "headers": headers, "content": content}
 

@@ -14,6 +14,7 @@ from flask import Blueprint, Response, current_app, g, jsonify, request
 from google.protobuf.json_format import MessageToDict
 
 from protos import infer_pb2
+from web.connection import has_left
 from web.errors import RequestFailed, error_response
 from web.image_request import read_body, read_image, read_images
 from web.inference_client import InferenceClient
@@ -157,16 +158,9 @@ def _admitted() -> Iterator[None]:
 
 
 def _caller_left() -> bool:
-    """Look whether the other end of the connection is closed (gunicorn hands its socket down)."""
+    """Look whether somebody still waits for the answer."""
     connection: socket.socket | None = request.environ.get("gunicorn.socket")
-    if connection is None:
-        return False
-    try:
-        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
+    return connection is not None and has_left(connection)
 
 
 def _seconds_left() -> float:

@@ -12,7 +12,13 @@ from pydantic.alias_generators import to_camel
 
 from web.errors import STATUS
 
-BY_ENVOY = ("REQUEST_TIMEOUT", "HEADERS_TOO_LARGE", "REFUSED")  # the codes in envoy.yaml that are not in STATUS
+BY_ENVOY = (
+    "UNAUTHENTICATED",
+    "REQUEST_TIMEOUT",
+    "RATE_LIMITED",
+    "HEADERS_TOO_LARGE",
+    "REFUSED",
+)  # the codes in envoy.yaml that are not in STATUS
 INT32_MAX = 2**31 - 1
 
 File = Annotated[str, Field(json_schema_extra={"format": "binary"}, description="The file: JPEG, PNG or WebP.")]

@@ -4,6 +4,7 @@ import { Camera } from "./camera.js";
 import { download } from "./download.js";
 import { asFailure } from "./failure.js";
 import { listen } from "./intake.js";
+import { listenToKey } from "./key.js";
 import { showMarks } from "./marks.js";
 import { isSure, listenToOptions, minFaceSize, widenConfidence } from "./options.js";
 import { copy, showFaces, showJson, showTimes } from "./panel.js";
@@ -227,3 +228,4 @@ $("copy-curl").addEventListener("click", () => copy($("curl"), $("copy-curl")));
 
 $("curl").textContent = `curl -F image=@photo.jpg ${location.origin}/predict`;
 listenToOptions(filter, filtered, askAgain);
+listenToKey(askAgain);

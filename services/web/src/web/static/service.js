@@ -1,10 +1,11 @@
 // Asks the service about a picture, and says in words what went wrong.
 
 import { Failure } from "./failure.js";
+import { askForKey, keyHeader } from "./key.js";
 
 const MAX_BYTES = 10 * 1024 * 1024; // Envoy lets no more pass. Where the service is set to less, it says so itself
 const ACCEPTED = /^image\/(jpeg|png|webp)$/;
-const TRIES = 5; // while all workers are busy
+const TRIES = 5; // while all workers are busy, or there were too many requests
 
 /** Throw a Failure for a file that the service would refuse, or that cannot be read. */
 export async function check(file) {
@@ -37,7 +38,7 @@ export async function predict(picture, minFaceSize, signal) {
   for (let left = TRIES - 1; ; left -= 1) {
     const began = performance.now();
     const response = await post(picture, minFaceSize, signal);
-    if (response.status === 503 && left > 0) {
+    if ((response.status === 503 || response.status === 429) && left > 0) {
       await pause(Number(response.headers.get("Retry-After")) || 1, signal);
       continue;
     }
@@ -51,7 +52,7 @@ async function post(picture, minFaceSize, signal) {
     return await fetch(`/predict?min_face_size=${minFaceSize}`, {
       method: "POST",
       body: picture,
-      headers: { "Content-Type": picture.type || "application/octet-stream" },
+      headers: { "Content-Type": picture.type || "application/octet-stream", ...keyHeader() },
       signal,
     });
   } catch {
@@ -64,6 +65,7 @@ async function post(picture, minFaceSize, signal) {
 async function read(response, signal) {
   const body = await response.json().catch(() => null);
   signal.throwIfAborted();
+  if (response.status === 401) askForKey();
   if (response.ok && body?.results && body.metaData) return body;
   const id = body?.requestId ?? response.headers.get("X-Request-ID") ?? "";
   if (!response.ok && typeof body?.message === "string") throw new Failure(body.message, id);

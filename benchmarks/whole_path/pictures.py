@@ -1,0 +1,74 @@
+"""The pictures that every contestant gets: two sizes up and one down from VGA, with one face, several, and none."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from dataclasses import dataclass
+from functools import cache
+
+from detector import mosaic, photographs
+from PIL import Image
+from wire import post
+
+SIZES = {"320x240": (320, 240), "640x480": (640, 480), "1920x1080": (1920, 1080)}
+CONTENTS = ("one face", "several", "none")
+BOUNDARY = "facet-picture"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A JPEG and what is in it."""
+
+    size: str
+    content: str
+    jpeg: bytes
+
+    @property
+    def name(self) -> str:
+        """Say what it is."""
+        return f"{self.size}, {self.content}"
+
+    def as_json(self) -> bytes:
+        """Give the request that both stacks understand: JSON with base64."""
+        body = json.dumps({"image": base64.b64encode(self.jpeg).decode()}).encode()
+        return post("/predict", body, "application/json")
+
+    def as_form(self) -> bytes:
+        """Give the request that a browser's form makes."""
+        head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="image"; filename="picture.jpg"\r\n\r\n'
+        body = head.encode() + self.jpeg + f"\r\n--{BOUNDARY}--\r\n".encode()
+        return post("/predict", body, f"multipart/form-data; boundary={BOUNDARY}")
+
+    def as_it_is(self) -> bytes:
+        """Give the request whose body is the picture."""
+        return post("/predict", self.jpeg, "image/jpeg")
+
+
+@cache
+def pictures(size: str) -> list[Picture]:
+    """Make the three of a size: a portrait, a crowd of portraits in many sizes, and a space suit without its head."""
+    width, height = SIZES[size]
+    astronaut, admiral = photographs()
+    suit_width = 420
+    suit = astronaut.crop((60, 512 - suit_width * height // width, 60 + suit_width, 512))
+    made = {
+        "one face": portrait(astronaut, width, height),
+        "several": mosaic(width, height, [astronaut, admiral]),
+        "none": suit.resize((width, height), Image.Resampling.LANCZOS),
+    }
+    return [Picture(size, content, jpeg(made[content])) for content in CONTENTS]
+
+
+def portrait(photo: Image.Image, width: int, height: int) -> Image.Image:
+    """Cut a photograph to the shape and bring it to the size."""
+    cut = photo.crop((0, 0, photo.width, photo.width * height // width))
+    return cut.resize((width, height), Image.Resampling.LANCZOS)
+
+
+def jpeg(image: Image.Image) -> bytes:
+    """Encode a picture as a camera would."""
+    target = io.BytesIO()
+    image.save(target, "JPEG", quality=90)
+    return target.getvalue()

@@ -1,0 +1,56 @@
+"""Draws the plots of docs/figures.md."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+from whole_path.figures import SIZE, cells, latencies, percentile, rate
+
+mpl.use("agg")  # draws to files, without a screen
+
+COLOURS = {"facet": "#0b5fa5", "baseline": "#b3541e"}
+
+
+def plot_callers(run: dict[str, Any], path: Path) -> None:
+    """Draw throughput and p99 of both stacks over the number of callers."""
+    callers = sorted({cell["callers"] for cell in run["side_by_side"]["cells"] if cell["size"] == SIZE})
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.4), layout="constrained")
+    for stack, colour in COLOURS.items():
+        samples = [cells(run, stack, SIZE, count) for count in callers]
+        rates = [rate(each) for each in samples]
+        spread = [[r.middle - r.least for r in rates], [r.most - r.middle for r in rates]]
+        left.errorbar(callers, [r.middle for r in rates], yerr=spread, fmt="o-", capsize=3, color=colour, label=stack)
+        p99 = [percentile(latencies(each), 99) for each in samples]
+        right.plot(callers, p99, "o-", color=colour, label=stack)
+    for axes, label in ((left, "requests/s"), (right, "p99, ms")):
+        axes.set_xlabel("callers")
+        axes.set_xticks(callers)
+        axes.set_ylabel(label)
+        axes.legend()
+    left.set_ylim(bottom=0)
+    right.set_yscale("log")
+    figure.suptitle(f"pictures of {SIZE}: with one face, several, none", fontsize=10)
+    _save(figure, path)
+
+
+def plot_scale(run: dict[str, Any], path: Path) -> None:
+    """Draw throughput over the number of sleeping workers, beside the ideal."""
+    rows, seconds = run["scale"]["rows"], run["scale"]["service_seconds"]
+    workers = [row["workers"] for row in rows]
+    figure, axes = plt.subplots(figsize=(5.5, 3.4), layout="constrained")
+    axes.plot([0, *workers], [0, *(count / seconds for count in workers)], ":", color="grey", label="the sleep alone")
+    axes.plot(workers, [rate(row["samples"]).middle for row in rows], "o-", color=COLOURS["facet"], label="measured")
+    axes.set_xlabel(f"workers that sleep {1000 * seconds:.0f} ms for a picture")
+    axes.set_xticks(workers)
+    axes.set_ylabel("requests/s")
+    axes.set_ylim(bottom=0)
+    axes.legend()
+    _save(figure, path)
+
+
+def _save(figure: Any, path: Path) -> None:
+    figure.savefig(path, dpi=110)
+    plt.close(figure)

@@ -1,0 +1,81 @@
+"""Facet and the baseline in turns: the same requests, on the same CPUs, a short stretch each."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import asdict
+from itertools import product
+from typing import Any
+
+from whole_path.load import Request, Sample, closed_load, first_answers
+from whole_path.pictures import Picture, pictures
+from whole_path.stacks import Stack, baseline, facet
+
+BASELINE_PROCESSES = 3
+CALLERS = (1, 4, 8, 16)
+# The baseline answers a tenth as many: it gets longer stretches, or a percentile would be of a handful of requests.
+SECONDS: dict[str, dict[str, float]] = {
+    "facet": {"320x240": 2.5, "640x480": 5, "1920x1080": 4},
+    "baseline": {"320x240": 3, "640x480": 8, "1920x1080": 8},
+}
+WARM_UP_SECONDS = 4  # and callers: until each process of both has seen every picture
+WARM_UP_CALLERS = 8
+
+
+def compare(
+    rounds: int, scale: float, sizes: list[str], callers: tuple[int, ...], processes: int = BASELINE_PROCESSES
+) -> dict[str, Any]:
+    """Measure every size with every number of callers, `rounds` times, in turns that change their order."""
+    workers = os.cpu_count() or 1
+    everything = [picture for size in sizes for picture in pictures(size)]
+    starts: dict[str, list[float]] = {"facet": [], "baseline": []}
+    memory: dict[str, float] = {}
+    if processes != workers:  # what as many processes as facet has take, for they are most of the memory
+        with _start("baseline", workers, everything[0]) as stack:
+            _warm_up(stack, everything, scale)
+            memory[f"baseline, {workers}"] = stack.megabytes()
+    numbers = {"facet": workers, "baseline": processes}
+    for _ in range(rounds - 1):
+        for name, number in numbers.items():
+            with _start(name, number, everything[0]) as stack:
+                starts[name].append(stack.cold_start)
+    cells: list[dict[str, Any]] = []
+    with ExitStack() as both:
+        stacks: list[Stack] = [both.enter_context(_start(name, numbers[name], everything[0])) for name in numbers]
+        for stack in stacks:
+            starts[stack.name].append(stack.cold_start)
+            _warm_up(stack, everything, scale)
+            memory[f"{stack.name}, {numbers[stack.name]}"] = stack.megabytes()
+        faces = first_answers(stacks[0], everything)
+        for number in range(rounds):
+            for size, count in product(sizes, callers):
+                for stack in stacks[:: 1 if number % 2 else -1]:
+                    sample = _measure(stack, size, faces, count, scale)
+                    cells.append({"size": size, "callers": count, "stack": stack.name} | asdict(sample))
+    return {
+        "workers": workers,
+        "processes": processes,
+        "faces": faces,
+        "bytes": {picture.name: len(picture.jpeg) for picture in everything},
+        "cold_start": starts,
+        "memory": memory,
+        "cells": cells,
+    }
+
+
+def _start(name: str, processes: int, picture: Picture) -> AbstractContextManager[Stack]:
+    return (facet if name == "facet" else baseline)(processes, picture.as_json())
+
+
+def _warm_up(stack: Stack, everything: list[Picture], scale: float) -> None:
+    found = first_answers(stack, everything)
+    requests = [Request(picture.name, picture.as_json(), found[picture.name]) for picture in everything]
+    closed_load(stack, requests, WARM_UP_CALLERS, WARM_UP_SECONDS * scale)
+
+
+def _measure(stack: Stack, size: str, faces: dict[str, int], callers: int, scale: float) -> Sample:
+    requests = [Request(picture.name, picture.as_json(), faces[picture.name]) for picture in pictures(size)]
+    sample = closed_load(stack, requests, callers, SECONDS[stack.name][size] * scale)
+    print(f"{stack.name}, {size}, {callers} callers: {sample.rate:.1f} requests/s", flush=True)
+    return sample

@@ -1,0 +1,131 @@
+"""Starts facet and the baseline, each with its own command, and reads what their processes take."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+import psutil
+from tiers import PORTS, ROOT, free_ports
+from wire import Wire
+
+START_SECONDS = 180  # TensorFlow three times over, on a machine with other work
+ASK_EVERY = 0.05
+
+
+@dataclass
+class Stack:
+    """A running one. `base` is the first port of the parts behind the front door."""
+
+    name: str
+    port: int
+    base: int
+    process: psutil.Process
+    cold_start: float
+    """Seconds from the command to the first right answer."""
+
+    @property
+    def url(self) -> str:
+        """The front door."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def gateway_url(self) -> str:
+        """The gateway, past Envoy (facet's)."""
+        return f"http://127.0.0.1:{self.base}"
+
+    @property
+    def worker(self) -> str:
+        """The first worker's own port, as a gRPC target (facet's)."""
+        return f"127.0.0.1:{self.base + 7}"
+
+    def cpu_seconds(self) -> dict[str, float]:
+        """Read the CPU time of each tier so far, that of ended children included."""
+        used: dict[str, float] = {}
+        for process in self._processes():
+            tier = _tier(process)
+            used[tier] = used.get(tier, 0.0) + sum(process.cpu_times()[:4])
+        return used
+
+    def megabytes(self) -> float:
+        """Read the memory of all processes; what several share counts once (PSS)."""
+        return float(sum(process.memory_full_info().pss for process in self._processes()) / 1e6)
+
+    def _processes(self) -> list[psutil.Process]:
+        return [self.process, *self.process.children(recursive=True)]
+
+
+def _tier(process: psutil.Process) -> str:
+    command = " ".join(process.cmdline())
+    known = {"envoy/_bin": "envoy", "gunicorn": "web", "-m inference": "inference", "-m whole_path": "inference"}
+    return next((tier for sign, tier in known.items() if sign in command), "start")
+
+
+@contextmanager
+def facet(workers: int, request: bytes, *, inference: str = "inference") -> Iterator[Stack]:
+    """Run facet as `make serve` does, with a module of ours in place of the inference service if one is named."""
+    first = free_ports(PORTS)
+    with tempfile.TemporaryDirectory() as logs:
+        command = ["deploy/serve.py", f"--port={first}", f"--base-port={first + 1}", f"--workers={workers}"]
+        with _running("facet", [*command, f"--logs={logs}", f"--inference={inference}"], first, request) as stack:
+            yield stack
+
+
+@contextmanager
+def baseline(processes: int, request: bytes) -> Iterator[Stack]:
+    """Run the stack that a tutorial builds."""
+    first = free_ports(2)
+    command = ["benchmarks/baseline/gateway.py", f"--port={first}", f"--grpc-port={first + 1}"]
+    with _running("baseline", [*command, f"--processes={processes}"], first, request) as stack:
+        yield stack
+
+
+@contextmanager
+def _running(name: str, command: list[str], port: int, request: bytes) -> Iterator[Stack]:
+    began = time.monotonic()
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "benchmarks")}
+    with subprocess.Popen(
+        [sys.executable, *command], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as started:
+        process = psutil.Process(started.pid)
+        stack = Stack(name, port, port + 1, process, 0.0)
+        try:
+            asyncio.run(_until_answered(stack, started, request))
+            stack.cold_start = time.monotonic() - began
+            yield stack
+        finally:
+            _stop(process)
+
+
+async def _until_answered(stack: Stack, started: subprocess.Popen[bytes], request: bytes) -> None:
+    wire, give_up = Wire(stack.url), time.monotonic() + START_SECONDS
+    while time.monotonic() < give_up and started.poll() is None:
+        with suppress(OSError):
+            if (await wire.ask(request)).status == 200:  # noqa: PLR2004
+                wire.close()
+                return
+        await asyncio.sleep(ASK_EVERY)
+    sys.exit(f"{stack.name} did not start")
+
+
+def _stop(process: psutil.Process) -> None:
+    """End a stack gracefully; then what is left of it, such as the baseline's processes, which nobody else ends."""
+    if not process.is_running():
+        return
+    children = process.children(recursive=True)
+    process.terminate()
+    _, left = psutil.wait_procs([process], 60)
+    for each in [*left, *children]:
+        with suppress(psutil.NoSuchProcess):
+            each.terminate()
+    _, left = psutil.wait_procs(children, 10)
+    for each in left:
+        with suppress(psutil.NoSuchProcess):
+            each.kill()

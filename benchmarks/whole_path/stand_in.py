@@ -1,0 +1,61 @@
+"""The inference service with a detector that sleeps, so that sixteen workers need no sixteen CPUs.
+
+    FACET_WORKERS=16 python -m whole_path.stand_in
+
+Supervisor, workers, gRPC, health and decoding are the real ones.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import inference.__main__ as service
+from inference import worker
+from inference.mtcnn.detector import RGB, Detector, Face
+from inference.mtcnn.steps import Steps
+from inference.settings import Settings
+
+SECONDS = 0.1
+
+
+class StandInEngine:
+    """Finds nothing, and takes its time."""
+
+    name = "stand-in"
+    device = "none"
+
+    def find_faces(self, picture: RGB, min_face_size: int, steps: Steps) -> list[Face]:
+        """Sleep as long as a picture of a megapixel would be computed."""
+        del picture, min_face_size
+        with steps("pnet"):
+            time.sleep(SECONDS)
+        return []
+
+
+def load_stand_in(settings: Settings) -> Detector:
+    """Take the place of `worker.load`."""
+    del settings
+    return Detector(StandInEngine())
+
+
+def main() -> int:
+    """Be a worker when the supervisor's arguments are there, else the supervisor of such workers."""
+    if sys.argv[1:]:
+        worker.load = load_stand_in
+        worker.main()
+        return 0
+    real = service.worker_command
+
+    def command(slot: int, heartbeat_fd: int) -> list[str]:
+        return [
+            "whole_path.stand_in" if argument == "inference.worker" else argument
+            for argument in real(slot, heartbeat_fd)
+        ]
+
+    service.worker_command = command
+    return service.main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

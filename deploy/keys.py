@@ -1,0 +1,99 @@
+"""Makes and takes back API keys: `make key NAME=alice`, `make key REMOVE=alice`, `make key` for the names.
+
+A key is printed once and kept nowhere. The file that Envoy reads has the public half of each, by its name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jwt
+import yaml
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from jwt.algorithms import OKPAlgorithm
+
+ROOT = Path(__file__).parents[1]
+FILE = ROOT / ".secrets/keys/keys.yaml"
+SECONDS_A_DAY = 86400
+
+Jwk = dict[str, str]
+
+
+class CannotChange(Exception):
+    """The keys stay as they are; the text says why."""
+
+
+def add_key(file: Path, name: str, days: float | None = None) -> str:
+    """Make a key, valid from now on and for so many days. Raises CannotChange if the name is taken."""
+    known = read_keys(file)
+    if name in names(file):
+        raise CannotChange(f"there is a key called {name}; each key has a name of its own")
+    private = Ed25519PrivateKey.generate()
+    write_keys(file, [*known, OKPAlgorithm.to_jwk(private.public_key(), as_dict=True) | {"kid": name, "alg": "EdDSA"}])
+    ends = {} if days is None else {"exp": int(time.time() + days * SECONDS_A_DAY)}
+    return jwt.encode({"iss": "facet", "sub": name, **ends}, private, algorithm="EdDSA", headers={"kid": name})
+
+
+def remove_key(file: Path, name: str) -> None:
+    """Have the key of that name refused from now on. Raises CannotChange."""
+    if name not in names(file):
+        raise CannotChange(f"there is no key called {name}")
+    write_keys(file, [key for key in read_keys(file) if key["kid"] != name])
+
+
+def names(file: Path) -> list[str]:
+    """Name the keys."""
+    return [key["kid"] for key in read_keys(file)]
+
+
+def read_keys(file: Path) -> list[Jwk]:
+    """Read the public halves of the keys; none, if there is no file."""
+    if not file.exists():
+        return []
+    keys: list[Jwk] = json.loads(_jwks(yaml.safe_load(file.read_text()))["inline_string"])["keys"]
+    return keys
+
+
+def write_keys(file: Path, keys: list[Jwk]) -> None:
+    """Put a whole file in the place of the old one, which is what Envoy waits for."""
+    config = yaml.safe_load((ROOT / "envoy/keys.yaml").read_text())
+    _jwks(config)["inline_string"] = json.dumps({"keys": keys})
+    file.parent.mkdir(parents=True, exist_ok=True)
+    new = file.with_suffix(".new")
+    new.write_text(yaml.safe_dump(config, sort_keys=False))
+    new.replace(file)
+
+
+def _jwks(config: Any) -> dict[str, str]:
+    found: dict[str, str] = config["resources"][0]["typed_config"]["providers"]["keys"]["local_jwks"]
+    return found
+
+
+def main() -> int:
+    """Do what the arguments say."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--add", metavar="NAME", help="make a key and print it")
+    parser.add_argument("--days", type=float, help="for so long it is valid (default: until it is removed)")
+    parser.add_argument("--remove", metavar="NAME", help="take a key back")
+    parser.add_argument("--file", type=Path, default=FILE, help="the file for Envoy (default: .secrets/keys/keys.yaml)")
+    arguments = parser.parse_args()
+    try:
+        if arguments.remove:
+            remove_key(arguments.file, arguments.remove)
+        if arguments.add:
+            print(add_key(arguments.file, arguments.add, arguments.days))
+    except CannotChange as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    if not arguments.add:
+        print("\n".join(names(arguments.file)) or "there are no keys", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

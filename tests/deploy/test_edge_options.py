@@ -1,0 +1,90 @@
+"""API keys and the rate limit are put in the place of what switches them off, in every kind of deployment."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+from keys import CannotChange, add_key, names, remove_key
+from serve import Plan, envoy_yaml
+
+from tests.deploy.manifests import ROOT, render_with
+
+OPTIONS = ("keys", "rate-limit")
+
+
+def filters(config: str) -> dict[str, Any]:
+    """Give the filters of the edge by their names."""
+    (edge,) = (one for one in yaml.safe_load(config)["static_resources"]["listeners"] if one["name"] == "edge")
+    manager = edge["filter_chains"][0]["filters"][0]["typed_config"]
+    return {found["name"]: found for found in manager["http_filters"]}
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_an_option_is_a_file_that_takes_the_place_of_another(option: str, tmp_path: Path) -> None:
+    """In the image it is off; compose and Kubernetes mount over the folder that Envoy watches."""
+    found = filters((ROOT / "envoy/envoy.yaml").read_text())[option]["config_discovery"]
+    (kind,) = found["type_urls"]
+    source = found["config_source"]["path_config_source"]
+    folder = source["watched_directory"]["path"]
+    assert source["path"] == f"{folder}/{option}.yaml"
+    dockerfile = (ROOT / "envoy/Dockerfile").read_text()
+    assert re.search(rf"^COPY --chmod=0644 envoy/off/{option}.yaml {source['path']}$", dockerfile, re.MULTILINE)
+    on = ROOT / {"keys": "envoy/keys.yaml", "rate-limit": "envoy/rate-limit/rate-limit.yaml"}[option]
+    for path in (ROOT / f"envoy/off/{option}.yaml", on):
+        (resource,) = yaml.safe_load(path.read_text())["resources"]
+        assert (resource["name"], resource["typed_config"]["@type"]) == (option, kind)
+    override = yaml.safe_load((ROOT / f"deploy/docker-compose.{option}.yml").read_text())["services"]
+    ((mounted,),) = (service["volumes"] for service in override.values())
+    assert mounted.endswith(f":{folder}:ro")
+    manifests = render_with("overlays/production", [option], tmp_path)
+    mounts = {mount["mountPath"]: mount["name"] for mount in manifests.container("envoy")["volumeMounts"]}
+    volumes = {volume["name"]: volume["configMap"]["name"] for volume in manifests.pod("envoy")["spec"]["volumes"]}
+    assert volumes[mounts[folder]] == option
+    for manifest in manifests.objects:
+        if manifest["apiVersion"] in ("v1", "apps/v1"):
+            assert kubernetes_validate.validate(manifest, "1.32", strict=True)
+
+
+def test_both_options_go_together_and_with_the_others(tmp_path: Path) -> None:
+    """The rate limit's ConfigMap is the file that the other deployments mount."""
+    manifests = render_with("base", ["gateway-api", "tls", "traces", *OPTIONS], tmp_path)
+    config = manifests.one("ConfigMap", "rate-limit")
+    assert config["data"]["rate-limit.yaml"] == (ROOT / "envoy/rate-limit/rate-limit.yaml").read_text()
+    assert config["metadata"]["namespace"] == "facet"
+    assert len(manifests.container("envoy")["volumeMounts"]) == 3
+
+
+def test_refused_requests_are_not_read() -> None:
+    """First the key, by whose name the rate limit counts, and then the body."""
+    assert list(filters(envoy_yaml(Plan()))) == [*OPTIONS, "envoy.filters.http.buffer", "envoy.filters.http.router"]
+
+
+def test_a_key_goes_no_further_than_envoy() -> None:
+    """In neither of its headers, and whether keys are on or not."""
+    (edge,) = (
+        one for one in yaml.safe_load(envoy_yaml(Plan()))["static_resources"]["listeners"] if one["name"] == "edge"
+    )
+    (host,) = edge["filter_chains"][0]["filters"][0]["typed_config"]["route_config"]["virtual_hosts"]
+    asked = yaml.safe_load((ROOT / "envoy/keys.yaml").read_text())["resources"][0]["typed_config"]["providers"]["keys"]
+    assert set(host["request_headers_to_remove"]) == {header["name"] for header in asked["from_headers"]}
+
+
+def test_a_name_has_one_key(tmp_path: Path) -> None:
+    """It is taken back by it; Envoy's user can read the file, which holds no private half."""
+    file = tmp_path / "keys/keys.yaml"
+    assert names(file) == []
+    add_key(file, "alice")
+    with pytest.raises(CannotChange, match="there is a key called alice"):
+        add_key(file, "alice")
+    add_key(file, "bob")
+    remove_key(file, "alice")
+    with pytest.raises(CannotChange, match="no key called alice"):
+        remove_key(file, "alice")
+    assert names(file) == ["bob"]
+    assert file.stat().st_mode & 0o004
+    assert '"d"' not in file.read_text()

@@ -1,0 +1,127 @@
+"""TLS and mTLS agree between Envoy, compose, Kubernetes and what make certificates makes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import inference.tls
+import kubernetes_validate
+import pytest
+import web.tls
+import yaml
+from certificates import TIERS, make_all
+from cryptography import x509
+from envoy_tls import render
+
+from tests.deploy.conftest import COMPONENTS
+from tests.deploy.manifests import ROOT, Manifests, render_with
+
+FOLDER = "/etc/facet/tls"
+FILES = {"tls.crt", "tls.key", "ca.crt"}
+
+
+@pytest.fixture(scope="module")
+def sealed(tmp_path_factory: pytest.TempPathFactory) -> Manifests:
+    """The overlay for production with all components."""
+    components = [*COMPONENTS, "keys", "rate-limit", "mtls"]
+    return render_with("overlays/production", components, tmp_path_factory.mktemp("k8s"))
+
+
+def names_in(config: dict[str, Any]) -> dict[str, list[str]]:
+    """Give the names that Envoy takes from whom it is called by, and from whom it calls."""
+    found = {}
+    resources = config["static_resources"]
+    for place in (*resources["clusters"], *resources["listeners"]):
+        socket = place.get("transport_socket") or place.get("filter_chains", [{}])[0].get("transport_socket")
+        if socket:
+            tls = socket["typed_config"]["common_tls_context"]
+            checked = tls.get("combined_validation_context", {}).get("default_validation_context", {})
+            found[place["name"]] = [n["matcher"]["exact"] for n in checked.get("match_typed_subject_alt_names", ())]
+    return found
+
+
+def test_each_tier_takes_the_others_by_their_names() -> None:
+    """Those in the certificates; itself besides, for its own health check."""
+    assert names_in(yaml.safe_load(render("tiers"))) == {
+        "web": ["web"],
+        "inference": ["inference"],
+        "internal": ["web"],
+    }
+    assert names_in(yaml.safe_load(render("edge"))) == {"edge": []}
+    assert web.tls.CALLERS == ("envoy", "web")
+    assert inference.tls.CALLERS == ("envoy", "inference")
+
+
+def test_tls_adds_to_the_configuration_and_changes_nothing() -> None:
+    """But for the time that a connection to the gateway may take, which then holds a handshake."""
+    plain = yaml.safe_load((ROOT / "envoy/envoy.yaml").read_text())
+    added = yaml.safe_load(render("edge", "tiers"))
+    for place in (*added["static_resources"]["clusters"], *added["static_resources"]["listeners"]):
+        place.pop("transport_socket", None)
+        place.get("filter_chains", [{}])[0].pop("transport_socket", None)
+    (gateway,) = (found for found in added["static_resources"]["clusters"] if found["name"] == "web")
+    gateway["connect_timeout"] = "0.5s"
+    assert added == plain
+
+
+def test_the_certificates_have_the_tiers_names(tmp_path: Path) -> None:
+    """The files are called as Kubernetes' secrets call them, and Envoy finds them so."""
+    make_all(tmp_path, "localhost", "faces.example.com")
+    for tier in TIERS:
+        made = x509.load_pem_x509_certificate((tmp_path / tier / "tls.crt").read_bytes())
+        names = made.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        assert names.get_values_for_type(x509.DNSName) == [tier]
+        assert {path.name for path in (tmp_path / tier).iterdir()} == FILES
+    said = "".join(path.read_text() for path in (ROOT / "envoy/sds").iterdir())
+    assert {Path(name).name for name in re.findall(r"filename: (\S+)\}", said)} == FILES
+
+
+def test_compose_mounts_what_the_settings_name() -> None:
+    """For each tier its own folder alone; and the health checks have a certificate."""
+    services = yaml.safe_load((ROOT / "deploy/docker-compose.mtls.yml").read_text())["services"]
+    assert set(services) == set(TIERS)
+    for tier, service in services.items():
+        assert f"../.secrets/tls/{tier}:{FOLDER}:ro" in service["volumes"]
+        if tier != "envoy":
+            assert service["environment"] == {"FACET_TLS_FOLDER": FOLDER}
+            assert service["healthcheck"]["test"][-1] == FOLDER
+    (edge,) = yaml.safe_load((ROOT / "deploy/docker-compose.tls.yml").read_text())["services"].values()
+    assert "../.secrets/tls/edge:/etc/facet/edge-tls:ro" in edge["volumes"]
+    dockerfile = (ROOT / "envoy/Dockerfile").read_text()
+    assert re.search(r"^COPY --chmod=0644 envoy/sds/\*\.yaml /etc/facet/sds/$", dockerfile, re.MULTILINE)
+
+
+def test_kubernetes_gives_each_tier_its_own_secret(sealed: Manifests) -> None:
+    """For the name by which the others know it, and nobody the key of another."""
+    certificates = {c["spec"]["secretName"]: c["spec"].get("dnsNames") for c in sealed.of("Certificate")}
+    for tier in TIERS:
+        assert certificates[f"{tier}-tls"] == [tier]
+        secrets = [v["secret"]["secretName"] for v in sealed.pod(tier)["spec"]["volumes"] if "secret" in v]
+        assert secrets == [f"{tier}-tls"]
+        mounts = [m["mountPath"] for m in sealed.container(tier)["volumeMounts"] if m["name"] == "tls"]
+        assert mounts == [FOLDER]
+    for tier in TIERS[1:]:
+        assert {"name": "FACET_TLS_FOLDER", "value": FOLDER} in sealed.container(tier)["env"]
+        for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+            asked = sealed.container(tier)[probe]
+            assert asked["exec"]["command"][-1] == FOLDER
+            assert not {"grpc", "httpGet"} & set(asked)
+
+
+def test_kubernetes_has_the_configuration_that_is_made(sealed: Manifests) -> None:
+    """In the ConfigMap that Envoy's pods mount, so that a change of it rolls them."""
+    (mounted,) = (v["configMap"]["name"] for v in sealed.pod("envoy")["spec"]["volumes"] if v["name"] == "config")
+    assert sealed.one("ConfigMap", mounted)["data"]["envoy.yaml"] == render("tiers")
+
+
+def test_every_object_is_valid(sealed: Manifests) -> None:
+    """Those that Kubernetes has a schema of."""
+    for found in sealed.objects:
+        if found["apiVersion"].partition("/")[0] not in (
+            "cert-manager.io",
+            "monitoring.coreos.com",
+            "gateway.networking.k8s.io",
+        ):
+            assert kubernetes_validate.validate(found, "1.32", strict=True)

@@ -1,0 +1,208 @@
+"""Clients that leave, stall or do not read: they are let go on time, leave nothing, and cost the others little."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
+from itertools import cycle, islice
+from urllib.parse import urlsplit
+
+import httpx
+import psutil
+import pytest
+import wire
+from inference.settings import Settings as InferenceSettings
+from PIL import Image
+from web.settings import Settings as WebSettings
+
+from tests.conftest import Figures, encode
+from tests.stack.running import RunningStack, running_stack, wait_for
+from tests.stack.test_overload import percentile_ms
+
+LEAVERS = 1000
+AT_ONCE = 50
+ALL_PLACES = 2 * (1 + InferenceSettings().queue_places)  # of two workers
+SLOW = 500
+STALLED = 150
+IDLE_ENDS = 'envoy_http_downstream_rq_idle_timeout{envoy_http_conn_manager_prefix="edge"}'
+# Four answers of 1.7 MB: the kernel would take a single one off Envoy's hands.
+LARGE_FILES = 4 * b"GET /static/swagger-ui-bundle.js HTTP/1.1\r\nHost: facet\r\n\r\n"
+HONEST_SHARE = 0.5  # of the capacity
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+    """A stack with two workers, for these clients alone."""
+    with running_stack(tmp_path_factory.mktemp("two") / "logs", "--workers=2") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def picture(astronaut: Image.Image) -> bytes:
+    """A JPEG of 640 x 480."""
+    return encode(astronaut.resize((640, 480)), "JPEG")
+
+
+@pytest.fixture(scope="module")
+def request_(picture: bytes) -> bytes:
+    """A whole request with it."""
+    return wire.post("/predict", picture, "image/jpeg")
+
+
+def connect(url: str, *, receives: int | None = None) -> socket.socket:
+    """Connect to the host and port of an address; with `receives`, so few bytes are taken at a time."""
+    client = socket.socket()
+    if receives:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receives)
+    parts = urlsplit(url)
+    client.settimeout(60)
+    client.connect((parts.hostname, parts.port))
+    return client
+
+
+def held(stack: RunningStack) -> dict[int, tuple[int, int]]:
+    """Give each process's threads and descriptors, without connections that stand: the tiers keep some to reuse."""
+    found = {}
+    for process in stack.processes():
+        standing = [each for each in process.net_connections() if each.status == psutil.CONN_ESTABLISHED]
+        found[process.pid] = (process.num_threads(), process.num_fds() - len(standing))
+    return found
+
+
+def settled(stack: RunningStack) -> dict[int, tuple[int, int]]:
+    """Give the same when it is the same twice: a connection may end while it is counted."""
+    before, now = held(stack), held(stack)
+    while before != now:
+        before, now = now, held(stack)
+    return now
+
+
+def at_the_edge(stack: RunningStack) -> int:
+    """Count the connections of clients, as Envoy does."""
+    return stat(stack, 'envoy_http_downstream_cx_active{envoy_http_conn_manager_prefix="edge"}')
+
+
+def stat(stack: RunningStack, name: str, tier: str = "envoy") -> int:
+    lines = httpx.get(stack.metrics_urls[tier], timeout=60).text.splitlines()
+    return sum(int(float(line.split()[-1])) for line in lines if line.startswith(name + " "))
+
+
+def all_left(stack: RunningStack) -> bool:
+    """Whether no tier has anything to do for anybody any more."""
+    busy = stat(stack, "facet_http_requests_in_flight", "web") + stat(stack, "facet_inference_in_flight", "inference")
+    return busy == 0 and at_the_edge(stack) == 0
+
+
+def leave(stack: RunningStack, request: bytes, count: int) -> None:
+    """Have so many clients go away, one half in mid-upload, the other in mid-wait, and wait until all tiers know."""
+    for _ in range(0, count, AT_ONCE):
+        with ExitStack() as clients:
+            for number in range(AT_ONCE):
+                client = clients.enter_context(connect(stack.url))
+                client.sendall(request if number % 2 else request[: len(request) // 2])
+            wait_for(lambda: at_the_edge(stack) == AT_ONCE, "Envoy has them")
+    wait_for(lambda: all_left(stack), "all tiers know that they have gone")
+
+
+def test_who_leaves_takes_nothing_along(two: RunningStack, figures: Figures, request_: bytes, *, long: bool) -> None:
+    """After clients that left in mid-upload or mid-wait there are threads, descriptors and places as before."""
+    wire.capacity(two.url, request_, judge, seconds=1)  # both workers know what they need
+    leave(two, request_, 200)
+    before, count = settled(two), LEAVERS if long else 300
+    leave(two, request_, count)
+    after = settled(two)
+    assert after.keys() == before.keys()
+    more = [(after[pid][0] - before[pid][0], after[pid][1] - before[pid][1]) for pid in before]
+    # gunicorn starts a thread for a request as long as it has fewer than it may have.
+    assert all(threads <= WebSettings().web_threads and descriptors <= 0 for threads, descriptors in more), str(more)
+
+    def all_places_are_free() -> bool:
+        shots = wire.closed_load(two.url, request_, judge, callers=ALL_PLACES, seconds=0.5)
+        return {shot.code for shot in shots} == {""}
+
+    wait_for(all_places_are_free, "as many as there are places are all answered")
+    figures(
+        f"{count} clients leave in mid-upload or mid-wait",
+        {"more threads": sum(threads for threads, _ in more), "more descriptors": sum(each for _, each in more)},
+        at_most={"more descriptors": 0},
+    )
+
+
+def judge(answer: wire.Answer) -> str:
+    """Say that an answer is right when it is one, and else give its code."""
+    return "" if answer.status == httpx.codes.OK else str(json.loads(answer.body)["code"])
+
+
+def slow_clients(stack: RunningStack, request: bytes, kinds: Sequence[str]) -> Iterator[tuple[str, socket.socket]]:
+    """Give clients, of the kinds by turns: who send half of their headers, half of a body, or do not read."""
+    sent = {"headers": request.partition(b"\r\n\r\n")[0], "body": request[: len(request) // 2], "reader": LARGE_FILES}
+    for kind in islice(cycle(kinds), SLOW):
+        client = connect(stack.url, receives=4096)
+        client.sendall(sent[kind])
+        yield kind, client
+
+
+def status(client: socket.socket) -> str:
+    """Read until the connection is closed, and give the status of the answer."""
+    with client.makefile("rb") as answer:
+        return answer.read().partition(b"\r\n")[0].decode()
+
+
+def test_slow_clients_are_let_go_and_cost_the_others_little(
+    two: RunningStack, figures: Figures, request_: bytes, *, long: bool
+) -> None:
+    """Each is told, or cut off, when its time is over; an honest one is answered, or told that it is too many."""
+    kinds = ("headers", "body", "reader") if long else ("headers", "body")
+    seconds = 14 if long else 5
+    capacity = wire.capacity(two.url, request_, judge, seconds=3)
+    with wire.OpenLoad(two.url, request_, judge, HONEST_SHARE * capacity) as alone:
+        time.sleep(seconds)
+    with ExitStack() as stack:
+        clients = [(kind, stack.enter_context(client)) for kind, client in slow_clients(two, request_, kinds)]
+        began = time.monotonic()
+        with wire.OpenLoad(two.url, request_, judge, HONEST_SHARE * capacity) as beside:
+            time.sleep(seconds)
+        ends = {(kind, status(client)) for kind, client in clients if kind != "reader"}
+        wait_for(lambda: at_the_edge(two) == 0, "all are let go")
+        took = time.monotonic() - began
+    assert ends == {(kind, "HTTP/1.1 408 Request Timeout") for kind in ("headers", "body")}
+    assert {*alone.wrong, *beside.wrong} <= {"BUSY"}
+    figures(
+        f"{SLOW} slow clients: {', '.join(kinds)}",
+        {
+            "honest p99 alone, ms": percentile_ms(alone.shots, 99),
+            "honest p99 beside them, ms": percentile_ms(beside.shots, 99),
+            "honest p99, beside / alone": round(percentile_ms(beside.shots, 99) / percentile_ms(alone.shots, 99), 2),
+            "honest, refused": beside.wrong.total(),
+            "all let go after, s": round(took, 1),
+        },
+        at_most={"honest p99, beside / alone": 1.3, "honest, refused": 0, "all let go after, s": 25},
+    )
+
+
+def test_stalled_uploads_do_not_close_the_door_for_long(
+    two: RunningStack, figures: Figures, request_: bytes, *, long: bool
+) -> None:
+    """Bodies that would fill Envoy's memory and stop arriving are given up early, and the others are answered."""
+    if not long:
+        pytest.skip("it takes a gigabyte and half a minute")
+    head = request_.partition(b"Content-Length")[0] + b"Content-Length: 10000000\r\n\r\n"
+    with wire.OpenLoad(two.url, request_, judge, 20) as honest, ExitStack() as stack:
+        clients = [stack.enter_context(connect(two.url)) for _ in range(STALLED)]
+        for client in clients:
+            with suppress(OSError):  # refused before all was sent
+                client.sendall(head + bytes(9_000_000))
+        wait_for(lambda: stat(two, IDLE_ENDS) > 0, "the first one is given up")
+        wait_for(lambda: at_the_edge(two) < STALLED / 2, "most are let go")
+    refused = sum(honest.wrong.values())
+    figures(
+        f"{STALLED} stalled uploads of 10 MB",
+        {
+            "honest, refused, per cent": round(100 * refused / len(honest.shots), 1),
+            "refused for, s": len({int(shot.planned) for shot in honest.shots if shot.code}),
+        },
+        at_most={"refused for, s": 6},
+    )

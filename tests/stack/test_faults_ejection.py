@@ -1,0 +1,95 @@
+"""Who is taken out of the line and who is not: one that answers UNAVAILABLE, and one with a slow picture."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from PIL import Image
+
+from protos import infer_pb2, infer_pb2_grpc
+from tests.conftest import Figures, all_candidates, encode
+from tests.stack.running import RunningStack, running_stack, wait_for
+from tests.stack.under_load import load_on, measured
+
+HEALTHY = "cluster.inference.membership_healthy"
+CALLS = "cluster.inference.upstream_rq_total"
+EJECTIONS = "cluster.inference.outlier_detection.ejections_enforced_total"
+
+
+class StandInWorker(infer_pb2_grpc.InferenceServicer):
+    """Says that it serves, and UNAVAILABLE to every picture."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def Predict(self, _: infer_pb2.Image, context: grpc.ServicerContext) -> NoReturn:  # noqa: N802
+        self.calls += 1
+        context.abort(grpc.StatusCode.UNAVAILABLE, "as it always says")
+
+    def PredictStream(self, *_: object) -> NoReturn:  # noqa: N802 - nobody calls it
+        raise NotImplementedError
+
+
+@contextmanager
+def refusing(address: str) -> Iterator[StandInWorker]:
+    """Let one work at an address."""
+    server = grpc.server(ThreadPoolExecutor(4), options=[("grpc.http2.max_ping_strikes", 0)])
+    worker, says = StandInWorker(), health.HealthServicer()
+    infer_pb2_grpc.add_InferenceServicer_to_server(worker, server)
+    health_pb2_grpc.add_HealthServicer_to_server(says, server)
+    says.set("Inference", health_pb2.HealthCheckResponse.SERVING)
+    server.add_insecure_port(address)
+    server.start()
+    try:
+        yield worker
+    finally:
+        server.stop(None).wait()
+
+
+def test_a_worker_that_answers_unavailable_is_asked_little_and_costs_no_request(
+    processes: RunningStack, astronaut_file: bytes, figures: Figures, *, long: bool
+) -> None:
+    """It is the least busy of all, and would be asked for everything; others answer instead."""
+    wait_for(lambda: processes.envoy(HEALTHY) == 4, "4 workers serve")
+    with load_on(processes.url, astronaut_file, long=long) as load:
+        before, ejections = processes.envoy(CALLS), processes.envoy(EJECTIONS)
+        with refusing(processes.own(4)) as stand_in:
+            wait_for(lambda: processes.envoy(EJECTIONS) > ejections, "it is ejected")
+            time.sleep(60 if long else 2)
+            calls = processes.envoy(CALLS) - before
+            requests = len(load.shots)
+        left = time.monotonic()
+        wait_for(lambda: len(load.since(left)) > 20, "20 more answers")
+    found = measured(load) | {"refused_by_it": stand_in.calls, "calls_per_request": round(calls / requests, 2)}
+    figures("a worker answers UNAVAILABLE", found, at_most={"lost": 0, "calls_per_request": 1.5})
+    assert load.wrong == {}
+
+
+def test_slow_pictures_are_computed_once_and_their_worker_stays(
+    tmp_path: Path, figures: Figures, *, long: bool
+) -> None:
+    """Each is ended by the worker's own deadline, and the only worker answers nothing else."""
+    picture = encode(Image.fromarray(all_candidates(4000, 3000)))
+    slow = infer_pb2.Image(raw_data=picture, options=infer_pb2.DetectOptions(min_face_size=12))
+    pictures, deadline = (2, 15) if long else (4, 1)
+    with running_stack(tmp_path / "logs", "--workers=1", FACET_DEADLINE_SECONDS=str(deadline)) as one:
+        before = one.envoy(CALLS)
+        with grpc.insecure_channel(one.edge) as channel:
+            stub = infer_pb2_grpc.InferenceStub(channel)
+            statuses = [stub.Predict.future(slow).code() for _ in range(pictures)]
+        found = {
+            "pictures": pictures,
+            "deadline_s": deadline,
+            "calls": one.envoy(CALLS) - before,
+            "ejections": one.envoy(EJECTIONS),
+        }
+        figures("pictures slower than the deadline", found, at_most={"calls": pictures, "ejections": 0})
+        assert statuses == [grpc.StatusCode.DEADLINE_EXCEEDED] * pictures
+        assert (found["calls"], found["ejections"]) == (pictures, 0)

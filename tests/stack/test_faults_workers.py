@@ -1,0 +1,156 @@
+"""Workers die, stop and are full under load: what is lost, how long it takes, and that they come back by themselves."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import psutil
+import pytest
+from wire import OpenLoad, closed_load, post, same_results
+
+from tests.conftest import Figures
+from tests.stack.running import RunningStack, gone, wait_for
+from tests.stack.under_load import (
+    REFUSED,
+    first_answer_after,
+    kill_again_and_again,
+    load_on,
+    measured,
+    right_or_refused,
+)
+
+StartLoad = Callable[..., OpenLoad]
+FOUND_OUT_SECONDS = 5.15  # Envoy's connection_keepalive: interval with its jitter, and timeout
+
+
+@pytest.fixture
+def start_load(processes: RunningStack, astronaut_file: bytes, *, long: bool) -> StartLoad:
+    """Open load on the stack, when all four of its workers serve."""
+
+    def start(*, refusals: bool = False) -> OpenLoad:
+        wait_until_whole(processes)
+        return load_on(processes.url, astronaut_file, long=long, refusals=refusals)
+
+    return start
+
+
+def wait_until_whole(stack: RunningStack) -> None:
+    """Wait until all four workers serve and Envoy knows it."""
+    wait_for(lambda: stack.serving() == 4, "4 workers serve")
+    wait_for(lambda: stack.envoy("cluster.inference.membership_healthy") == 4, "Envoy knows 4 workers")
+
+
+def kill(workers: list[psutil.Process]) -> None:
+    """End them at once, and wait until they are gone."""
+    for worker in workers:
+        worker.kill()
+    wait_for(lambda: all(gone(worker) for worker in workers), "they are gone")
+
+
+def test_a_killed_worker_costs_no_request_and_is_replaced(
+    processes: RunningStack, start_load: StartLoad, figures: Figures, *, long: bool
+) -> None:
+    """Kill -9 of one of 4 workers, again and again: every request is answered, and new processes serve."""
+    with start_load() as load:
+        seconds = kill_again_and_again(processes, long=long)
+    found = measured(load) | {"kills": len(seconds), "replaced_after_s": max(seconds)}
+    figures("kill -9 of a worker, again and again", found, at_most={"lost": 0, "replaced_after_s": 15})
+    assert load.wrong == {}
+    assert len(processes.workers()) == 4
+
+
+def test_with_one_worker_left_who_is_not_answered_is_refused(
+    processes: RunningStack, start_load: StartLoad, figures: Figures
+) -> None:
+    """Kill -9 of all workers but one: right answers, clean 503 and nothing else, and the others come back."""
+    with start_load(refusals=True) as load:
+        time.sleep(1)
+        kill(processes.workers()[:-1])
+        wait_until_whole(processes)
+        whole = time.monotonic()
+        wait_for(lambda: len(load.since(whole)) > 20, "20 more answers")
+    found = measured(load) | {"refused": load.wrong[REFUSED]}
+    figures("kill -9 of all workers but one", found, at_most={"lost": 0})
+    assert set(+load.wrong) <= {REFUSED}
+    assert not load.since(whole)[-1].code
+
+
+def test_without_workers_everybody_is_refused_at_once_until_they_are_back(
+    processes: RunningStack, start_load: StartLoad, figures: Figures
+) -> None:
+    """Kill -9 of all workers: clean 503 and no hang, then right answers again, without a hand."""
+    with start_load(refusals=True) as load:
+        time.sleep(1)
+        kill(processes.workers())
+        killed = time.monotonic()
+        wait_until_whole(processes)
+        whole = time.monotonic()
+        wait_for(lambda: len(load.since(whole)) > 20, "20 more answers")
+    refused = [shot for shot in load.shots if shot.code == REFUSED]
+    found = measured(load) | {
+        "refused": len(refused),
+        "slowest_refusal_s": round(max(shot.latency for shot in refused), 2),
+        "first_answer_after_s": first_answer_after(load, killed),
+    }
+    figures("kill -9 of all workers", found, at_most={"lost": 0, "slowest_refusal_s": 1, "first_answer_after_s": 15})
+    assert set(load.wrong) == {REFUSED}
+    assert not load.since(whole)[-1].code
+
+
+def test_a_stopped_worker_costs_no_request(
+    processes: RunningStack, start_load: StartLoad, figures: Figures, *, long: bool
+) -> None:
+    """SIGSTOP under load: Envoy finds out, and what the worker holds is answered by another; then it goes on."""
+    unanswered = processes.envoy("cluster.inference.http2.keepalive_timeout")
+    with start_load() as load:
+        time.sleep(1)
+        victim = processes.workers()[2]
+        victim.send_signal(signal.SIGSTOP)
+        try:
+            if long:
+                time.sleep(28)  # below the 30 s after which the supervisor would kill it
+            wait_for(
+                lambda: processes.envoy("cluster.inference.http2.keepalive_timeout") > unanswered, "it is found out"
+            )
+            stopped = time.monotonic()
+            wait_for(lambda: len(load.since(stopped)) > 20, "20 more answers")
+            assert victim.status() == psutil.STATUS_STOPPED
+        finally:
+            victim.send_signal(signal.SIGCONT)
+        wait_until_whole(processes)
+    found = measured(load)
+    figures("SIGSTOP of a worker", found, at_most={"lost": 0, "longest_s": FOUND_OUT_SECONDS + found["p99_s"]})
+    assert load.wrong == {}
+    assert victim.pid in [worker.pid for worker in processes.workers()]
+
+
+def test_full_workers_fail_no_health_check_and_are_not_ejected(
+    processes: RunningStack, astronaut_file: bytes, figures: Figures, *, long: bool
+) -> None:
+    """More callers than there are places: some are refused, and every worker answers each health check meanwhile."""
+    wait_until_whole(processes)
+    ejections = "cluster.inference.outlier_detection.ejections_enforced_total"
+    ejected, checks, failed, fewest = processes.envoy(ejections), 0, 0, 4
+    refused = right_or_refused(same_results(None))
+    request = post("/predict", astronaut_file, "image/webp")
+    with ThreadPoolExecutor(1) as pool:
+        seconds = 180 if long else 5
+        load = pool.submit(closed_load, processes.url, request, refused, callers=100, seconds=seconds)
+        while not load.done():
+            failed += 4 - processes.serving()  # asked as Envoy asks; a check may take 5 s
+            checks += 4
+            fewest = min(fewest, processes.envoy("cluster.inference.membership_healthy"))
+    found = {
+        "requests": len(load.result()),
+        "refused": sum(shot.code == REFUSED for shot in load.result()),
+        "health_checks": checks,
+        "failed_health_checks": failed,
+        "workers_that_envoy_found_healthy": fewest,
+        "ejections": processes.envoy(ejections) - ejected,
+    }
+    figures("full workers", found, at_most={"failed_health_checks": 0, "ejections": 0})
+    assert found["refused"] > 0
+    assert (failed, fewest, found["ejections"]) == (0, 4, 0)

@@ -1,0 +1,242 @@
+"""API keys at the edge, and the rate limit: who has a key is served, who has none is told so, nobody sees the key."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx
+import pytest
+from facet import AsyncClient, AsyncGrpcClient, Client, GrpcClient, ImageRefused, KeyRefused, ServiceUnavailable
+from facet.command.app import app
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from keys import add_key, names, remove_key
+from playwright.sync_api import expect
+from typer.testing import CliRunner
+
+from protos import infer_pb2, infer_pb2_grpc
+from tests.stack.browser import FacetPage, chromium
+from tests.stack.running import ROOT, RunningStack, running_stack, wait_for
+
+BURST = 100  # what envoy/rate-limit/rate-limit.yaml lets one client do at once
+
+
+@dataclass
+class Guarded:
+    """A stack that asks for a key, what is kept of the keys, and the keys themselves."""
+
+    stack: RunningStack
+    file: Path
+    keys: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    """With the keys of alice and bob, one of yesterday, and the rate limit."""
+    folder = tmp_path_factory.mktemp("guarded")
+    file = folder / "keys/keys.yaml"
+    keys = {name: add_key(file, name) for name in ("alice", "bob", "hasty")} | {"late": add_key(file, "late", days=-1)}
+    arguments = ("--workers=1", f"--keys={file.parent}", f"--rate-limit={ROOT / 'envoy/rate-limit'}")
+    with running_stack(folder / "logs", *arguments) as stack:
+        yield Guarded(stack, file, keys)
+
+
+def post(guarded: Guarded, picture: bytes, **headers: str) -> httpx.Response:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return httpx.post(f"{guarded.stack.url}/predict", files={"image": picture}, headers=named, timeout=60)
+
+
+@pytest.mark.parametrize("form", ["X-API-Key: {}", "Authorization: Bearer {}"])
+def test_a_key_opens_the_door(guarded: Guarded, face_file: bytes, form: str) -> None:
+    """In either header."""
+    name, _, value = form.format(guarded.keys["alice"]).partition(": ")
+    answer = post(guarded, face_file, **{name: value})
+    assert (answer.status_code, len(answer.json()["results"])) == (200, 1)
+
+
+def wrong_keys(guarded: Guarded) -> dict[str, str]:
+    """Give keys that are none, by what is wrong with them."""
+    stranger = add_key(guarded.file.with_name("strangers"), "alice")
+    guarded.file.with_name("strangers").unlink()
+    head, _, signature = guarded.keys["alice"].split(".")
+    _, claims, _ = guarded.keys["bob"].split(".")
+    return {
+        "none": "",
+        "nonsense": "sesame",
+        "of another service": stranger,
+        "with another name": f"{head}.{claims}.{signature}",
+        "unsigned": f"eyJhbGciOiJub25lIn0.{claims}.",
+        "of yesterday": guarded.keys["late"],
+    }
+
+
+def test_without_a_key_the_door_stays_shut(guarded: Guarded, face_file: bytes) -> None:
+    """Over HTTP, in the form of all errors, whatever is wrong with the key."""
+    for what, key in wrong_keys(guarded).items():
+        answer = post(guarded, face_file, **({"X-API-Key": key} if key else {}), X_Request_ID="knocking")
+        assert (answer.status_code, answer.json()) == (
+            401,
+            {
+                "message": "this needs a valid API key, as X-API-Key or as Authorization: Bearer",
+                "code": "UNAUTHENTICATED",
+                "requestId": "knocking",
+            },
+        ), what
+        assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+
+
+def test_grpc_says_unauthenticated(guarded: Guarded, face_file: bytes) -> None:
+    """For Predict, PredictStream and reflection; and with a key in its metadata a call is answered."""
+    image = infer_pb2.Image(raw_data=face_file)
+    with grpc.insecure_channel(guarded.stack.edge) as channel:
+        stub = infer_pb2_grpc.InferenceStub(channel)
+        for what, key in wrong_keys(guarded).items():
+            metadata = (("x-api-key", key),) if key else ()
+            for call in (
+                lambda metadata: stub.Predict(image, metadata=metadata, timeout=60),
+                lambda metadata: list(stub.PredictStream(iter([image]), metadata=metadata, timeout=60)),
+            ):
+                with pytest.raises(grpc.RpcError) as refused:
+                    call(metadata)
+                error: Any = refused.value
+                assert error.code() is grpc.StatusCode.UNAUTHENTICATED, what
+                assert error.details() == "this needs a valid API key, as x-api-key or as authorization: Bearer"
+        answer = stub.Predict(image, metadata=(("authorization", f"Bearer {guarded.keys['bob']}"),), timeout=60)
+        assert len(answer.results) == 1
+
+
+def test_health_and_pages_are_open(guarded: Guarded) -> None:
+    """And nothing else, in whatever way its path is written."""
+    with closing(HTTPConnection(guarded.stack.edge)) as http:  # which sends a path as it is
+        for path in ("/healthz", "/readyz", "/", "/docs", "/openapi.json", "/static/page.js", "/healthz?deep"):
+            assert status_of(http, path) == 200, path
+        for path in ("/predict", "/annotate", "/metrics", "/healthz/../predict", "//predict", "/static/../predict"):
+            assert status_of(http, path) == 401, path
+        assert status_of(http, "/static/..%2fpredict") == 404
+    with grpc.insecure_channel(guarded.stack.edge) as channel:
+        health: Any = health_pb2_grpc.HealthStub(channel)
+        answer = health.Check(health_pb2.HealthCheckRequest(service="Inference"), timeout=60)
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+def status_of(http: HTTPConnection, path: str) -> int:
+    http.request("GET", path)
+    with http.getresponse() as answer:
+        answer.read()
+        return answer.status
+
+
+def test_the_log_has_the_name_and_never_the_key(guarded: Guarded, face_file: bytes) -> None:
+    """In no tier, and in no file of the service's."""
+    post(guarded, face_file, X_API_Key=guarded.keys["bob"], X_Request_ID="by-bob")
+    post(guarded, face_file, X_API_Key=guarded.keys["late"], X_Request_ID="too-late")
+
+    def logged() -> dict[str, Any]:
+        return {line.get("request_id", ""): line.get("key") for line in guarded.stack.log_lines("envoy")}
+
+    wait_for(lambda: {"by-bob", "too-late"} <= set(logged()), "both are logged")
+    assert (logged()["by-bob"], logged()["too-late"]) == ("bob", None)
+    texts = [path.read_text() for path in (guarded.file, *guarded.stack.logs.glob("*.log"))]
+    for key in guarded.keys.values():
+        assert not any(key.rpartition(".")[2] in text for text in texts)
+
+
+def test_a_key_is_added_and_taken_back_while_others_are_served(guarded: Guarded, face_file: bytes) -> None:
+    """Without a restart."""
+    key = add_key(guarded.file, "carol")
+    assert "carol" in names(guarded.file)
+    wait_for(lambda: post(guarded, face_file, X_API_Key=key).status_code == 200, "carol is let in")
+    remove_key(guarded.file, "carol")
+    wait_for(lambda: post(guarded, face_file, X_API_Key=key).status_code == 401, "carol is kept out")
+    assert post(guarded, face_file, X_API_Key=guarded.keys["alice"]).status_code == 200
+
+
+def test_the_clients_send_a_key(guarded: Guarded, face_file: bytes) -> None:
+    """All four; without one they say that the key was refused, and do not try again."""
+    stack, key = guarded.stack, guarded.keys["alice"]
+    for kind, where in ((Client, stack.url), (GrpcClient, stack.edge)):
+        with kind(where, key=key) as client:
+            assert len(client.detect(face_file).faces) == 1
+        with kind(where) as client, pytest.raises(KeyRefused, match="UNAUTHENTICATED"):
+            client.detect(face_file)
+    with GrpcClient(stack.edge, key=key) as client:
+        assert [len(found.faces) for found in client.stream([face_file])] == [1]  # type: ignore[union-attr]
+
+    async def ask() -> None:
+        async with AsyncClient(stack.url, key=key) as one, AsyncGrpcClient(stack.edge, key=key) as other:
+            assert len((await one.detect(face_file)).faces) == len((await other.detect(face_file)).faces) == 1
+            assert [len(found.faces) async for found in other.stream([face_file])] == [1]  # type: ignore[union-attr]
+
+    asyncio.run(ask())
+
+
+def test_the_command_takes_the_key_from_the_environment(guarded: Guarded, face_file: bytes, tmp_path: Path) -> None:
+    """Where the list of processes does not show it; there is an option, too."""
+    picture = tmp_path / "face.png"
+    picture.write_bytes(face_file)
+    command = ["detect", str(picture), "--url", guarded.stack.url, "--json"]
+    assert "UNAUTHENTICATED" in CliRunner().invoke(app, command).output
+    for done in (
+        CliRunner(env={"FACET_API_KEY": guarded.keys["alice"]}).invoke(app, command),
+        CliRunner().invoke(app, [*command, "--key", guarded.keys["alice"]]),
+    ):
+        assert (done.exit_code, "UNAUTHENTICATED" in done.output) == (0, False)
+
+
+def test_the_page_asks_for_the_key(guarded: Guarded, face_file: bytes) -> None:
+    """When it is refused for want of one, and asks again with it."""
+    with chromium() as browser, FacetPage(browser, guarded.stack.url) as page:
+        expect(page.tab.get_by_label("API key")).to_be_hidden()
+        page.choose(("face.png", "image/png", face_file))
+        expect(page.tab.locator("#summary")).to_contain_text("This needs a valid API key")
+        page.tab.get_by_label("API key").fill(guarded.keys["alice"])
+        page.tab.get_by_label("API key").press("Enter")
+        expect(page.marks).to_have_count(1)
+        assert page.complaints == []
+
+
+def test_who_asks_too_often_is_held_back_and_nobody_else(guarded: Guarded, face_file: bytes) -> None:
+    """By the name of the key: 429 with Retry-After and what is left, over gRPC RESOURCE_EXHAUSTED."""
+    hasty = {"X-API-Key": guarded.keys["hasty"]}
+    with httpx.Client(base_url=guarded.stack.url, headers=hasty, timeout=60) as http:
+        first = http.get("/predict")
+        assert (first.status_code, first.headers["X-RateLimit-Limit"]) == (405, str(BURST))
+        refused = wait_for(lambda: next((a for a in burst(http) if a.status_code == 429), None), "enough is enough")
+        assert refused.json()["code"] == "RATE_LIMITED"
+        assert refused.json()["message"] == "too many requests; send fewer, and try again in a second"
+        assert (refused.headers["Retry-After"], refused.headers["X-RateLimit-Remaining"]) == ("1", "0")
+        with GrpcClient(guarded.stack.edge, key=guarded.keys["hasty"], retries=0) as client:
+            assert wait_for(lambda: limited(client), "gRPC is, too") == f"RATE_LIMITED: {refused.json()['message']}"
+    assert post(guarded, face_file, X_API_Key=guarded.keys["alice"]).status_code == 200
+
+
+def test_without_a_key_an_address_is_a_client(guarded: Guarded) -> None:
+    """Each has a bucket of its own."""
+    here, there = (httpx.HTTPTransport(local_address=f"127.0.0.{number}") for number in (3, 4))
+    with (
+        httpx.Client(base_url=guarded.stack.url, transport=here) as one,
+        httpx.Client(base_url=guarded.stack.url, transport=there) as other,
+    ):
+        wait_for(lambda: 429 in {one.get("/healthz").status_code for _ in range(BURST)}, "enough is enough")
+        assert other.get("/healthz").status_code == 200
+
+
+def burst(http: httpx.Client) -> list[httpx.Response]:
+    return [http.get("/predict") for _ in range(BURST)]
+
+
+def limited(client: GrpcClient) -> str:
+    """Send empty pictures, and give what the last is refused for if that is not its being empty."""
+    for _ in range(BURST):
+        with suppress(ImageRefused):
+            try:
+                client.detect(b"")
+            except ServiceUnavailable as error:
+                return str(error)
+    return ""

@@ -1,0 +1,211 @@
+"""More is asked than can be done: the service does what it can, says no to the rest at once, and then is as before."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx
+import pytest
+import wire
+from facet.command.load import Shot
+from inference.settings import Settings
+from PIL import Image
+
+from protos import infer_pb2, infer_pb2_grpc
+from tests.conftest import Figures, encode, wall_of_faces
+from tests.stack.running import RunningStack, running_stack, wait_for
+from tests.stack.test_bad_input import says
+
+TIMES_CAPACITY = 5
+SHORT_SECONDS, LONG_SECONDS = 8, 120
+WORKERS = 2
+EDGE_SAYS = "the service is busy; try again in a second"
+JPEG = {"Content-Type": "image/jpeg"}
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+    """One worker, for which one more may wait."""
+    folder = tmp_path_factory.mktemp("small")
+    with running_stack(folder / "logs", "--workers=1", FACET_QUEUE_PLACES="1") as running:
+        yield running
+
+
+def right_or_busy(expected: object) -> wire.Judge:
+    """Make the judge for whom an answer is right, or BUSY when it has the form of a refusal."""
+    right = wire.same_results(expected)
+
+    def judge(answer: wire.Answer) -> str:
+        if answer.status != httpx.codes.SERVICE_UNAVAILABLE:
+            return right(answer)
+        code = str(json.loads(answer.body)["code"])
+        return code if answer.headers.get("retry-after") == "1" else f"{code} without Retry-After"
+
+    return judge
+
+
+def percentile_ms(shots: list[Shot], percent: int) -> float:
+    """Give the latency that so many percent of them do not exceed."""
+    ordered = sorted(shot.latency for shot in shots)
+    return round(1000 * ordered[(len(ordered) - 1) * percent // 100], 1)
+
+
+def peak_memory(running: RunningStack) -> dict[str, float]:
+    """Give the largest resident memory that a process of each tier has ever had, in megabytes."""
+    peaks: dict[str, float] = {}
+    for process in running.processes():
+        command = " ".join(process.cmdline())
+        tier = "worker" if "inference" in command else "gateway" if "gunicorn" in command else "envoy"
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        (kilobytes,) = (line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))
+        peaks[tier] = max(peaks.get(tier, 0), round(int(kilobytes) * 1.024e-3))
+    return peaks
+
+
+def test_five_times_the_capacity(tmp_path: Path, astronaut: Image.Image, figures: Figures, *, long: bool) -> None:
+    """Each request is answered rightly or refused in the documented form, mostly by the edge; then all are answered."""
+    seconds = LONG_SECONDS if long else SHORT_SECONDS
+    picture = encode(astronaut.resize((640, 480)), "JPEG")
+    request = wire.post("/predict", picture, JPEG["Content-Type"])
+    with running_stack(tmp_path / "logs", f"--workers={WORKERS}") as stack:
+        parts = set(stack.processes())
+        first = httpx.post(f"{stack.url}/predict", content=picture, headers=JPEG, timeout=60)
+        judge = right_or_busy(first.json()["results"])
+        wire.capacity(stack.url, request, judge, seconds=2)  # until everybody is warm
+        capacity = wire.capacity(stack.url, request, judge, seconds=seconds / 4)
+        own = time.process_time()
+        with wire.OpenLoad(stack.url, request, judge, TIMES_CAPACITY * capacity) as load:
+            time.sleep(seconds)  # what is measured is what is done in this time
+        own, ended = time.process_time() - own, time.monotonic()
+        answered = [shot for shot in load.shots if not shot.code]
+        refused = [shot for shot in load.shots if shot.code == "BUSY"]
+        assert set(load.wrong) == {"BUSY"}
+
+        def nobody_is_refused() -> bool:
+            shots = wire.closed_load(stack.url, request, judge, callers=4, seconds=0.5)
+            return not any(shot.code for shot in shots)
+
+        wait_for(nobody_is_refused, "nobody is refused any more")
+        normal = time.monotonic() - ended - 0.5
+        memory = peak_memory(stack)
+        assert parts == set(stack.processes())  # nobody died of it
+        by_workers = sum(1 for line in stack.log_lines("inference") if line.get("code") == "BUSY")
+        assert by_workers < len(refused) / 2
+    in_time = sum(1 for shot in answered if shot.planned + shot.latency <= seconds)
+    figures(
+        f"{TIMES_CAPACITY} times the capacity, {seconds} s",
+        {
+            "capacity, 1/s": round(capacity, 1),
+            "goodput / capacity": round(in_time / seconds / capacity, 3),
+            "load's own CPUs": round(own / seconds, 3),
+            "accepted p50, ms": percentile_ms(answered, 50),
+            "accepted p99, ms": percentile_ms(answered, 99),
+            "refused p50, ms": percentile_ms(refused, 50),
+            "refused p99, ms": percentile_ms(refused, 99),
+            "refused by workers, per cent": round(100 * by_workers / len(refused), 1),
+            "normal again after, s": round(max(normal, 0), 2),
+            **{f"peak of a process of {tier}, MB": peak for tier, peak in memory.items()},
+        },
+        at_least={"goodput / capacity": 0.9},
+        at_most={
+            "accepted p99, ms": 1000 * Settings().queue_seconds,
+            "refused p99, ms": 100,
+            "normal again after, s": 5,
+        },
+    )
+
+
+@contextmanager
+def occupied(stack: RunningStack, *files: bytes) -> Iterator[None]:
+    """Have the worker compute the first picture, and the others wait for it, past Envoy, while the block runs."""
+    with grpc.insecure_channel(stack.shared) as channel:
+        predict: Any = infer_pb2_grpc.InferenceStub(channel).Predict
+        calls = []
+        for file in files:
+            calls.append(predict.future(infer_pb2.Image(raw_data=file), timeout=60))
+            wait_for(lambda: in_flight(stack) == len(calls), "the worker has it")
+        yield
+        for call in calls:
+            call.cancel()
+
+
+def in_flight(stack: RunningStack) -> float:
+    """Count the pictures that wait or are examined."""
+    lines = httpx.get(stack.metrics_urls["inference"]).text.splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith("facet_inference_in_flight "))
+
+
+def test_a_deadline_ends_the_work(
+    small: RunningStack, face: Image.Image, face_file: bytes, figures: Figures, *, long: bool
+) -> None:
+    """A caller who waits 200 ms gets 504 for a picture of a second, and the worker does not go on to its end."""
+    crowd, ids = encode(wall_of_faces(face, 1800, 1400), "JPEG"), [f"hurry-{each}" for each in range(20 if long else 5)]
+    took, free_after = [], []
+    with httpx.Client(base_url=small.url, headers=JPEG, timeout=60) as http:
+        whole = http.post("/predict", content=crowd).json()["metaData"]["milliseconds"]
+        for name in ids:
+            began = time.monotonic()
+            late = http.post("/predict", content=crowd, headers={"X-Request-Timeout": "0.2", "X-Request-ID": name})
+            took.append(1000 * (time.monotonic() - began))
+            says(late, 504, "DEADLINE_EXCEEDED")
+            following = http.post("/predict", content=face_file)
+            free_after.append(following.json()["metaData"]["milliseconds"]["queue"])
+    lines = [line for line in small.log_lines("inference") if line.get("request_id") in ids]
+    assert {line["request_id"] for line in lines} == set(ids)
+    assert "predict" not in [line["message"] for line in lines]  # none was computed to its end
+    figures(
+        "a deadline of 200 ms on a picture that takes longer",
+        {
+            "the whole picture, ms": round(sum(whole.values())),
+            "504 after, ms, the slowest": round(max(took)),
+            "the worker is free after another, ms": round(max(free_after)),
+            "longest step, ms": round(max(whole.values())),
+        },
+        at_most={"504 after, ms, the slowest": 300},
+    )
+
+
+def test_who_waits_in_vain_is_not_computed(small: RunningStack, slow_file: bytes, face_file: bytes) -> None:
+    """A call whose time is over while it stands in the line is not begun when its turn would come."""
+    with httpx.Client(base_url=small.url, headers=JPEG, timeout=60) as http:
+        with occupied(small, slow_file):
+            hurry = {"X-Request-Timeout": "0.2", "X-Request-ID": "in-vain"}
+            says(http.post("/predict", content=face_file, headers=hurry), 504, "DEADLINE_EXCEEDED")
+        assert http.post("/predict", content=face_file, headers={"X-Request-ID": "next"}).status_code == 200
+    lines = small.log_lines("inference")
+    assert [line["message"] for line in lines if line.get("request_id") == "next"] == ["predict"]
+    assert "predict" not in [line["message"] for line in lines if line.get("request_id") == "in-vain"]
+
+
+def test_the_edge_refuses_in_the_form_of_all_errors(small: RunningStack, slow_file: bytes, face_file: bytes) -> None:
+    """503 BUSY with Retry-After over HTTP, RESOURCE_EXHAUSTED over gRPC; probes and pages pass."""
+
+    def refused() -> bool:
+        response = http.post("/predict", content=face_file)
+        says(response, 503, "BUSY")
+        assert response.headers["Retry-After"] == "1"
+        assert "X-Workers-Busy" not in response.headers
+        return bool(response.json()["message"] == EDGE_SAYS)
+
+    def refused_over_grpc() -> bool:
+        with pytest.raises(grpc.RpcError) as error:
+            infer_pb2_grpc.InferenceStub(channel).Predict(infer_pb2.Image(raw_data=face_file), timeout=60)
+        assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        return bool(error.value.details() == EDGE_SAYS)
+
+    with (
+        httpx.Client(base_url=small.url, headers=JPEG, timeout=60) as http,
+        grpc.insecure_channel(small.edge) as channel,
+    ):
+        with occupied(small, slow_file, face_file):
+            wait_for(refused, "the edge refuses")
+            assert http.get("/healthz").status_code == 200
+            assert http.get("/").status_code == 200
+            wait_for(refused_over_grpc, "the edge refuses over gRPC")
+        wait_for(lambda: http.post("/predict", content=face_file).status_code == 200, "the edge lets in again")
