@@ -156,6 +156,7 @@ def flooded(stack: RunningStack, start: bytes, frames: bytes, times: int) -> boo
     [
         ("grpc-timeout", "-1S"),
         ("grpc-encoding", "nonsense"),
+        ("grpc-encoding", "nonsense gzip"),
         ("any-bin", "%%%"),
         ("grpc-status", "x"),
         ("grpc-internal-encoding-request", "x"),
@@ -167,7 +168,7 @@ def test_a_header_that_grpc_cannot_read_does_not_reach_a_worker(
     attacked: RunningStack, innocent: Innocent, name: str, value: str
 ) -> None:
     """It would end the connection to the worker, on which other calls are, and that is taken for a worker's death."""
-    headers = grpc_headers("/Inference/Predict", (name, value))
+    headers = grpc_headers("/Inference/Predict", *((name, each) for each in value.split()))
     before = envoy_count(attacked, "cluster_upstream_cx_protocol_error")
     for _ in range(20):
         with socket.create_connection(address(attacked.edge), timeout=60) as sock:
