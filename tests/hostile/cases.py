@@ -263,6 +263,12 @@ GRPC_HEADERS = (
     ("x-request-id", "two words"),
     ("content-length", "7"),
     ("bytes-bin", "%%%"),
+    ("grpc-status", "x"),
+    ("grpc-internal-encoding-request", "x"),
+    ("grpc-previous-rpc-attempts", "x"),
+    ("grpc-retry-pushback-ms", "x"),
+    ("grpc-accept-encoding", "%%"),
+    ("lb-token", "%"),
     ("x-long", "x" * 7000),
 )
 # How often each kind comes, and who makes it.

@@ -47,8 +47,8 @@ GRPC_STATUSES = {
     StatusCode.UNIMPLEMENTED,
     StatusCode.DEADLINE_EXCEEDED,
 }
-# What gRPC itself answers to frames and headers that it cannot read; the protocol wants it so.
-GRPC_REFUSALS = ("Error parsing '", "Compression bit set but no encoding configured", "Decompression failed")
+# What gRPC itself answers to a message that it cannot unpack; the protocol wants it so.
+GRPC_REFUSALS = ("Compression bit set but no encoding configured", "Decompression failed")
 GRPC_CODES = {status.value[0]: status for status in StatusCode}
 
 

@@ -30,7 +30,7 @@ class Innocent:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
-        assert self._others == []
+        assert self._others == [], self._others[:3]
         assert self._ask() == self._before
 
     def _go_on(self) -> None:

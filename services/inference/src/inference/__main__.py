@@ -37,7 +37,7 @@ def main() -> int:
     # gRPC is made after the start of each worker, so its fork handlers have nothing to do.
     os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
     # Any caller can have gRPC complain of a header, in a line that is no JSON.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    os.environ["GRPC_VERBOSITY"] = "NONE"
     os.environ["OPENBLAS_NUM_THREADS"] = "1"  # NumPy's library would start a thread for each of the host's CPUs
     policy = Policy(
         workers=workers,
