@@ -117,6 +117,11 @@ faults: .venv/ready  ## kill, stop, overload and restart parts under load for ha
 	@$(BIN)/python -m pytest --long $(if $(COMPOSE),--compose) --figures=benchmarks/results/faults.jsonl tests/stack $(ARGS)
 	@$(BIN)/python benchmarks/report.py $(if $(COMPOSE),containers,faults) benchmarks/results/faults.jsonl "make faults$(if $(COMPOSE), COMPOSE=on)"
 
+.PHONY: hostile
+hostile: .venv/ready  ## the fuzz with 100,000 cases, and bombs; writes docs/figures.md
+	@$(BIN)/python -m pytest --long --figures=benchmarks/results/hostile.jsonl tests/hostile $(ARGS)
+	@$(BIN)/python benchmarks/report.py hostile benchmarks/results/hostile.jsonl "make hostile"
+
 .PHONY: soak
 soak: .venv/ready  ## load, bad input and kills for MINUTES=30: nothing is lost, nothing grows; writes docs/figures.md
 	@$(BIN)/python -m pytest --soak=$(or $(MINUTES),30) --figures=benchmarks/results/soak.jsonl tests/stack/test_soak.py $(ARGS)

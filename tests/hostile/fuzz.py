@@ -186,7 +186,7 @@ class Fuzz:
         return ("goaway" if answer.gone else "closed"), "no answer" if case.whole and not answer.gone else ""
 
     def _faces(self) -> Any:
-        """The answer to the control picture in all three forms, but for times and the worker's name."""
+        """The answer to the control picture, bare and in a form, but for times and the worker's name."""
         answers = []
         for request in (
             {"content": self._control, "headers": {"Content-Type": "image/webp"}},
