@@ -57,7 +57,7 @@ key: .venv/ready  ## make an API key and print it (NAME=, DAYS=), or take one ba
 # All of them in two processes, each with a stack of its own; the tests of a file stay together.
 .PHONY: test
 test: .venv/ready  ## run all tests that need no container engine (ARGS= goes to pytest)
-	@exec $(BIN)/python -m pytest $(or $(ARGS),--numprocesses=2 --dist=loadfile)
+	@exec $(BIN)/python -m pytest $(or $(ARGS),--numprocesses=2 --dist=loadfile --no-loadscope-reorder)
 
 .PHONY: fuzz
 fuzz: .venv/ready  ## send damaged pictures, requests and frames to a stack of its own (N=100000, SEED=, ARGS=--case=N for one of them)
