@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import io
 import json
 import socket
@@ -198,6 +199,14 @@ def test_another_content_type_is_told_the_accepted_ones(client: httpx.Client, fa
     for kind in ("application/x-www-form-urlencoded", "text/plain", "video/mp4"):
         response = client.post("/predict", content=face_file, headers={"Content-Type": kind})
         says(response, 415, "UNSUPPORTED_MEDIA_TYPE", kind, "multipart/form-data")
+
+
+@pytest.mark.parametrize("kind", ["image/png", "application/json", "multipart/form-data; boundary=b"])
+def test_a_packed_body_is_refused_for_that(client: httpx.Client, face_file: bytes, kind: str) -> None:
+    """And not for being no picture: nothing is unpacked here."""
+    headers = {"Content-Type": kind, "Content-Encoding": "gzip"}
+    response = client.post("/predict", content=gzip.compress(face_file), headers=headers)
+    says(response, 415, "UNSUPPORTED_MEDIA_TYPE", "'gzip'", "unpacked")
 
 
 @pytest.mark.parametrize("form", FORMS)

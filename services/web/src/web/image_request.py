@@ -45,6 +45,8 @@ def read_body(request: Request, limit: int) -> None:
         body = request.stream.read(limit + 1)
     except (ParseException, OSError) as error:  # chunks that make no sense, or fewer than there should be
         raise RequestFailed("MALFORMED_REQUEST", "the request's body is cut short or not in proper chunks") from error
+    if (coding := request.headers.get("Content-Encoding", "identity")) != "identity":
+        raise RequestFailed("UNSUPPORTED_MEDIA_TYPE", f"Content-Encoding is {_short(coding)!r}; send the body unpacked")
     if len(body) > limit:
         raise RequestFailed("BODY_TOO_LARGE", f"the request's body is above {limit} bytes; send a smaller image")
     request.environ["wsgi.input"] = io.BytesIO(body)
