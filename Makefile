@@ -54,10 +54,10 @@ key: .venv/ready  ## make an API key and print it (NAME=, DAYS=), or take one ba
 	@umask 022; mkdir -p -m 700 .secrets; $(BIN)/python deploy/keys.py $(if $(NAME),--add '$(NAME)') $(if $(DAYS),--days $(DAYS)) \
 	  $(if $(REMOVE),--remove '$(REMOVE)')
 
-# All of them in two processes, each with a stack of its own; the tests of a file stay together.
+# All of them in three processes, each with a stack of its own: much of the time is waiting. A file's tests stay together.
 .PHONY: test
 test: .venv/ready  ## run all tests that need no container engine (ARGS= goes to pytest)
-	@exec $(BIN)/python -m pytest $(or $(ARGS),--numprocesses=2 --dist=loadfile --no-loadscope-reorder)
+	@exec $(BIN)/python -m pytest $(or $(ARGS),--numprocesses=3 --dist=loadfile --no-loadscope-reorder)
 
 .PHONY: fuzz
 fuzz: .venv/ready  ## send damaged pictures, requests and frames to a stack of its own (N=100000, SEED=, ARGS=--case=N for one of them)
@@ -111,21 +111,22 @@ test-stack: .venv/ready  ## the end-to-end tests against a compose stack of thei
 	@exec $(BIN)/python -m pytest --compose tests/stack $(ARGS)
 
 # The long forms of the tests that measure, by processes or, with COMPOSE=on, in containers.
+# $(1): options of pytest, $(2): section of docs/figures.md, $(3): the command that stands there. What fails is reported, too.
+MEASURE = status=0; $(BIN)/python -m pytest --figures=benchmarks/results/$(2).jsonl $(1) $(ARGS) || status=$$?; \
+  $(BIN)/python benchmarks/report.py $(2) benchmarks/results/$(2).jsonl "$(3)"; exit $$status
+
 .PHONY: faults
-faults: .venv/ready  ## kill, stop, overload and restart parts under load for half an hour; writes docs/figures.md (COMPOSE=on)
-	@$(if $(COMPOSE),$(BUILD_FOR_TESTS) --quiet)
-	@$(BIN)/python -m pytest --long $(if $(COMPOSE),--compose) --figures=benchmarks/results/faults.jsonl tests/stack $(ARGS)
-	@$(BIN)/python benchmarks/report.py $(if $(COMPOSE),containers,faults) benchmarks/results/faults.jsonl "make faults$(if $(COMPOSE), COMPOSE=on)"
+faults: .venv/ready  ## kill, stop, overload and restart parts under load for half an hour; writes docs/figures.md (CONTAINERS=on)
+	@$(if $(CONTAINERS),$(BUILD_FOR_TESTS) --quiet)
+	@$(call MEASURE,--long $(if $(CONTAINERS),--compose) tests/stack,$(if $(CONTAINERS),containers,faults),make faults$(if $(CONTAINERS), CONTAINERS=on))
 
 .PHONY: hostile
 hostile: .venv/ready  ## the fuzz with 100,000 cases, and bombs; writes docs/figures.md
-	@$(BIN)/python -m pytest --long --figures=benchmarks/results/hostile.jsonl tests/hostile $(ARGS)
-	@$(BIN)/python benchmarks/report.py hostile benchmarks/results/hostile.jsonl "make hostile"
+	@$(call MEASURE,--long tests/hostile,hostile,make hostile)
 
 .PHONY: soak
-soak: .venv/ready  ## load, bad input and kills for MINUTES=30: nothing is lost, nothing grows; writes docs/figures.md
-	@$(BIN)/python -m pytest --soak=$(or $(MINUTES),30) --figures=benchmarks/results/soak.jsonl tests/stack/test_soak.py $(ARGS)
-	@$(BIN)/python benchmarks/report.py soak benchmarks/results/soak.jsonl "make soak$(if $(MINUTES), MINUTES=$(MINUTES))"
+soak: .venv/ready  ## load, bad input and kills for half an hour, or for MINUTES=; only the former writes docs/figures.md
+	@$(if $(MINUTES),exec $(BIN)/python -m pytest --soak=$(MINUTES) tests/stack/test_soak.py $(ARGS),$(call MEASURE,--soak=30 tests/stack/test_soak.py,soak,make soak))
 
 .PHONY: bench
 bench: .venv/ready  ## the whole path beside the stack of a tutorial, its overhead, its growth; writes docs/figures.md (15 minutes)
