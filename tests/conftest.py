@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 IMAGES = Path(__file__).parent / "images"
-# Their tests take long and begin first: of several processes none is left with them when the other has nothing more to do.
+# Their tests take long and begin first, or one process would be left with them when the others have nothing more to do.
 SLOW = ("test_benchmarks.py", "stack", "hostile")
 
 
