@@ -114,6 +114,14 @@ def warmed_up(stack: RunningStack, picture: bytes) -> float:
     """Make all pools as large as they get; then measure how many pictures a second are examined."""
     request = post("/predict", picture, "image/jpeg")
     closed_load(stack.url, request, lambda _: "", callers=BURST, seconds=5)
+
+    def nobody_is_refused() -> bool:
+        shots = closed_load(
+            stack.url, request, lambda answer: "" if answer.status == 200 else "no", callers=2, seconds=1
+        )
+        return not any(shot.code for shot in shots)
+
+    wait_for(nobody_is_refused, "nobody is refused any more")
     return capacity(stack.url, request, right_judge(stack, picture))
 
 
