@@ -117,7 +117,7 @@ def warmed_up(stack: RunningStack, picture: bytes) -> float:
 
     def nobody_is_refused() -> bool:
         shots = closed_load(
-            stack.url, request, lambda answer: "" if answer.status == 200 else "no", callers=2, seconds=1
+            stack.url, request, lambda answer: "" if answer.status == 200 else "no", callers=16, seconds=1
         )
         return not any(shot.code for shot in shots)
 
