@@ -8,6 +8,11 @@ PORT ?= 8080
 WORKERS ?=
 BASE_PORT ?=
 BIN := .venv/bin
+# Each is on or off. What is to hold for all commands stands in .env: what one of them leaves out, it switches off.
+OPTIONS := TRACES KEYS RATE_LIMIT TLS MTLS
+$(foreach option,$(OPTIONS),$(eval $(option) ?= $(shell sed -n 's/^$(option)=//p' .env 2>/dev/null)))
+$(foreach option,$(OPTIONS),$(if $(filter-out on off,$($(option))),$(error $(option)=$($(option)) makes no sense: on, or off)))
+$(foreach option,$(OPTIONS),$(eval override $(option) := $(filter on,$($(option)))))
 PACKAGES := protos services/inference services/web client
 LOCKS := uv inference onnxruntime tensorflow web grpcio grpcio-build build dev
 BUILT := services/inference/src/inference/mtcnn/built

@@ -136,6 +136,8 @@ class Wire:
             return f"no answer in {PATIENCE:g} s"
         except OSError as error:
             return f"no answer: {error}"
+        except (ValueError, KeyError, TypeError) as error:  # an answer that is none of ours
+            return f"no sense in it: {error!r}"
 
     async def _connection(self) -> _Connection:
         while self._idle:
@@ -152,13 +154,17 @@ class Wire:
 
 @dataclass
 class OpenLoad:
-    """Sends `rate` requests a second on average while its block runs, and waits for the last answers at its end."""
+    """Sends `rate` requests a second on average while its block runs, and waits for the last answers at its end.
+
+    They leave at random times, or with `even` at even ones: fewer of them then come together by chance.
+    """
 
     url: str
     request: bytes
     judge: Judge
     rate: float
     seed: int = 1
+    even: bool = False
     shots: list[Shot] = field(default_factory=list)
     """One for each request that has ended; its `code` is what the judge said."""
 
@@ -190,9 +196,12 @@ class OpenLoad:
         self._loop, self._stop, self._began = asyncio.get_running_loop(), asyncio.Event(), time.monotonic()
         self._running.set()
         async with asyncio.TaskGroup() as tasks:
-            while not await self._over(planned := planned + gaps.expovariate(self.rate)):
+            while not await self._over(planned := planned + self._gap(gaps)):
                 tasks.create_task(self._one(wire, planned))
         wire.close()
+
+    def _gap(self, gaps: random.Random) -> float:
+        return 1 / self.rate if self.even else gaps.expovariate(self.rate)
 
     async def _over(self, planned: float) -> bool:
         """Wait until a request is due, or no more are to be sent; say which."""

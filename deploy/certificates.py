@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
@@ -30,6 +32,17 @@ class Authority:
             _make_authority(folder)
         self._key = _private(folder)
         self._certificate = x509.load_pem_x509_certificate((folder / "tls.crt").read_bytes())
+
+    def signed(self, folder: Path) -> bool:
+        """Say whether the certificate in a folder is of this authority, or there is none."""
+        file = folder / "tls.crt"
+        if not file.exists():
+            return True
+        try:
+            x509.load_pem_x509_certificate(file.read_bytes()).verify_directly_issued_by(self._certificate)
+        except (ValueError, TypeError, InvalidSignature):
+            return False
+        return True
 
     def sign(self, folder: Path, *names: str, days: float = DAYS) -> None:
         """Put a certificate for these names, or addresses, into a folder. Fewer days than none: it has expired."""
@@ -100,11 +113,14 @@ def _write(folder: Path, key: ec.EllipticCurvePrivateKey, made: x509.Certificate
 
 
 def make_all(folder: Path, *edge_names: str) -> None:
-    """Make what there is not yet, and new certificates for all."""
+    """Make what there is not yet, and new certificates for all; but leave the front door's if it is somebody else's."""
     authority = Authority(folder / "authority")
     for tier in TIERS:
         authority.sign(folder / tier, tier)
-    authority.sign(folder / "edge", *edge_names)
+    if authority.signed(folder / "edge"):
+        authority.sign(folder / "edge", *edge_names)
+    else:
+        print(f"{folder / 'edge'} has a certificate of another authority, which stays as it is", file=sys.stderr)
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import time
 from pathlib import Path
@@ -20,6 +21,7 @@ from jwt.algorithms import OKPAlgorithm
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / ".secrets/keys/keys.yaml"
 SECONDS_A_DAY = 86400
+NAME = re.compile(r"[A-Za-z0-9._@-]{1,64}")  # it stands in a header and in the log
 
 Jwk = dict[str, str]
 
@@ -31,6 +33,8 @@ class CannotChange(Exception):
 def add_key(file: Path, name: str, days: float | None = None) -> str:
     """Make a key, valid from now on and for so many days. Raises CannotChange if the name is taken."""
     known = read_keys(file)
+    if not NAME.fullmatch(name):
+        raise CannotChange(f"{name!r} is no name for a key: it takes letters, digits and . _ @ -, 64 of them at most")
     if name in names(file):
         raise CannotChange(f"there is a key called {name}; each key has a name of its own")
     private = Ed25519PrivateKey.generate()

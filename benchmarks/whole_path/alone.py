@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 
 from inference.image import ImageLimits, decode
@@ -47,18 +47,21 @@ def detectors_alone(processes: int, picture: Picture) -> Iterator[Alone]:
     spawn = multiprocessing.get_context("spawn")
     pairs = [spawn.Pipe() for _ in range(processes)]
     started = [spawn.Process(target=_examine, args=(picture.jpeg, theirs)) for _, theirs in pairs]
-    for process in started:
-        process.start()
     ours = [ours for ours, _ in pairs]
-    for connection in ours:
-        connection.recv()
     try:
+        for process, (_, theirs) in zip(started, pairs, strict=True):
+            process.start()
+            theirs.close()  # or nobody would hear of its end
+        for connection in ours:
+            connection.recv()
         yield Alone(picture, ours)
     finally:
         for connection in ours:
-            connection.send(None)
+            with suppress(BrokenPipeError):
+                connection.send(None)
         for process in started:
-            process.join()
+            if process.pid:
+                process.join()
 
 
 def _examine(data: bytes, connection: Connection) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import time
@@ -22,6 +23,7 @@ SIZE = "640x480"
 SECONDS, BUSY_SECONDS, OPEN_SECONDS = 2.0, 4.0, 15.0  # of a stretch: one caller, many callers, 70 %
 BUSY_CALLERS = 8
 LOAD = 0.7
+EVEN, RANDOM = "even times", "random times"
 
 Way = Callable[[float], Sample]
 
@@ -41,7 +43,10 @@ def measure(rounds: int, scale: float) -> dict[str, Any]:
         many = _in_turns(busy, rounds, BUSY_SECONDS * scale)
         rates = sorted(sample["rate"] for sample in many["the whole path"])
         rate = LOAD * rates[len(rates) // 2]
-        loaded = [_open(stack, as_it_is, rate, seed, OPEN_SECONDS * scale) for seed in range(rounds)]
+        loaded = {
+            times: [_open(stack, as_it_is, rate, seed, OPEN_SECONDS * scale, times) for seed in range(rounds)]
+            for times in (EVEN, RANDOM)
+        }
     service = sorted(each for sample in one["the whole path"] for each in sample["latencies"][picture.name])
     ideal = _ideal_queue(workers, LOAD, service[len(service) // 2])
     return {"picture": picture.name, "one_caller": one, "busy": many, "rate": rate, "loaded": loaded, "ideal": ideal}
@@ -89,16 +94,19 @@ def _grpc(stack: Stack, target: str, picture: Picture, seconds: float) -> Sample
     return Sample(count / took, {picture.name: latencies}, cpu, 1000 * own / count)
 
 
-def _open(stack: Stack, request: Request, rate: float, seed: int, seconds: float) -> dict[str, Any]:
-    """Send requests at random times that heed no answer; give the latencies, in milliseconds, from those times on."""
+def _open(stack: Stack, request: Request, rate: float, seed: int, seconds: float, times: str) -> dict[str, Any]:
+    """Send requests at times that heed no answer; give the latencies, in milliseconds, from those times on.
+
+    Who is refused or gets a wrong answer has waited for ever.
+    """
 
     def judge(answer: Answer) -> str:
         return "" if answer.status == 200 and faces_in(answer) == request.faces else f"{answer.status}"  # noqa: PLR2004
 
-    with OpenLoad(stack.url, request.data, judge, rate, seed) as load:
+    with OpenLoad(stack.url, request.data, judge, rate, seed, even=times == EVEN) as load:
         time.sleep(seconds)
-    print(f"{rate:.1f} requests/s at random times: {len(load.shots)} answers", flush=True)
-    latencies = [1000 * shot.latency for shot in load.shots if not shot.code]
+    print(f"{rate:.1f} requests/s at {times}: {len(load.shots)} answers", flush=True)
+    latencies = [math.inf if shot.code else 1000 * shot.latency for shot in load.shots]
     return {"latencies": latencies, "wrong": dict(load.wrong)}
 
 

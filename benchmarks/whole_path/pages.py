@@ -10,7 +10,7 @@ from report import write_section
 from whole_path.figures import (
     CALLERS,
     Figure,
-    at_random_times,
+    at_seventy,
     cells,
     each_cpu,
     each_rate,
@@ -130,7 +130,10 @@ def resources(run: dict[str, Any]) -> str:
         "memory of all processes (PSS), MB",
         "from the command to the first right answer, s",
     ]
-    return f"Memory is read when every picture has been answered several times.\n\n{lay_out(head, rows)}"
+    text = paragraph("""
+        Each runs alone when its memory is read, after some three pictures of each kind for each of its processes.
+    """)
+    return f"{text}\n\n{lay_out(head, rows)}"
 
 
 def overhead(run: dict[str, Any]) -> str:
@@ -143,10 +146,12 @@ def overhead(run: dict[str, Any]) -> str:
         ranks = [f"{percentile(waited, each):.1f}" for each in (50, 99)]
         rows.append([name, *ranks, str(Figure.of(each_cpu(samples))), *used])
     head = ["asked by one caller", "p50, ms", "p99, ms", "CPU, ms", "of it Envoy", "web", "inference"]
-    middle, worst = (Figure.of(at_random_times(run, percent)) for percent in (50, 99))
-    answers = sum(len(part["latencies"]) for part in found["loaded"])
-    wrong = sum(count for part in found["loaded"] for count in part["wrong"].values())
+    waits = {times: [Figure.of(at_seventy(run, times, percent)) for percent in (50, 99)] for times in found["loaded"]}
+    parts = [part for rounds in found["loaded"].values() for part in rounds]
+    answers = sum(len(part["latencies"]) for part in parts)
+    wrong = sum(count for part in parts for count in part["wrong"].values())
     ideal_middle, ideal_worst = found["ideal"]
+    said = "; ".join(f"at {times} p50 is {middle} ms and p99 {worst} ms" for times, (middle, worst) in waits.items())
     busy = [
         [
             name,
@@ -161,10 +166,10 @@ def overhead(run: dict[str, Any]) -> str:
         detector alone decodes and detects in a loop, without a network; gRPC's caller is itself part of the latency.
     """)
     chance = paragraph(f"""
-        At 70 % of that, {found["rate"]:.0f} requests/s at random times which heed no answer, p50 is {middle} ms and p99
-        {worst} ms ({answers} answers, and {wrong or "no"} refusals). In a perfect queue before
-        {run["side_by_side"]["workers"]} servers that always take just as long p99 would be
-        {ideal_worst / ideal_middle:.1f} times p50, since some requests come together by chance.
+        At 70 % of that, {found["rate"]:.0f} requests/s that heed no answer: {said} ({answers} requests, and
+        {wrong or "no"} refusals, which count as waiting for ever). At random times some requests come together by
+        chance: in a perfect queue before {run["side_by_side"]["workers"]} servers that always take just as long, p99
+        would then be {ideal_worst / ideal_middle:.1f} times p50.
     """)
     many = f"With {CALLERS} callers, and the detector alone in as many processes as there are workers:"
     head_of_many = ["", "pictures/s", "CPU, ms", "callers, ms"]

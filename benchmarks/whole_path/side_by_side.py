@@ -19,8 +19,8 @@ SECONDS: dict[str, dict[str, float]] = {
     "facet": {"320x240": 2.5, "640x480": 5, "1920x1080": 4},
     "baseline": {"320x240": 3, "640x480": 8, "1920x1080": 8},
 }
-WARM_UP_SECONDS = 4  # and callers: until each process of both has seen every picture
-WARM_UP_CALLERS = 8
+WARM_UP_SECONDS, WARM_UP_CALLERS = 4, 8
+WARM_UP_TIMES = 3  # that each process gets each picture, on an average
 
 
 def compare(
@@ -31,22 +31,23 @@ def compare(
     everything = [picture for size in sizes for picture in pictures(size)]
     starts: dict[str, list[float]] = {"facet": [], "baseline": []}
     memory: dict[str, float] = {}
-    if processes != workers:  # what as many processes as facet has take, for they are most of the memory
-        with _start("baseline", workers, everything[0]) as stack:
-            _warm_up(stack, everything, scale)
-            memory[f"baseline, {workers}"] = stack.megabytes()
     numbers = {"facet": workers, "baseline": processes}
-    for _ in range(rounds - 1):
-        for name, number in numbers.items():
-            with _start(name, number, everything[0]) as stack:
+    for number in range(rounds - 1):
+        for name, count in numbers.items():
+            with _start(name, count, everything[0]) as stack:
                 starts[name].append(stack.cold_start)
+                if number == 0:
+                    memory[f"{name}, {count}"] = _memory(stack, everything, scale, count)
+    for name in numbers:  # as many processes as facet has, for they are most of the memory; alone, for they share pages
+        if f"{name}, {workers}" not in memory:
+            with _start(name, workers, everything[0]) as stack:
+                memory[f"{name}, {workers}"] = _memory(stack, everything, scale, workers)
     cells: list[dict[str, Any]] = []
     with ExitStack() as both:
         stacks: list[Stack] = [both.enter_context(_start(name, numbers[name], everything[0])) for name in numbers]
         for stack in stacks:
             starts[stack.name].append(stack.cold_start)
-            _warm_up(stack, everything, scale)
-            memory[f"{stack.name}, {numbers[stack.name]}"] = stack.megabytes()
+            _warm_up(stack, everything, scale, numbers[stack.name])
         faces = first_answers(stacks[0], everything)
         for number in range(rounds):
             for size, count in product(sizes, callers):
@@ -68,10 +69,18 @@ def _start(name: str, processes: int, picture: Picture) -> AbstractContextManage
     return (facet if name == "facet" else baseline)(processes, picture.as_json())
 
 
-def _warm_up(stack: Stack, everything: list[Picture], scale: float) -> None:
+def _memory(stack: Stack, everything: list[Picture], scale: float, processes: int) -> float:
+    _warm_up(stack, everything, scale, processes)
+    return stack.megabytes()
+
+
+def _warm_up(stack: Stack, everything: list[Picture], scale: float, processes: int) -> None:
     found = first_answers(stack, everything)
     requests = [Request(picture.name, picture.as_json(), found[picture.name]) for picture in everything]
-    closed_load(stack, requests, WARM_UP_CALLERS, WARM_UP_SECONDS * scale)
+    missing = WARM_UP_TIMES * processes * len(requests) * scale
+    while missing > 0:
+        sample = closed_load(stack, requests, WARM_UP_CALLERS, WARM_UP_SECONDS * scale)
+        missing -= sum(map(len, sample.latencies.values()))
 
 
 def _measure(stack: Stack, size: str, faces: dict[str, int], callers: int, scale: float) -> Sample:

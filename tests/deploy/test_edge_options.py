@@ -68,6 +68,14 @@ def test_refused_requests_are_not_read() -> None:
     assert list(filters(envoy_yaml(Plan())))[:3] == [*OPTIONS, "envoy.filters.http.buffer"]
 
 
+@pytest.mark.parametrize("name", ["", "two words", "a\nb", "x" * 65, "über"])
+def test_a_key_has_a_name_that_fits_into_a_header_and_a_log(tmp_path: Path, name: str) -> None:
+    """Another is refused, and no file is made."""
+    with pytest.raises(CannotChange, match="no name for a key"):
+        add_key(tmp_path / "keys.yaml", name)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_key_goes_no_further_than_envoy() -> None:
     """In neither of its headers, keys being on or not; nor does its name, which nobody can say from outside."""
     found = manager(envoy_yaml(Plan()))

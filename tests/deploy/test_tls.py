@@ -11,7 +11,7 @@ import kubernetes_validate
 import pytest
 import web.tls
 import yaml
-from certificates import TIERS, make_all
+from certificates import TIERS, Authority, make_all
 from cryptography import x509
 from envoy_tls import render
 
@@ -76,6 +76,24 @@ def test_the_certificates_have_the_tiers_names(tmp_path: Path) -> None:
         assert {path.name for path in (tmp_path / tier).iterdir()} == FILES
     said = "".join(path.read_text() for path in (ROOT / "envoy/sds").iterdir())
     assert {Path(name).name for name in re.findall(r"filename: (\S+)\}", said)} == FILES
+
+
+def test_somebody_elses_certificate_at_the_front_door_stays(tmp_path: Path) -> None:
+    """The tiers get new ones all the same, and so does the front door whose certificate is ours."""
+    folder, theirs = tmp_path / "tls", Authority(tmp_path / "theirs")
+
+    def certificates() -> list[bytes]:
+        return [(folder / name / "tls.crt").read_bytes() for name in ("edge", "web")]
+
+    make_all(folder, "localhost")
+    first = certificates()
+    make_all(folder, "localhost")
+    assert not set(certificates()) & set(first)
+    theirs.sign(folder / "edge", "faces.example.com")
+    edge, web = certificates()
+    make_all(folder, "localhost")
+    assert certificates()[0] == edge
+    assert certificates()[1] != web
 
 
 def test_compose_mounts_what_the_settings_name() -> None:

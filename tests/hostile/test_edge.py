@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import httpx
 import pytest
@@ -70,15 +70,17 @@ UNDERSTOOD = {
 }
 
 
-def answers(address: tuple[str, int], sent: bytes) -> list[int]:
-    """Send bytes, then nothing more, and give the status of each answer."""
+def answers(address: tuple[str, int], sent: bytes, *, due: bool = False) -> list[int]:
+    """Send bytes, then nothing more, and give the status of each answer.
+
+    Where no answer is `due`, the other end may wait for more of the request, and learns after a second that there is
+    none.
+    """
     with socket.create_connection(address, timeout=60) as connection:
         connection.sendall(sent)
         received = b""
         with suppress(OSError):
-            connection.settimeout(
-                1
-            )  # for the first answer; who waits for more of the request learns that there is none
+            connection.settimeout(60 if due else 1)
             received = connection.recv(65536)
         with suppress(OSError):
             connection.shutdown(socket.SHUT_WR)
@@ -99,8 +101,8 @@ def test_a_request_has_one_answer_and_hides_no_other(attacked: RunningStack, nam
     number = list(SHAPES).index(name)
     hidden, open_to_see = f"/hidden/{number:02}", f"/seen/{number:02}"
     sent = SHAPES[name].replace(b"/hidden/##", hidden.encode())
-    assert answers(address(attacked.edge), sent) == [UNDERSTOOD.get(name, 400)]
-    assert answers(address(attacked.edge), HIDDEN.replace(b"/hidden/##", open_to_see.encode())) == [404]
+    assert answers(address(attacked.edge), sent, due=True) == [UNDERSTOOD.get(name, 400)]
+    assert answers(address(attacked.edge), HIDDEN.replace(b"/hidden/##", open_to_see.encode()), due=True) == [404]
     paths = [line.get("path") for line in attacked.log_lines("web")]
     assert open_to_see in paths
     assert hidden not in paths
@@ -176,6 +178,29 @@ def test_a_header_that_grpc_cannot_read_does_not_reach_a_worker(
             assert Connection(sock).answer().headers["grpc-status"] == "3"  # of the header, or of the empty picture
     assert envoy_count(attacked, "cluster_upstream_cx_protocol_error") == before
     del innocent
+
+
+def test_streams_that_stay_open_take_no_places_of_pictures(attacked: RunningStack, innocent: Innocent) -> None:
+    """More of them than may be under way in all: those that are too many are refused, and pictures are not."""
+    method = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
+    with ExitStack() as connections:
+        for _ in range(5):
+            sock = connections.enter_context(socket.create_connection(address(attacked.edge), timeout=60))
+            streams = [headers_frame(grpc_headers(method), stream) for stream in range(1, 500, 2)]
+            sock.sendall(opening() + b"".join(streams))
+        assert Connection(sock).answer(499).headers["grpc-status"] == "14"
+        count = innocent.answered
+        wait_for(lambda: innocent.answered > count + 10, "ten pictures beside them")
+
+
+def test_nobody_watches_health_at_the_edge(attacked: RunningStack) -> None:
+    """It would take a place for ever, also from who has no key: UNIMPLEMENTED, which a client takes for "do not"."""
+    headers = grpc_headers("/grpc.health.v1.Health/Watch")
+    with socket.create_connection(address(attacked.edge), timeout=60) as sock:
+        sock.sendall(opening() + headers_frame(headers) + data_frames(grpc_message(b"")))
+        answer = Connection(sock).answer()
+    assert answer.headers["grpc-status"] == "12"
+    assert answer.headers["grpc-message"] == "nobody is watched over here; use Check"
 
 
 def test_streams_that_are_opened_only_to_be_reset_end_the_connection(

@@ -102,8 +102,9 @@ class ComposeStack:
         return str(self.inspect(container)["NetworkSettings"]["Networks"][f"{self.project}_{network}"]["IPAddress"])
 
     def log_lines(self, service: str) -> list[dict[str, Any]]:
-        """Read a service's log; each line must be a JSON object."""
-        return [json.loads(line) for container in self.containers(service) for line in self._log(container)]
+        """Read a service's log; each line must be a JSON object, and is told which container it is of."""
+        lines = [(container, line) for container in self.containers(service) for line in self._log(container)]
+        return [json.loads(line) | {"container": container} for container, line in lines]
 
     def _log(self, container: str) -> list[str]:
         both = subprocess.run(["docker", "logs", container], capture_output=True, text=True, check=True)

@@ -215,8 +215,10 @@ class Load:
 
     def by_worker(self) -> Counter[str]:
         """Count the answers of each worker."""
+        with self._lock:
+            answers = self.answers.copy()
         counts: Counter[str] = Counter()
-        for (_, worker, _), count in self.answers.items():
+        for (_, worker, _), count in answers.items():
             counts[worker] += count
         return counts
 

@@ -74,10 +74,14 @@ def held(stack: RunningStack) -> dict[int, tuple[int, int]]:
 
 def settled(stack: RunningStack) -> dict[int, tuple[int, int]]:
     """Give the same when it is the same twice: a connection may end while it is counted."""
-    before, now = held(stack), held(stack)
-    while before != now:
-        before, now = now, held(stack)
-    return now
+    counted = [held(stack)]
+
+    def the_same_twice() -> bool:
+        counted.append(held(stack))
+        return counted[-1] == counted[-2]
+
+    wait_for(the_same_twice, "threads and descriptors settle")
+    return counted[-1]
 
 
 def at_the_edge(stack: RunningStack) -> int:

@@ -62,12 +62,14 @@ def answer_more(load: OpenLoad) -> None:
     wait_for(lambda: len(load.shots) > count + 20, "20 more answers")
 
 
-def test_of_two_of_each_tier_one_may_stop_or_die(tmp_path: Path, astronaut_file: bytes, figures: Figures) -> None:
+def test_of_two_of_each_tier_one_may_stop_or_die(
+    tmp_path: Path, astronaut_file: bytes, figures: Figures, *, long: bool
+) -> None:
     """A gateway's process is killed, a gateway stops, an inference service stops: nothing is lost."""
     with running_stack(tmp_path / "logs", "--workers=1", "--inference-replicas=2", "--web-replicas=2") as two:
         wait_for(lambda: two.envoy("cluster.inference.membership_healthy") == 2, "Envoy knows two workers")
         wait_for(lambda: two.envoy("cluster.web.membership_healthy") == 2, "Envoy knows two gateways")
-        with load_on(two.url, astronaut_file, long=False) as load:
+        with load_on(two.url, astronaut_file, long=long) as load:
             answer_more(load)
             staying, leaving = two.gateways()
             victim = staying.children()[0]

@@ -51,7 +51,8 @@ def under_way(stack: RunningStack, count: int) -> Iterator[None]:
 
 def test_what_is_under_way_is_answered_when_parts_stop(tmp_path: Path, figures: Figures) -> None:
     """SIGTERM to a supervisor, to a gunicorn and to the whole stack: nothing is asked for twice, all exit cleanly."""
-    with running_stack(tmp_path / "logs", "--workers=1", "--inference-replicas=2", "--web-replicas=2") as two:
+    replicas = ("--inference-replicas=2", "--web-replicas=2")
+    with running_stack(tmp_path / "logs", "--workers=1", *replicas) as two:
         wait_for(lambda: two.envoy("cluster.inference.membership_healthy") == 2, "Envoy knows two workers")
         wait_for(lambda: two.envoy("cluster.web.membership_healthy") == 2, "Envoy knows two gateways")
         service = next(p for p in two.supervisors() if p.environ()["FACET_HOST"] == "127.0.0.2")

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import httpx
 import psutil
+from facet.command.load import percentile
 from wire import Answer, Judge, OpenLoad, capacity, post, same_results
 
 from tests.stack.running import wait_for
@@ -32,7 +33,8 @@ def right_or_refused(right: Judge) -> Judge:
 def load_on(url: str, picture: bytes, *, long: bool, refusals: bool = False) -> OpenLoad:
     """Measure what a front door bears just now, and make open load of it. `refusals` are told from other losses."""
     answer = httpx.post(f"{url}/predict", content=picture, headers={"Content-Type": "image/webp"}, timeout=60)
-    right = same_results(answer.raise_for_status().json()["results"])
+    (face,) = answer.raise_for_status().json()["results"]
+    right = same_results([face])
     request = post("/predict", picture, "image/webp")
     bears = capacity(url, request, right, seconds=5 if long else 1)
     share = LONG_SHARE if long else SHORT_SHARE
@@ -46,7 +48,7 @@ def measured(load: OpenLoad) -> dict[str, float]:
         "requests": len(latencies),
         "lost": load.wrong.total() - load.wrong[REFUSED],
         "rate": round(load.rate, 1),
-        "p99_s": round(latencies[len(latencies) * 99 // 100], 3),
+        "p99_s": round(percentile(latencies, 99), 3),
         "longest_s": round(latencies[-1], 3),
     }
 
@@ -85,7 +87,8 @@ def kill_again_and_again(stack: Killable, *, long: bool) -> list[float]:
         time.sleep(pause)
 
     def replaced() -> list[float]:
-        return _replacements([line for line in stack.log_lines("inference") if line["ts"] >= began], kills)
+        lines = sorted(stack.log_lines("inference"), key=lambda line: str(line["ts"]))
+        return _replacements([line for line in lines if line["ts"] >= began], kills)
 
     found: list[float] = wait_for(replaced, f"{kills} workers are replaced")
     return found
@@ -94,14 +97,17 @@ def kill_again_and_again(stack: Killable, *, long: bool) -> list[float]:
 def _replacements(log: Iterable[dict[str, Any]], deaths: int) -> list[float]:
     """Give the seconds from a worker's end until its slot is served again, when that is so after so many deaths.
 
+    A slot is one of its container's, where there are containers.
+
     One that is killed before it serves only makes its slot wait longer.
     """
-    ended: dict[int, datetime] = {}
+    ended: dict[tuple[str, int], datetime] = {}
     seconds, found = [], 0
     for line in log:
+        slot = (line.get("container", ""), line.get("slot", -1))
         if line["message"] == "worker ended":
             found += 1
-            ended.setdefault(line["slot"], datetime.fromisoformat(line["ts"]))
-        elif line["message"] == "worker serves" and line["slot"] in ended:
-            seconds.append((datetime.fromisoformat(line["ts"]) - ended.pop(line["slot"])).total_seconds())
+            ended.setdefault(slot, datetime.fromisoformat(line["ts"]))
+        elif line["message"] == "worker serves" and slot in ended:
+            seconds.append((datetime.fromisoformat(line["ts"]) - ended.pop(slot)).total_seconds())
     return seconds if found >= deaths and not ended else []

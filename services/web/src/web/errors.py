@@ -44,11 +44,11 @@ UNFORESEEN = "the request failed because of a fault in the service; its log has 
 class RequestFailed(Exception):
     """A request that ends with a reason of the table and a sentence for its sender."""
 
-    def __init__(self, code: str, message: str, *, by_worker: bool = False) -> None:
+    def __init__(self, code: str, message: str, *, workers_busy: bool = False) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
-        self.by_worker = by_worker
+        self.workers_busy = workers_busy
 
 
 def register_error_handlers(app: Flask) -> None:
@@ -60,9 +60,14 @@ def register_error_handlers(app: Flask) -> None:
 
 def _request_failed(error: RequestFailed) -> Response:
     response = error_response(error.code, error.message)
-    if error.by_worker and error.code == "BUSY":
-        response.headers["X-Workers-Busy"] = "1"  # for the edge, which takes it off and lets in fewer for a while
+    if error.workers_busy:
+        tell_edge(response)
     return response
+
+
+def tell_edge(response: Response) -> None:
+    """Have the edge know that the workers are full: it takes this off, and lets in fewer pictures for a while."""
+    response.headers["X-Workers-Busy"] = "1"
 
 
 def error_response(code: str, message: str) -> Response:

@@ -124,7 +124,7 @@ def _failure(error: Any) -> RequestFailed:
     for detail in status.details if status else ():
         info = error_details_pb2.ErrorInfo()
         if detail.Unpack(info) and info.reason in STATUS:
-            return RequestFailed(info.reason, status.message, by_worker=True)
+            return RequestFailed(info.reason, status.message, workers_busy=info.reason == "BUSY")
     code = error.code()
     log.warning("call failed", extra={"grpc_status": code.name, "details": error.details()})
     return RequestFailed(*BY_GRPC_STATUS.get(code, ("INTERNAL", UNFORESEEN)))

@@ -15,7 +15,7 @@ from google.protobuf.json_format import MessageToDict
 
 from protos import infer_pb2
 from web.connection import has_left
-from web.errors import RequestFailed, error_response
+from web.errors import RequestFailed, error_response, tell_edge
 from web.image_request import read_body, read_image, read_images
 from web.inference_client import InferenceClient
 from web.openapi import FAILURES, PICTURES, SHORTEST_SECONDS, Operation
@@ -73,14 +73,18 @@ def predict_batch() -> Response:
     for image, file in zip(images, request.files.getlist("image"), strict=True):
         image.image_id = image.image_id or file.filename or ""
     with _admitted():
-        answers = _client().predict_all(
-            images, _seconds_left(), g.request_id, _caller_left, concurrency=_settings().batch_concurrency
+        answers = list(
+            _client().predict_all(
+                images, _seconds_left(), g.request_id, _caller_left, concurrency=_settings().batch_concurrency
+            )
         )
-        entries = [_entry(image, answer) for image, answer in zip(images, answers, strict=True)]
+    entries = [_entry(image, answer) for image, answer in zip(images, answers, strict=True)]
     failed = sum(1 for entry in entries if entry["message"])
     message = f"{failed} of {len(entries)} images could not be examined; their entries say why" if failed else ""
     response = jsonify(message=message, images=entries)
     response.status_code = HTTPStatus.MULTI_STATUS if failed else HTTPStatus.OK
+    if any(isinstance(answer, RequestFailed) and answer.workers_busy for answer in answers):
+        tell_edge(response)
     return response
 
 
@@ -150,7 +154,8 @@ def _admitted() -> Iterator[None]:
     """Let in as many requests as leave some threads free for health and for saying no. Raises RequestFailed."""
     places: threading.BoundedSemaphore = current_app.extensions["places"]
     if not places.acquire(blocking=False):
-        raise RequestFailed("BUSY", "all places are taken; try again in a second")
+        # Whoever waits here waits for a worker.
+        raise RequestFailed("BUSY", "all places are taken; try again in a second", workers_busy=True)
     try:
         yield
     finally:
