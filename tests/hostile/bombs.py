@@ -13,7 +13,7 @@ from protos import infer_pb2
 from tests.conftest import encode
 from tests.hostile.cases import FORM, JSON, form, part, request
 from tests.hostile.http2 import data_frames, grpc_headers, grpc_message, headers_frame, opening
-from tests.inference.test_image import chunk, many_parts, png, png_header, scans_of
+from tests.pictures import chunk, many_parts, png, png_header, scans_of
 
 MIB = 1024 * 1024
 
@@ -49,7 +49,7 @@ def pictures() -> dict[str, bytes]:
         "a PNG of nothing": png(),
         "a JPEG that says 65500 x 65500": jpeg[:size] + struct.pack(">HH", 65500, 65500) + jpeg[size + 4 :],
         "a JPEG of 5000 scans": scans_of(large, 5000),
-        "a WebP that says 16384 x 16384": webp_canvas(encode(small, "WEBP", lossless=True), 16384),
+        "a WebP that says 65535 x 65535": webp_canvas(encode(small, "WEBP", lossless=True), 65535),
         **many_parts(),
     }
 

@@ -60,6 +60,12 @@ def grpc_message(data: bytes, *, compressed: int = 0, length: int | None = None)
     return struct.pack(">BI", compressed, len(data) if length is None else length) + data
 
 
+def address(target: str) -> tuple[str, int]:
+    """Give host and port of a target or of a URL."""
+    host, _, port = target.removeprefix("http://").partition(":")
+    return host, int(port)
+
+
 @dataclass
 class Answer:
     """What came back on one stream, or for the connection as a whole."""

@@ -12,9 +12,8 @@ import psutil
 
 from tests.conftest import Figures
 from tests.hostile.bombs import MIB, call, requests
-from tests.hostile.http2 import Connection
+from tests.hostile.http2 import Connection, address
 from tests.hostile.innocent import Innocent
-from tests.hostile.test_edge import address
 from tests.stack.running import RunningStack
 
 EACH = 3

@@ -12,7 +12,16 @@ import pytest
 from hpack import Encoder
 from hyperframe.frame import ContinuationFrame, HeadersFrame, PingFrame, RstStreamFrame, SettingsFrame
 
-from tests.hostile.http2 import Connection, Headers, data_frames, grpc_headers, grpc_message, headers_frame, opening
+from tests.hostile.http2 import (
+    Connection,
+    Headers,
+    address,
+    data_frames,
+    grpc_headers,
+    grpc_message,
+    headers_frame,
+    opening,
+)
 from tests.hostile.innocent import Innocent
 from tests.stack.running import RunningStack, wait_for
 
@@ -90,11 +99,6 @@ def answers(address: tuple[str, int], sent: bytes, *, due: bool = False) -> list
     return [int(status) for status in re.findall(rb"^HTTP/1\.1 (\d{3}) ", received, re.MULTILINE)]
 
 
-def address(target: str) -> tuple[str, int]:
-    host, _, port = target.removeprefix("http://").partition(":")
-    return host, int(port)
-
-
 @pytest.mark.parametrize("name", SHAPES)
 def test_a_request_has_one_answer_and_hides_no_other(attacked: RunningStack, name: str) -> None:
     """What can be read in two ways is refused, and the hidden request never gets to the gateway."""
@@ -103,19 +107,21 @@ def test_a_request_has_one_answer_and_hides_no_other(attacked: RunningStack, nam
     sent = SHAPES[name].replace(b"/hidden/##", hidden.encode())
     assert answers(address(attacked.edge), sent, due=True) == [UNDERSTOOD.get(name, 400)]
     assert answers(address(attacked.edge), HIDDEN.replace(b"/hidden/##", open_to_see.encode()), due=True) == [404]
-    paths = [line.get("path") for line in attacked.log_lines("web")]
-    assert open_to_see in paths
-    assert hidden not in paths
+
+    def paths() -> list[str | None]:
+        return [line.get("path") for line in attacked.log_lines("web")]
+
+    wait_for(lambda: open_to_see in paths(), "the request behind it is logged")
+    assert hidden not in paths()
 
 
-@pytest.mark.parametrize("name", SHAPES)
-def test_the_gateway_alone_does_not_fail_either(attacked: RunningStack, name: str) -> None:
-    """Past Envoy such a request is refused or answered, and none is a fault of the service."""
-    assert 500 not in answers(address(attacked.gateway_url), SHAPES[name])
+def test_the_gateway_alone_does_not_fail_either(attacked: RunningStack) -> None:
+    """Past Envoy such requests are refused or answered, most in words, and none is a fault of the service."""
+    given = {name: answers(address(attacked.gateway_url), sent) for name, sent in SHAPES.items()}
+    assert given.pop("another coding") == [501]  # so RFC 9112 wants it
+    assert all(status < 500 for statuses in given.values() for status in statuses), given
+    assert sum(map(bool, given.values())) >= len(SHAPES) / 2, given
     assert not any(line["level"] == "ERROR" for line in attacked.log_lines("web"))
-
-
-PREMATURE = "http_downstream_rq_too_many_premature_resets"
 
 
 def envoy_count(stack: RunningStack, name: str) -> int:
@@ -182,7 +188,7 @@ def test_a_header_that_grpc_cannot_read_does_not_reach_a_worker(
 
 def test_streams_that_stay_open_take_no_places_of_pictures(attacked: RunningStack, innocent: Innocent) -> None:
     """More of them than may be under way in all: those that are too many are refused, and pictures are not."""
-    method = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
+    method = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
     with ExitStack() as connections:
         for _ in range(5):
             sock = connections.enter_context(socket.create_connection(address(attacked.edge), timeout=60))
@@ -206,13 +212,11 @@ def test_nobody_watches_health_at_the_edge(attacked: RunningStack) -> None:
 def test_streams_that_are_opened_only_to_be_reset_end_the_connection(
     attacked: RunningStack, innocent: Innocent
 ) -> None:
-    """By our count, which is below the one that Envoy's HTTP/2 library has of its own."""
-    before = envoy_count(attacked, PREMATURE)
+    """Envoy's HTTP/2 library bears a thousand of them at once; nobody else has less of it meanwhile."""
     frames = b"".join(
         headers_frame(PLAIN, stream, end=True) + RstStreamFrame(stream, 8).serialize() for stream in range(1, 20_000, 2)
     )
     assert flooded(attacked, b"", frames, 1)
-    assert envoy_count(attacked, PREMATURE) == before + 1
     del innocent
 
 

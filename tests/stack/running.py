@@ -28,12 +28,12 @@ PORTS_NEEDED = 25
 SECONDS = 120  # for anything to become true on a busy machine; a test ends as soon as it is
 
 
-def wait_for(condition: Callable[[], Any], what: str, seconds: float = SECONDS) -> Any:
+def wait_for(condition: Callable[[], Any], what: str, seconds: float = SECONDS, every: float = 0.05) -> Any:
     """Wait until `condition()` is true, and give what it gave."""
     give_up = time.monotonic() + seconds
     while not (result := condition()):
         assert time.monotonic() < give_up, f"{what}: not within {seconds} s"
-        time.sleep(0.05)
+        time.sleep(every)
     return result
 
 
@@ -98,7 +98,7 @@ class RunningStack:
 
     def envoy(self, counter: str) -> int:
         """Give one of Envoy's counters."""
-        answer = httpx.get(f"http://127.0.0.1:{self.base + 4}/stats?filter=^{counter}$").text
+        answer = httpx.get(f"http://127.0.0.1:{self.base + 4}/stats?filter=^{counter}$", timeout=60).text
         return int(answer.partition(": ")[2])
 
     def own(self, slot: int) -> str:
@@ -118,18 +118,18 @@ class RunningStack:
     def workers(self) -> list[psutil.Process]:
         return [p for p in self.processes() if "inference.worker" in command_of(p)]
 
-    def serving(self) -> int:
-        """How many workers say that they serve."""
-        return len(self.serving_slots())
+    def serving(self, within: float = 5) -> int:
+        """How many workers say that they serve, within so many seconds."""
+        return len(self.serving_slots(within))
 
-    def serving_slots(self) -> list[int]:
+    def serving_slots(self, within: float = 5) -> list[int]:
         """Where they are: which slots are taken changes with every rolling restart."""
         slots = []
         for slot in range(17):
             with grpc.insecure_channel(self.own(slot)) as channel:
                 stub: Any = health_pb2_grpc.HealthStub(channel)
                 try:
-                    answer = stub.Check(health_pb2.HealthCheckRequest(service="Inference"), timeout=5)
+                    answer = stub.Check(health_pb2.HealthCheckRequest(service="Inference"), timeout=within)
                 except grpc.RpcError:
                     continue
                 if answer.status == health_pb2.HealthCheckResponse.SERVING:
@@ -137,8 +137,9 @@ class RunningStack:
         return slots
 
     def log_lines(self, part: str) -> list[dict[str, Any]]:
-        """Read a part's log; each line must be a JSON object."""
-        return [json.loads(line) for line in (self.logs / f"{part}.log").read_text().splitlines()]
+        """Read a part's log; each line must be a JSON object, but for the one that is just being written."""
+        lines = (self.logs / f"{part}.log").read_text().splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from wire import Answer, Judge, OpenLoad, capacity, closed_load, post, same_resu
 from tests.conftest import Figures, encode
 from tests.stack.growth import Growth, holdings, lasting
 from tests.stack.running import RunningStack, running_stack, wait_for
+from tests.stack.under_load import nobody_is_refused
 
 WORKERS = 2
 STEEPEST = "steepest beyond its error, MiB/h"
@@ -114,14 +115,7 @@ def warmed_up(stack: RunningStack, picture: bytes) -> float:
     """Make all pools as large as they get; then measure how many pictures a second are examined."""
     request = post("/predict", picture, "image/jpeg")
     closed_load(stack.url, request, lambda _: "", callers=BURST, seconds=5)
-
-    def nobody_is_refused() -> bool:
-        shots = closed_load(
-            stack.url, request, lambda answer: "" if answer.status == 200 else "no", callers=16, seconds=1
-        )
-        return not any(shot.code for shot in shots)
-
-    wait_for(nobody_is_refused, "nobody is refused any more")
+    wait_for(lambda: nobody_is_refused(stack.url, request, callers=16), "nobody is refused any more")
     return capacity(stack.url, request, right_judge(stack, picture))
 
 

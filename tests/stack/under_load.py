@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from collections.abc import Iterable
@@ -10,8 +11,8 @@ from typing import Any, Protocol
 
 import httpx
 import psutil
-from facet.command.load import percentile
-from wire import Answer, Judge, OpenLoad, capacity, post, same_results
+from facet.command.load import Shot, percentile
+from wire import Answer, Judge, OpenLoad, capacity, closed_load, post, same_results
 
 from tests.stack.running import wait_for
 
@@ -21,35 +22,50 @@ SHORT_SHARE = 0.3  # where other tests run at the same time
 
 
 def right_or_refused(right: Judge) -> Judge:
-    """Make the judge who tells a clean refusal, 503 with the time to try again after, from a lost request."""
+    """Make the judge who tells a clean refusal, 503 with its code and a time to try again after, from what is lost."""
 
     def judge(answer: Answer) -> str:
-        refused = answer.status == 503 and answer.headers.get("retry-after") == "1"
-        return REFUSED if refused else right(answer)
+        if answer.status != 503 or answer.headers.get("retry-after") != "1":
+            return right(answer)
+        return REFUSED if json.loads(answer.body)["code"] in ("BUSY", "NOT_READY") else right(answer)
 
     return judge
 
 
-def load_on(url: str, picture: bytes, *, long: bool, refusals: bool = False) -> OpenLoad:
-    """Measure what a front door bears just now, and make open load of it. `refusals` are told from other losses."""
+def nobody_is_refused(url: str, request: bytes, callers: int = 4) -> bool:
+    """Whether so many callers are all answered: after a crowd the edge lets everybody in after a few seconds."""
+    shots = closed_load(url, request, lambda answer: "" if answer.status == 200 else "no", callers=callers, seconds=0.5)
+    return not any(shot.code for shot in shots)
+
+
+def load_on(url: str, picture: bytes, *, long: bool, refusals: bool = False, part: float = 1.0) -> OpenLoad:
+    """Measure what a front door bears just now, and make open load of it, or of a part of it.
+
+    `refusals` are told from other losses.
+    """
+    request = post("/predict", picture, "image/webp")
+    wait_for(lambda: nobody_is_refused(url, request), "nobody is refused any more")
     answer = httpx.post(f"{url}/predict", content=picture, headers={"Content-Type": "image/webp"}, timeout=60)
     (face,) = answer.raise_for_status().json()["results"]
     right = same_results([face])
-    request = post("/predict", picture, "image/webp")
     bears = capacity(url, request, right, seconds=5 if long else 1)
-    share = LONG_SHARE if long else SHORT_SHARE
+    share = part * (LONG_SHARE if long else SHORT_SHARE)
     return OpenLoad(url, request, right_or_refused(right) if refusals else right, share * bears)
+
+
+def percentile_ms(shots: Iterable[Shot], percent: int) -> float:
+    """Give the milliseconds that so many per cent of them do not exceed."""
+    return round(1000 * percentile(sorted(shot.latency for shot in shots), percent), 1)
 
 
 def measured(load: OpenLoad) -> dict[str, float]:
     """Give the figures of a load that has ended. Lost is what was neither right nor, where it may be, refused."""
-    latencies = sorted(shot.latency for shot in load.shots)
     return {
-        "requests": len(latencies),
+        "requests": len(load.shots),
         "lost": load.wrong.total() - load.wrong[REFUSED],
         "rate": round(load.rate, 1),
-        "p99_s": round(percentile(latencies, 99), 3),
-        "longest_s": round(latencies[-1], 3),
+        "answered_p99_s": round(percentile_ms((shot for shot in load.shots if not shot.code), 99) / 1000, 3),
+        "longest_s": round(max(shot.latency for shot in load.shots), 3),
     }
 
 
@@ -90,7 +106,7 @@ def kill_again_and_again(stack: Killable, *, long: bool) -> list[float]:
         lines = sorted(stack.log_lines("inference"), key=lambda line: str(line["ts"]))
         return _replacements([line for line in lines if line["ts"] >= began], kills)
 
-    found: list[float] = wait_for(replaced, f"{kills} workers are replaced")
+    found: list[float] = wait_for(replaced, f"{kills} workers are replaced", every=1)
     return found
 
 

@@ -39,6 +39,7 @@ CHANNEL_OPTIONS = [
 ]
 READY_SECONDS = 1.0
 LOOK_SECONDS = 0.25  # how often a waiting thread looks whether its caller is still there
+SPARE_SECONDS = 0.25  # more than the caller allows: Envoy takes it off, and says when the time is over, see envoy.yaml
 
 Answer = infer_pb2.InferResults
 CallerLeft = Callable[[], bool]
@@ -56,7 +57,8 @@ class InferenceClient:
 
     def predict(self, image: infer_pb2.Image, seconds: float, request_id: str, caller_left: CallerLeft) -> Answer:
         """Have one image examined within `seconds`, or until the caller has left. Raises RequestFailed."""
-        return self._wait(self._begin(image, seconds, request_id), caller_left)
+        due = time.monotonic() + seconds
+        return self._wait(self._begin(image, due, request_id), due, caller_left)
 
     def predict_all(
         self,
@@ -72,11 +74,11 @@ class InferenceClient:
         `concurrency` of them are under way at a time. Raises RequestFailed when the caller has left.
         """
         due = time.monotonic() + seconds
-        calls = (self._begin(image, max(0.0, due - time.monotonic()), request_id) for image in images)
+        calls = (self._begin(image, due, request_id) for image in images)
         running = deque(islice(calls, concurrency))
         while running:
             try:
-                yield self._wait(running.popleft(), caller_left)
+                yield self._wait(running.popleft(), due, caller_left)
             except RequestFailed as failure:
                 if failure.code == "CALLER_LEFT":
                     for call in running:
@@ -85,10 +87,11 @@ class InferenceClient:
                 yield failure
             running.extend(islice(calls, 1))
 
-    def _begin(self, image: infer_pb2.Image, seconds: float, request_id: str) -> Any:
+    def _begin(self, image: infer_pb2.Image, due: float, request_id: str) -> Any:
+        seconds = max(0.0, due - time.monotonic()) + SPARE_SECONDS
         return self._inference.Predict.future(image, timeout=seconds, metadata=(("x-request-id", request_id),))
 
-    def _wait(self, call: Any, caller_left: CallerLeft) -> Answer:
+    def _wait(self, call: Any, due: float, caller_left: CallerLeft) -> Answer:
         while True:
             try:
                 answer: Answer = call.result(timeout=LOOK_SECONDS)
@@ -97,7 +100,7 @@ class InferenceClient:
                     call.cancel()
                     raise RequestFailed("CALLER_LEFT", "the caller has left") from None
             except grpc.RpcError as error:
-                raise _failure(error) from error
+                raise _failure(error, late=time.monotonic() >= due) from error
             else:
                 return answer
 
@@ -118,13 +121,14 @@ def _channel(target: str, folder: Path | None) -> grpc.Channel:
     return grpc.secure_channel(target, grpc.ssl_channel_credentials(authority, key, certificate), named)
 
 
-def _failure(error: Any) -> RequestFailed:
+def _failure(error: Any, *, late: bool) -> RequestFailed:
     """Put a failed call into the gateway's words: the worker's own reason and text, or a sentence for the status."""
     status = rpc_status.from_call(error)
     for detail in status.details if status else ():
         info = error_details_pb2.ErrorInfo()
         if detail.Unpack(info) and info.reason in STATUS:
             return RequestFailed(info.reason, status.message, workers_busy=info.reason == "BUSY")
-    code = error.code()
+    # When its time is over in the middle of the answer, Envoy breaks it off without a word.
+    code = grpc.StatusCode.DEADLINE_EXCEEDED if late else error.code()
     log.warning("call failed", extra={"grpc_status": code.name, "details": error.details()})
     return RequestFailed(*BY_GRPC_STATUS.get(code, ("INTERNAL", UNFORESEEN)))
