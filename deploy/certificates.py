@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
+import os
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,13 +23,15 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 FOLDER = Path(__file__).parents[1] / ".secrets/tls"
 TIERS = ("envoy", "web", "inference")
 DAYS = 365
+# Of a folder and its files. The tiers' are for the users of the containers, too: .secrets is what keeps others out.
+ALL, OWNER = (0o755, 0o644), (0o700, 0o600)
 
 
 class Authority:
     """Signs certificates; kept in a folder, so that others can be made later."""
 
     def __init__(self, folder: Path) -> None:
-        if not (folder / "tls.key").exists():
+        if not _is_authority(folder):
             _make_authority(folder)
         self._key = _private(folder)
         self._certificate = x509.load_pem_x509_certificate((folder / "tls.crt").read_bytes())
@@ -49,39 +52,68 @@ class Authority:
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
         uses = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+        issuer = self._certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
         made = (
-            _blank(subject, self._certificate.subject, days)
-            .public_key(key.public_key())
+            _blank(subject, self._certificate.subject, key, days)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(issuer), critical=False)
             .add_extension(x509.SubjectAlternativeName([_name(name) for name in names]), critical=False)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_key_usage("digital_signature"), critical=True)
             .add_extension(x509.ExtendedKeyUsage(uses), critical=False)
             .sign(self._key, SHA256())
         )
         _write(folder, key, made, self._certificate)
 
 
+def _is_authority(folder: Path) -> bool:
+    """Whether there is one that says what it may do: Python takes no other from 3.13 on."""
+    if not (folder / "tls.key").exists():
+        return False
+    found = x509.load_pem_x509_certificate((folder / "tls.crt").read_bytes())
+    return any(isinstance(each.value, x509.KeyUsage) and each.value.key_cert_sign for each in found.extensions)
+
+
 def _make_authority(folder: Path) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "facet's own authority, to try TLS with")])
     made = (
-        _blank(name, name, 10 * DAYS)
-        .public_key(key.public_key())
+        _blank(name, name, key, 10 * DAYS)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_key_usage("key_cert_sign", "crl_sign"), critical=True)
         .sign(key, SHA256())
     )
-    _write(folder, key, made, made)
+    _write(folder, key, made, made, modes=OWNER)
 
 
-def _blank(subject: x509.Name, issuer: x509.Name, days: float) -> x509.CertificateBuilder:
+def _blank(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, days: float
+) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer)
+        .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(days=2))  # clocks differ
         .not_valid_after(now + timedelta(days=days))
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     )
+
+
+def _key_usage(*uses: str) -> x509.KeyUsage:
+    known = (
+        "digital_signature",
+        "content_commitment",
+        "key_encipherment",
+        "data_encipherment",
+        "key_agreement",
+        "key_cert_sign",
+        "crl_sign",
+        "encipher_only",
+        "decipher_only",
+    )
+    return x509.KeyUsage(**{use: use in uses for use in known})
 
 
 def _name(name: str) -> x509.GeneralName:
@@ -98,8 +130,17 @@ def _private(folder: Path) -> ec.EllipticCurvePrivateKey:
     return key
 
 
-def _write(folder: Path, key: ec.EllipticCurvePrivateKey, made: x509.Certificate, authority: x509.Certificate) -> None:
+def _write(
+    folder: Path,
+    key: ec.EllipticCurvePrivateKey,
+    made: x509.Certificate,
+    authority: x509.Certificate,
+    *,
+    modes: tuple[int, int] = ALL,
+) -> None:
+    for_folder, for_files = modes
     folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(for_folder)
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     contents = {
         "tls.key": pem,
@@ -107,9 +148,17 @@ def _write(folder: Path, key: ec.EllipticCurvePrivateKey, made: x509.Certificate
         "ca.crt": authority.public_bytes(Encoding.PEM),
     }
     for name, content in contents.items():
-        (folder / f"{name}.new").write_bytes(content)
+        _write_file(folder / f"{name}.new", content, for_files)
     for name in contents:
         (folder / f"{name}.new").replace(folder / name)
+
+
+def _write_file(file: Path, content: bytes, mode: int) -> None:
+    """Write a file that nobody else can read before it has its mode, whatever the umask."""
+    file.unlink(missing_ok=True)
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as opened:
+        opened.write(content)
+    file.chmod(mode)
 
 
 def make_all(folder: Path, *edge_names: str) -> None:

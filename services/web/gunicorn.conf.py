@@ -27,8 +27,10 @@ wsgi.Response = WholeResponse  # headers and body in one write: no half answers 
 if settings.tls_folder:
     certfile, keyfile, ca_certs = (str(settings.tls_folder / name) for name in ("tls.crt", "tls.key", "ca.crt"))
     cert_reqs = ssl.CERT_REQUIRED
-    do_handshake_on_connect = True  # and not later, when its caller is known already
-    sock.ssl_wrap_socket = tls.only_envoy_but_on(settings.web_metrics_port)
+    tls.OnlyEnvoy.plain_port = settings.web_metrics_port
+    worker_class = tls.OnlyEnvoy
+    do_handshake_on_connect = True  # the worker has done it
+    sock.ssl_wrap_socket = lambda connection, _: connection
 preload_app = False  # a gRPC channel made before the fork would hang after it
 keepalive = 75  # above Envoy's idle timeout upstream, else Envoy reuses a connection that is just being closed
 timeout = 30  # a process that is silent for so long is replaced; requests do not count, they have threads

@@ -1,7 +1,9 @@
-"""The manifests, rendered once: as they stand, and in every combination of overlay and components."""
+"""The manifests, rendered once: as they stand, and in every combination of overlay and components; and a umask."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from itertools import chain, combinations
 
 import pytest
@@ -32,3 +34,11 @@ def combined(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, tuple[
     return {
         (overlay, components): render_with(overlay, components, scratch) for overlay in OVERLAYS for components in SETS
     }
+
+
+@pytest.fixture
+def narrow_umask() -> Iterator[None]:
+    """Files are for their owner alone, if nothing else is said."""
+    before = os.umask(0o077)
+    yield
+    os.umask(before)

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import re
+import socket
+import ssl
+import stat
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +81,74 @@ def test_the_certificates_have_the_tiers_names(tmp_path: Path) -> None:
         assert {path.name for path in (tmp_path / tier).iterdir()} == FILES
     said = "".join(path.read_text() for path in (ROOT / "envoy/sds").iterdir())
     assert {Path(name).name for name in re.findall(r"filename: (\S+)\}", said)} == FILES
+
+
+def strict(folder: Path, purpose: ssl.Purpose) -> ssl.SSLContext:
+    """Give the context that Python makes from 3.13 on."""
+    context = ssl.create_default_context(purpose, cafile=str(folder / "ca.crt"))
+    context.load_cert_chain(folder / "tls.crt", folder / "tls.key")
+    context.verify_flags |= ssl.VERIFY_X509_STRICT
+    context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def test_the_certificates_stand_up_to_the_strict_rules(tmp_path: Path) -> None:
+    """Those of RFC 5280, which Python asks for from 3.13 on, as in the images: at both ends of a connection."""
+    make_all(tmp_path, "localhost")
+    server, client = (
+        strict(tmp_path / "web", ssl.Purpose.CLIENT_AUTH),
+        strict(tmp_path / "envoy", ssl.Purpose.SERVER_AUTH),
+    )
+    inside, outside = socket.socketpair()
+    for end in (inside, outside):
+        end.settimeout(60)
+    with ThreadPoolExecutor(1) as beside:
+        accepted = beside.submit(server.wrap_socket, inside, server_side=True)
+        with client.wrap_socket(outside, server_hostname="web"), accepted.result() as encrypted:
+            certificate: Any = encrypted.getpeercert()
+    assert certificate["subjectAltName"] == (("DNS", "envoy"),)
+
+
+def test_an_authority_that_stands_up_to_them_is_kept(tmp_path: Path) -> None:
+    """One whose certificate does not say that it may sign is made anew."""
+    folder = tmp_path / "authority"
+
+    def authority() -> bytes:
+        Authority(folder)
+        return (folder / "tls.crt").read_bytes()
+
+    first = authority()
+    assert authority() == first
+    make_all(tmp_path, "localhost")
+    for name in ("tls.key", "tls.crt"):
+        (folder / name).write_bytes((tmp_path / "web" / name).read_bytes())
+    assert authority() not in (first, (tmp_path / "web/tls.crt").read_bytes())
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.mark.usefixtures("narrow_umask")
+def test_who_may_read_the_keys(tmp_path: Path) -> None:
+    """The authority's: who made it. The tiers': the users of their containers, too, whatever the umask was."""
+    make_all(tmp_path, "localhost")
+    assert (mode(tmp_path / "authority"), mode(tmp_path / "authority/tls.key")) == (0o700, 0o600)
+    for name in (*TIERS, "edge"):
+        assert mode(tmp_path / name) == 0o755
+        assert {mode(path) for path in (tmp_path / name).iterdir()} == {0o644}
+
+
+def test_make_shuts_the_folder_of_secrets_each_time(tmp_path: Path) -> None:
+    """Also one that is there already: but for it, others on the machine could read the tiers' keys."""
+    rules = (ROOT / "Makefile").read_text()
+    (shut,) = re.findall(r"^SECRETS = (.+)$", rules, re.MULTILINE)
+    (tmp_path / ".secrets").mkdir(mode=0o755)
+    subprocess.run(["bash", "-c", shut], cwd=tmp_path, check=True)
+    assert mode(tmp_path / ".secrets") == 0o700
+    makers = re.findall(r"^\t@\$\(SECRETS\); \$\(BIN\)/python deploy/(\w+)\.py", rules, re.MULTILINE)
+    assert makers == ["certificates", "keys", "envoy_tls"]
+    assert rules.count("mkdir -p -m 700 .secrets") == 1
 
 
 def test_somebody_elses_certificate_at_the_front_door_stays(tmp_path: Path) -> None:

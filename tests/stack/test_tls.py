@@ -9,7 +9,7 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from protos import infer_pb2, infer_pb2_grpc
 from tests.stack.running import Load, RunningStack, running_stack, wait_for
+
+SILENT = 700  # connections: five for each thread of the gateway's two processes
 
 
 @dataclass
@@ -47,7 +49,7 @@ class Sealed:
 
     def port(self, door: str) -> int:
         """Where a tier listens, behind the edge."""
-        return self.stack.base + {"web": 0, "internal": 2, "shared": 3, "own": 7}[door]
+        return self.stack.base + {"web": 0, "metrics": 1, "internal": 2, "shared": 3, "own": 7}[door]
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +94,7 @@ def web_answers(sealed: Sealed, own: Path | None) -> bool:
     if own:
         context.load_cert_chain(own / "tls.crt", own / "tls.key")
     try:
-        return httpx.get(f"https://127.0.0.1:{sealed.port('web')}/healthz", verify=context).is_success
+        return httpx.get(f"https://127.0.0.1:{sealed.port('web')}/healthz", verify=context, timeout=60).is_success
     except httpx.TransportError:
         return False
 
@@ -105,17 +107,18 @@ def test_a_picture_goes_through_all_tiers(sealed: Sealed, face_file: bytes) -> N
     with grpc.secure_channel(sealed.stack.edge, credentials(sealed.ca, None)) as channel:
         stub = infer_pb2_grpc.InferenceStub(channel)
         assert len(stub.Predict(infer_pb2.Image(raw_data=face_file), timeout=60).results) == 1
-        assert [len(found.results) for found in stub.PredictStream(iter([infer_pb2.Image(raw_data=face_file)]))] == [1]
+        answers = stub.PredictStream(iter([infer_pb2.Image(raw_data=face_file)]), timeout=60)
+        assert [len(found.results) for found in answers] == [1]
     for url in sealed.stack.metrics_urls.values():
-        assert httpx.get(url).status_code == 200
+        assert httpx.get(url, timeout=60).status_code == 200
 
 
 def test_the_edge_has_nothing_without_tls(sealed: Sealed) -> None:
     """And who does not know its authority goes away by himself."""
     with pytest.raises(httpx.TransportError):
-        httpx.get(f"http://{sealed.stack.edge}/healthz")
+        httpx.get(f"http://{sealed.stack.edge}/healthz", timeout=60)
     with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
-        httpx.get(f"{sealed.url}/healthz")
+        httpx.get(f"{sealed.url}/healthz", timeout=60)
 
 
 def test_a_worker_serves_envoy_alone(sealed: Sealed) -> None:
@@ -166,12 +169,23 @@ def test_the_gateway_serves_envoy_alone(sealed: Sealed) -> None:
         assert not web_answers(sealed, sealed.strangers / stranger if stranger else None), stranger
     assert not web_answers(sealed, sealed.folder / "inference")
     with pytest.raises(httpx.TransportError):
-        httpx.get(f"http://127.0.0.1:{sealed.port('web')}/healthz")
+        httpx.get(f"http://127.0.0.1:{sealed.port('web')}/healthz", timeout=60)
     assert not [line for line in sealed.stack.log_lines("web") if "exc_info" in line or line["level"] == "ERROR"]
 
 
+@pytest.mark.parametrize(("door", "beginning"), [("web", b""), ("web", b"\x16"), ("metrics", b"")])
+def test_who_says_nothing_holds_no_thread(sealed: Sealed, door: str, beginning: bytes) -> None:
+    """Others are answered while many more silent connections are open than the gateway has threads."""
+    with ExitStack() as connections, sealed.http() as http:
+        for _ in range(SILENT):
+            silent = socket.create_connection(("127.0.0.1", sealed.port(door)), timeout=60)
+            connections.enter_context(silent).sendall(beginning)
+        for _ in range(5):
+            assert http.get("/healthz").status_code == 200
+
+
 def test_who_says_nothing_is_sent_away(sealed: Sealed) -> None:
-    """A connection to the gateway that begins no handshake holds no thread for long."""
+    """A connection to the gateway that begins no handshake is not open for long."""
     with socket.create_connection(("127.0.0.1", sealed.port("web")), timeout=60) as silent:
         silent.sendall(b"\x16")
         with suppress(ConnectionResetError):
@@ -270,7 +284,7 @@ def test_envoy_takes_no_answer_of_a_stranger(sealed: Sealed, tier: str, stranger
 
 def refused(stack: RunningStack, tier: str) -> float:
     """Count the certificates of a tier that Envoy has refused."""
-    lines = httpx.get(stack.metrics_urls["envoy"]).text.splitlines()
+    lines = httpx.get(stack.metrics_urls["envoy"], timeout=60).text.splitlines()
     kind, of = "envoy_cluster_ssl_fail_verify_", f'envoy_cluster_name="{tier}"'
     return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(kind) and of in line)
 

@@ -215,17 +215,28 @@ def test_with_all_places_taken_health_answers_and_the_rest_is_refused_at_once(
         assert [call.result().status_code for call in waiting] == [200] * places
 
 
+@pytest.mark.parametrize("chunked", [False, True], ids=["with Content-Length", "chunked"])
 def test_large_bodies_have_bounded_room_and_give_it_back(
-    workers: Workers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    workers: Workers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, chunked: bool
 ) -> None:
-    """One more than fits is refused at once; small ones go on, and so does the next large one when there is room."""
+    """One more than fits is refused at once; small ones go on, and so does the next large one when there is room.
+
+    A body in chunks does not say how large it is, and counts as the largest.
+    """
     megabyte = 1024 * 1024
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
     monkeypatch.setattr("web.body_room.ROOM", 3 * megabyte + 1000)
     app = create_app(Settings(inference_target=f"127.0.0.1:{workers.port}", max_body_bytes=megabyte))
 
     def large() -> Any:
-        return app.test_client().post("/predict", data=bytes(megabyte), content_type="image/png")
+        body: dict[str, Any] = {"data": bytes(megabyte)}
+        if chunked:
+            body = {
+                "input_stream": io.BytesIO(b"small"),
+                "headers": {"Transfer-Encoding": "chunked"},
+                "environ_overrides": {"wsgi.input_terminated": True},
+            }
+        return app.test_client().post("/predict", content_type="image/png", **body)
 
     workers.servicer.go.clear()
     with ThreadPoolExecutor(4) as callers:

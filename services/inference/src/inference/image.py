@@ -142,7 +142,7 @@ def _open(data: bytes) -> Image.Image:
         return Image.open(_File(data), formats=DECODERS)
     except UnidentifiedImageError as error:
         raise InvalidImage(f"the data is no image that can be recognised; send a {ACCEPTED} file") from error
-    except InvalidImage:
+    except (MemoryError, InvalidImage):
         raise
     except Exception as error:
         raise InvalidImage("the image's header is damaged; send the whole file") from error

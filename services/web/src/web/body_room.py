@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 
 from flask import Flask, g, request
+from gunicorn.http.errors import ParseException
 
 from web.errors import RequestFailed
 
@@ -15,7 +17,7 @@ CHUNK = 64 * 1024
 
 
 class BodyRoom:
-    """Counts a request's body, by its Content-Length, from the request's begin to its end."""
+    """Counts a request's body, by its Content-Length or as the largest, from the request's begin to its end."""
 
     def __init__(self, app: Flask, *, largest: int) -> None:
         self._largest = largest  # what is longer is not read any further
@@ -25,15 +27,18 @@ class BodyRoom:
         app.teardown_request(self._give_back)
 
     def _take(self) -> None:
-        size = min(request.content_length or 0, self._largest)
+        chunked = "Transfer-Encoding" in request.headers
+        size = self._largest if chunked else min(request.content_length or 0, self._largest)
         with self._lock:
             fits = size <= self._free
             if fits:
                 self._free -= size
                 g.body_room = size
         if not fits:
-            while request.stream.read(CHUNK):
-                pass  # unread, it would have the connection closed, perhaps before Envoy has the answer
+            # Unread, it would have the connection closed, perhaps before Envoy has the answer.
+            with suppress(OSError, ParseException):
+                for _ in range(0, self._largest, CHUNK):
+                    request.stream.read(CHUNK)
             raise RequestFailed("BUSY", "too many large bodies are being examined; try again in a second")
 
     def _give_back(self, _: BaseException | None) -> None:
