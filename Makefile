@@ -50,13 +50,16 @@ serve: .venv/ready  ## run the whole stack on this machine without containers (P
 	  $(if $(KEYS),--keys .secrets/keys) $(if $(RATE_LIMIT),--rate-limit envoy/rate-limit) \
 	  $(if $(TLS),--edge-tls .secrets/tls/edge) $(if $(MTLS),--mtls .secrets/tls)
 
+# The folder alone keeps others from the keys in it, which the users of the containers read. The umask is for them.
+SECRETS = umask 022; mkdir -p -m 700 .secrets; chmod 700 .secrets
+
 .PHONY: certificates
 certificates: .venv/ready  ## make an authority and certificates to try TLS=on and MTLS=on with (NAME=, besides localhost)
-	@umask 022; mkdir -p -m 700 .secrets; $(BIN)/python deploy/certificates.py $(if $(NAME),--name '$(NAME)')
+	@$(SECRETS); $(BIN)/python deploy/certificates.py $(if $(NAME),--name '$(NAME)')
 
 .PHONY: key
 key: .venv/ready  ## make an API key and print it (NAME=, DAYS=), or take one back (REMOVE=); else name them
-	@umask 022; mkdir -p -m 700 .secrets; $(BIN)/python deploy/keys.py $(if $(NAME),--add '$(NAME)') $(if $(DAYS),--days $(DAYS)) \
+	@$(SECRETS); $(BIN)/python deploy/keys.py $(if $(NAME),--add '$(NAME)') $(if $(DAYS),--days $(DAYS)) \
 	  $(if $(REMOVE),--remove '$(REMOVE)')
 
 # All of them in three processes, each with a stack of its own: much of the time is waiting. A file's tests stay together.
@@ -79,7 +82,7 @@ COMPOSE = docker compose $(if $(wildcard .env),--env-file .env) --file deploy/do
 # Envoy's configuration for TLS; without it the image's counts.
 .PHONY: .secrets/envoy.yaml
 .secrets/envoy.yaml: .venv/ready
-	@umask 022; mkdir -p -m 700 .secrets; $(BIN)/python deploy/envoy_tls.py $(if $(TLS),--edge) $(if $(MTLS),--tiers) > $@
+	@$(SECRETS); $(BIN)/python deploy/envoy_tls.py $(if $(TLS),--edge) $(if $(MTLS),--tiers) > $@
 
 # Under a tag of its own, and without anybody's .env.
 BUILD_FOR_TESTS = FACET_TAG=test docker compose --file deploy/docker-compose.yml build
@@ -115,10 +118,12 @@ test-stack: .venv/ready  ## the end-to-end tests against a compose stack of thei
 	@$(BUILD_FOR_TESTS)
 	@exec $(BIN)/python -m pytest --compose tests/stack $(ARGS)
 
-# The long forms of the tests that measure, by processes or, with COMPOSE=on, in containers.
-# $(1): options of pytest, $(2): section of docs/figures.md, $(3): the command that stands there. What fails is reported, too.
-MEASURE = status=0; $(BIN)/python -m pytest --figures=benchmarks/results/$(2).jsonl $(1) $(ARGS) || status=$$?; \
-  $(BIN)/python benchmarks/report.py $(2) benchmarks/results/$(2).jsonl "$(3)"; exit $$status
+# The long forms of the tests that measure, by processes or, with CONTAINERS=on, in containers.
+# $(1): options of pytest, $(2): section of docs/figures.md, $(3): the command that stands there. What fails (pytest's
+# status 1) is reported, too; a run that was broken off, or of which ARGS= may have picked a part, is only printed.
+MEASURE = status=0; rm -f benchmarks/results/$(2).jsonl; \
+  $(BIN)/python -m pytest --figures=benchmarks/results/$(2).jsonl $(1) $(ARGS) || status=$$?; \
+  $(if $(ARGS),,[ $$status -gt 1 ] || $(BIN)/python benchmarks/report.py $(2) benchmarks/results/$(2).jsonl "$(3)";) exit $$status
 
 .PHONY: faults
 faults: .venv/ready  ## kill, stop, overload and restart parts under load for half an hour; writes docs/figures.md (CONTAINERS=on)
@@ -134,7 +139,7 @@ soak: .venv/ready  ## load, bad input and kills for half an hour, or for MINUTES
 	@$(if $(MINUTES),exec $(BIN)/python -m pytest --soak=$(MINUTES) tests/stack/test_soak.py $(ARGS),$(call MEASURE,--soak=30 tests/stack/test_soak.py,soak,make soak))
 
 .PHONY: bench
-bench: .venv/ready  ## the whole path beside the stack of a tutorial, its overhead, its growth; writes docs/figures.md (15 minutes)
+bench: .venv/ready  ## the whole path beside the stack of a tutorial, its overhead, its growth; writes docs/figures.md (20 minutes)
 	@exec $(BIN)/python benchmarks/path.py $(ARGS)
 
 .PHONY: bench-detector

@@ -22,6 +22,8 @@ ROOT = Path(__file__).parents[1]
 FILE = ROOT / ".secrets/keys/keys.yaml"
 SECONDS_A_DAY = 86400
 NAME = re.compile(r"[A-Za-z0-9._@-]{1,64}")  # it stands in a header and in the log
+# Stands in the file when there are no keys: Envoy refuses a list without any, and would let in whom it knew before.
+NOBODY = "nobody's: all keys are taken back"
 
 Jwk = dict[str, str]
 
@@ -38,7 +40,7 @@ def add_key(file: Path, name: str, days: float | None = None) -> str:
     if name in names(file):
         raise CannotChange(f"there is a key called {name}; each key has a name of its own")
     private = Ed25519PrivateKey.generate()
-    write_keys(file, [*known, OKPAlgorithm.to_jwk(private.public_key(), as_dict=True) | {"kid": name, "alg": "EdDSA"}])
+    write_keys(file, [*known, _public_half(private, name)])
     ends = {} if days is None else {"exp": int(time.time() + days * SECONDS_A_DAY)}
     return jwt.encode({"iss": "facet", "sub": name, **ends}, private, algorithm="EdDSA", headers={"kid": name})
 
@@ -60,17 +62,22 @@ def read_keys(file: Path) -> list[Jwk]:
     if not file.exists():
         return []
     keys: list[Jwk] = json.loads(_jwks(yaml.safe_load(file.read_text()))["inline_string"])["keys"]
-    return keys
+    return [key for key in keys if key["kid"] != NOBODY]
 
 
 def write_keys(file: Path, keys: list[Jwk]) -> None:
     """Put a whole file in the place of the old one, which is what Envoy waits for."""
     config = yaml.safe_load((ROOT / "envoy/keys.yaml").read_text())
-    _jwks(config)["inline_string"] = json.dumps({"keys": keys})
+    _jwks(config)["inline_string"] = json.dumps({"keys": keys or [_public_half(Ed25519PrivateKey.generate(), NOBODY)]})
     file.parent.mkdir(parents=True, exist_ok=True)
     new = file.with_suffix(".new")
     new.write_text(yaml.safe_dump(config, sort_keys=False))
+    new.chmod(0o644)  # Envoy's user reads it, whatever the umask; it holds no secret
     new.replace(file)
+
+
+def _public_half(private: Ed25519PrivateKey, name: str) -> Jwk:
+    return OKPAlgorithm.to_jwk(private.public_key(), as_dict=True) | {"kid": name, "alg": "EdDSA"}
 
 
 def _jwks(config: Any) -> dict[str, str]:

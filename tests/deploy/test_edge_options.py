@@ -87,6 +87,7 @@ def test_a_key_goes_no_further_than_envoy() -> None:
     assert early["typed_config"]["mutations"] == [{"remove": name}]
 
 
+@pytest.mark.usefixtures("narrow_umask")
 def test_a_name_has_one_key(tmp_path: Path) -> None:
     """It is taken back by it; Envoy's user can read the file, which holds no private half."""
     file = tmp_path / "keys/keys.yaml"
@@ -99,5 +100,7 @@ def test_a_name_has_one_key(tmp_path: Path) -> None:
     with pytest.raises(CannotChange, match="no key called alice"):
         remove_key(file, "alice")
     assert names(file) == ["bob"]
+    remove_key(file, "bob")
+    assert names(file) == []
     assert file.stat().st_mode & 0o004
     assert '"d"' not in file.read_text()

@@ -112,13 +112,18 @@ class ComposeStack:
 
 
 @contextmanager
-def compose_stack(name: str, files: Sequence[str] = (), **settings: str) -> Iterator[ComposeStack]:
-    """Start a project of the images that are there, and remove it whatever happens."""
+def compose_stack(
+    name: str, files: Sequence[str] = (), *, first: Path = FILE, **settings: str
+) -> Iterator[ComposeStack]:
+    """Start a project of the images that are there, and remove it whatever happens.
+
+    What the files mount, they name as seen from the folder of the `first`.
+    """
     port = free_base_port()
     with TemporaryDirectory() as folder:
         env_file = Path(folder) / "settings.env"  # the containers'; whatever .env is there stays out of it
         env_file.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
-        stack = ComposeStack(f"facet-{name}-{port}", port, settings, env_file, (str(FILE), *files))
+        stack = ComposeStack(f"facet-{name}-{port}", port, settings, env_file, (str(first), *files))
         try:
             try:
                 stack.up()

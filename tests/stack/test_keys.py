@@ -25,6 +25,7 @@ from tests.stack.browser import FacetPage, chromium
 from tests.stack.running import ROOT, RunningStack, running_stack, wait_for
 
 BURST = 100  # what envoy/rate-limit/rate-limit.yaml lets one client do at once
+REFLECTION = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
 
 
 @dataclass
@@ -42,7 +43,12 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     folder = tmp_path_factory.mktemp("guarded")
     file = folder / "keys/keys.yaml"
     keys = {name: add_key(file, name) for name in ("alice", "bob", "hasty")} | {"late": add_key(file, "late", days=-1)}
-    arguments = ("--workers=1", f"--keys={file.parent}", f"--rate-limit={ROOT / 'envoy/rate-limit'}")
+    slow = folder / "rate-limit/rate-limit.yaml"  # a slow machine, too, asks more often than once a second
+    shipped = (ROOT / "envoy/rate-limit/rate-limit.yaml").read_text()
+    slow.parent.mkdir()
+    slow.write_text(shipped.replace("tokens_per_fill: 20,", "tokens_per_fill: 1,"))
+    assert slow.read_text() != shipped
+    arguments = ("--workers=1", f"--keys={file.parent}", f"--rate-limit={slow.parent}")
     with running_stack(folder / "logs", *arguments) as stack:
         yield Guarded(stack, file, keys)
 
@@ -58,6 +64,14 @@ def test_a_key_opens_the_door(guarded: Guarded, face_file: bytes, form: str) -> 
     name, _, value = form.format(guarded.keys["alice"]).partition(": ")
     answer = post(guarded, face_file, **{name: value})
     assert (answer.status_code, len(answer.json()["results"])) == (200, 1)
+
+
+def test_who_sends_both_headers_needs_both_to_be_right(guarded: Guarded, face_file: bytes) -> None:
+    """A key that is none is not passed over for one that is."""
+    right, wrong = guarded.keys["alice"], "sesame"
+    for first, second, status in ((right, right, 200), (right, wrong, 401), (wrong, right, 401)):
+        answer = post(guarded, face_file, X_API_Key=first, Authorization=f"Bearer {second}")
+        assert answer.status_code == status, (first == right, second == right)
 
 
 def wrong_keys(guarded: Guarded) -> dict[str, str]:
@@ -92,15 +106,19 @@ def test_without_a_key_the_door_stays_shut(guarded: Guarded, face_file: bytes) -
 
 
 def test_grpc_says_unauthenticated(guarded: Guarded, face_file: bytes) -> None:
-    """For Predict, PredictStream and reflection; and with a key in its metadata a call is answered."""
+    """For Predict, PredictStream, reflection and what is not there; with a key in its metadata a call is answered."""
     image = infer_pb2.Image(raw_data=face_file)
     with grpc.insecure_channel(guarded.stack.edge) as channel:
         stub = infer_pb2_grpc.InferenceStub(channel)
+        reflection: Any = channel.stream_stream(REFLECTION)
+        nothing: Any = channel.unary_unary("/Inference/Nothing")
         for what, key in wrong_keys(guarded).items():
             metadata = (("x-api-key", key),) if key else ()
             for call in (
                 lambda metadata: stub.Predict(image, metadata=metadata, timeout=60),
                 lambda metadata: list(stub.PredictStream(iter([image]), metadata=metadata, timeout=60)),
+                lambda metadata: list(reflection(iter([b""]), metadata=metadata, timeout=60)),
+                lambda metadata: nothing(b"", metadata=metadata, timeout=60),
             ):
                 with pytest.raises(grpc.RpcError) as refused:
                     call(metadata)
@@ -155,6 +173,21 @@ def test_a_key_is_added_and_taken_back_while_others_are_served(guarded: Guarded,
     remove_key(guarded.file, "carol")
     wait_for(lambda: post(guarded, face_file, X_API_Key=key).status_code == 401, "carol is kept out")
     assert post(guarded, face_file, X_API_Key=guarded.keys["alice"]).status_code == 200
+
+
+def test_when_the_last_key_is_taken_back_nobody_is_let_in(face_file: bytes, tmp_path: Path) -> None:
+    """Envoy takes no list without a key in it, and would go on with the one before."""
+    file = tmp_path / "keys/keys.yaml"
+    only = {"only": add_key(file, "only")}
+    with running_stack(tmp_path / "logs", "--workers=1", f"--keys={file.parent}") as stack:
+        alone = Guarded(stack, file, only)
+        assert post(alone, face_file, X_API_Key=only["only"]).status_code == 200
+        remove_key(file, "only")
+        assert names(file) == []
+        wait_for(lambda: post(alone, face_file, X_API_Key=only["only"]).status_code == 401, "it is kept out")
+        assert post(alone, face_file).status_code == 401
+        later = add_key(file, "later")
+        wait_for(lambda: post(alone, face_file, X_API_Key=later).status_code == 200, "another is let in")
 
 
 def test_the_clients_send_a_key(guarded: Guarded, face_file: bytes) -> None:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.stack.running import ROOT, free_base_port, wait_for
@@ -54,7 +54,8 @@ def served(command: str, base: int, clone: Path) -> Iterator[None]:
         assert process.poll() is None, output.read_text()
         yield
     finally:
-        os.killpg(process.pid, signal.SIGINT)
+        with suppress(ProcessLookupError):  # it has ended: what the block says of that counts
+            os.killpg(process.pid, signal.SIGINT)
         process.wait(60)
 
 
