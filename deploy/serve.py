@@ -287,23 +287,23 @@ class Stack:
                     raise CannotServe(self._why(name))
             time.sleep(0.2)
 
-    def stop(self) -> None:
-        """Stop all parts, gracefully first: Envoy when the others have answered what they have."""
-        give_up = time.monotonic() + STOP_SECONDS
-        envoy, others = [
-            [part for name, part in self._parts.items() if (name == "envoy") is last] for last in (True, False)
-        ]
+    def stop(self) -> list[str]:
+        """Stop all parts, gracefully first: no tier before the one that asks it, and Envoy when all is answered.
+
+        Gives the names of those that did not end well.
+        """
         try:
-            for parts in (others, envoy):
+            for tier in ("web", "inference", "envoy"):
+                parts = [part for name, part in self._parts.items() if _tier(name) == tier]
                 for part in parts:
                     part.terminate()
+                give_up = time.monotonic() + STOP_SECONDS
                 for part in parts:
                     part.wait(max(0.0, give_up - time.monotonic()))
         except (subprocess.TimeoutExpired, KeyboardInterrupt):
             for part in self._parts.values():
                 part.kill()
-        for part in self._parts.values():
-            part.wait()
+        return [name for name, part in self._parts.items() if part.wait() != 0]
 
 
 def _part(tier: str, host: str) -> str:
@@ -391,13 +391,19 @@ def main() -> int:
     base = arguments.base_port
     ports = Ports.from_base(arguments.port, base) if base else replace(Ports(), edge=arguments.port)
     logs = arguments.logs or LOGS / str(ports.edge)
-    replicas = (arguments.inference_replicas, arguments.web_replicas)
-    given = (arguments.keys, arguments.rate_limit, arguments.edge_tls, arguments.mtls)
-    folders = (path and path.resolve() for path in given)
-    plan = Plan(ports, arguments.workers, *replicas, logs.resolve(), arguments.inference, *folders)
+    given = {name: getattr(arguments, name) for name in ("keys", "rate_limit", "edge_tls", "mtls")}
+    plan = Plan(
+        ports,
+        arguments.workers,
+        inference_replicas=arguments.inference_replicas,
+        web_replicas=arguments.web_replicas,
+        logs=logs.resolve(),
+        inference=arguments.inference,
+        **{name: folder and folder.resolve() for name, folder in given.items()},
+    )
     for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT is ignored when a shell started this in the background
         signal.signal(number, signal.default_int_handler)
-    stack = Stack(plan)
+    stack, failed = Stack(plan), False
     print("starting, a few seconds ...", file=sys.stderr, flush=True)
     try:
         stack.start()
@@ -405,13 +411,14 @@ def main() -> int:
         stack.wait()
     except KeyboardInterrupt:
         print("stopping ...", file=sys.stderr, flush=True)
-        return 0
     except CannotServe as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
-        return 1
+        failed = True
     finally:
-        stack.stop()
-    return 0
+        unclean = stack.stop()
+    if unclean and not failed:
+        print(f"error: these did not end in order: {', '.join(unclean)}", file=sys.stderr, flush=True)
+    return int(failed or bool(unclean))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -36,17 +37,14 @@ def post(url: str, picture: bytes) -> httpx.Response:
 
 
 @contextmanager
-def under_way(stack: RunningStack, count: int) -> Iterator[None]:
-    """Have long requests under way; at the end of the block all of them are answered, by whom they were asked of."""
-    long = encode(Image.fromarray(all_candidates(1200, 900)))
-    retries = [stack.envoy(name) for name in RETRIES]
-    with ThreadPoolExecutor(count) as pool:
-        answers = [pool.submit(post, stack.url, long) for _ in range(count)]
-        wait_for(lambda: stack.envoy("cluster.inference.upstream_rq_active") == count, "they are under way")
-        yield
-        assert [answer.result().status_code for answer in answers] == [200] * count
-    if stack.process.poll() is None:
-        assert [stack.envoy(name) for name in RETRIES] == retries
+def under_way(stack: RunningStack, *urls: str) -> Iterator[list[int]]:
+    """Have a long request under way at each address; after the block its statuses are in the list that it got."""
+    long, statuses = encode(Image.fromarray(all_candidates(1200, 900))), list[int]()
+    with ThreadPoolExecutor(len(urls)) as pool:
+        answers = [pool.submit(post, url, long) for url in urls]
+        wait_for(lambda: stack.envoy("cluster.inference.upstream_rq_active") == len(urls), "they are under way")
+        yield statuses
+        statuses += [answer.result().status_code for answer in answers]
 
 
 def test_what_is_under_way_is_answered_when_parts_stop(tmp_path: Path, figures: Figures) -> None:
@@ -56,18 +54,34 @@ def test_what_is_under_way_is_answered_when_parts_stop(tmp_path: Path, figures: 
         wait_for(lambda: two.envoy("cluster.inference.membership_healthy") == 2, "Envoy knows two workers")
         wait_for(lambda: two.envoy("cluster.web.membership_healthy") == 2, "Envoy knows two gateways")
         service = next(p for p in two.supervisors() if p.environ()["FACET_HOST"] == "127.0.0.2")
-        with under_way(two, 2):  # one at each worker, the least busy
+        before = sum(two.envoy(name) for name in RETRIES)
+        with under_way(two, two.url, two.url) as by_service:  # one at each worker, the least busy
             service.terminate()
         wait_for(lambda: gone(service), "the supervisor ends")
         assert two.log_lines("inference-127.0.0.2")[-1]["exit_code"] == 0
         gateway = two.gateways()[1]
-        with under_way(two, 2):  # one through each gateway, which have turns
+        with under_way(two, two.gateway_url.replace("127.0.0.1", "127.0.0.2"), two.url) as by_gateway:
             gateway.terminate()
         wait_for(lambda: gone(gateway), "gunicorn ends")
-        with under_way(two, 1):
+        retries = sum(two.envoy(name) for name in RETRIES) - before
+        with under_way(two, two.url) as by_stack:
+            asked = time.monotonic()
             two.process.terminate()
-        assert two.process.wait(60) == 0
-    figures("SIGTERM to each tier and to all, long requests under way", {"requests": 5, "lost": 0}, at_most={"lost": 0})
+        exit_code = two.process.wait(60)  # not 0 if a part had to be killed, or did not exit with 0
+    statuses = by_service + by_gateway + by_stack
+    figures(
+        "SIGTERM to each tier and to all, long requests under way",
+        {
+            "requests": len(statuses),
+            "lost": len(statuses) - statuses.count(200),
+            "asked_again": retries,
+            "exit_code": exit_code,
+            "the_whole_stack_ends_after_s": round(time.monotonic() - asked, 1),
+        },
+        at_most={"lost": 0, "asked_again": 0, "exit_code": 0, "the_whole_stack_ends_after_s": 25},
+    )
+    assert statuses == [200] * 5
+    assert (retries, exit_code) == (0, 0)
 
 
 def test_nothing_is_asked_of_a_worker_that_loads_its_model(tmp_path: Path, face_file: bytes, figures: Figures) -> None:
@@ -89,8 +103,8 @@ def test_nothing_is_asked_of_a_worker_that_loads_its_model(tmp_path: Path, face_
             answer = post(stack.url, face_file)
             assert (answer.status_code, answer.json()["code"]) == (503, "NOT_READY")
             assert answer.headers["Retry-After"] == "1"
-            assert httpx.get(f"{stack.url}/readyz").status_code == 503
-            assert httpx.get(f"{stack.url}/healthz").status_code == 200
+            assert httpx.get(f"{stack.url}/readyz", timeout=60).status_code == 503
+            assert httpx.get(f"{stack.url}/healthz", timeout=60).status_code == 200
         asked = stack.envoy("cluster.inference.upstream_rq_total") - calls
         figures("workers load their models", {"requests": 5, "asked_of_them": asked}, at_most={"asked_of_them": 0})
         assert asked == 0

@@ -68,31 +68,38 @@ def started(base: int, folder: Path) -> Iterator[Service]:
 def test_starts_and_stops_at_any_moment_leave_nothing(tmp_path: Path, figures: Figures, *, long: bool) -> None:
     """SIGTERM in the middle of a start or after it: exit code 0, no process stays, and the ports are free again."""
     base, moments, times = free_base_port(), random.Random(1), 200 if long else 6
-    longest = 0.0
+    longest, exit_codes, orphans = 0.0, set[int](), 0
     for _ in range(times):
         with started(base, tmp_path) as service:
             wait_for(lambda log=service.log: "worker started" in log.read_text(), "it catches signals")  # type: ignore[misc]
             time.sleep(moments.uniform(0, 3))  # the moment is the point
             family, asked = service.family(), time.monotonic()
             service.process.terminate()
-            assert service.process.wait(60) == 0
+            exit_codes.add(service.process.wait(60))
             longest = max(longest, time.monotonic() - asked)
-            assert [process for process in family if not gone(process)] == []
-    found = {"starts": times, "longest_stop_s": round(longest, 2)}
-    figures("starts and stops of the inference service, nothing left behind", found, at_most={"longest_stop_s": 25})
+            orphans += sum(not gone(process) for process in family)
+    figures(
+        "starts and stops of the inference service, at any moment",
+        {"starts": times, "orphans": orphans, "exit_code": max(exit_codes), "longest_stop_s": round(longest, 2)},
+        at_most={"orphans": 0, "exit_code": 0, "longest_stop_s": 25},
+    )
+    assert (exit_codes, orphans) == ({0}, 0)
 
 
 def test_after_a_kill_it_starts_again_on_the_same_ports(tmp_path: Path, figures: Figures, *, long: bool) -> None:
     """Kill -9 of the supervisor takes its workers with it, whatever they do; the next one serves."""
-    base, times = free_base_port(), 20 if long else 2
+    base, times, longest = free_base_port(), 20 if long else 2, 0.0
     for _ in range(times):
         with started(base, tmp_path) as service:
             wait_for(service.serves, "it serves")
             family = service.family()
             assert len(family) == 3
             service.process.kill()
+            killed = time.monotonic()
             wait_for(lambda killed=family: all(gone(process) for process in killed), "nobody stays")  # type: ignore[misc]
-    figures("kill -9 of the supervisor, all its workers gone and the next one serving each time", {"kills": times})
+            longest = max(longest, time.monotonic() - killed)
+    found = {"kills": times, "all_gone_after_s": round(longest, 2)}
+    figures("kill -9 of the supervisor; the next one serves each time", found, at_most={"all_gone_after_s": 5})
 
 
 def test_a_second_start_on_the_same_ports_is_refused(tmp_path: Path, figures: Figures) -> None:

@@ -11,7 +11,6 @@ from contextlib import suppress
 import httpx
 import psutil
 import pytest
-from facet.command.load import percentile
 from wire import OpenLoad, closed_load, post, same_results
 
 from tests.conftest import Figures
@@ -23,11 +22,14 @@ from tests.stack.under_load import (
     load_on,
     lost,
     measured,
+    percentile_ms,
     right_or_refused,
 )
 
 StartLoad = Callable[..., OpenLoad]
-FOUND_OUT_SECONDS = 5.15  # Envoy's connection_keepalive: interval with its jitter, and timeout
+# In the place of a timeout for each try: Envoy's connection_keepalive, its interval with jitter and its timeout; and
+# the pause before the next.
+FOUND_OUT_SECONDS = 5.15 + 0.1
 
 
 @pytest.fixture
@@ -45,6 +47,11 @@ def wait_until_whole(stack: RunningStack) -> None:
     """Wait until all four workers serve and Envoy knows it."""
     wait_for(lambda: stack.serving() == 4, "4 workers serve")
     wait_for(lambda: stack.envoy("cluster.inference.membership_healthy") == 4, "Envoy knows 4 workers")
+
+
+def answered_since(load: OpenLoad, moment: float) -> int:
+    """Count the right answers to what was asked since then."""
+    return sum(1 for shot in load.since(moment) if not shot.code)
 
 
 def kill(workers: list[psutil.Process]) -> None:
@@ -75,11 +82,10 @@ def test_with_one_worker_left_who_is_not_answered_is_refused(
         kill(processes.workers()[:-1])
         wait_until_whole(processes)
         whole = time.monotonic()
-        wait_for(lambda: len(load.since(whole)) > 20, "20 more answers")
+        wait_for(lambda: answered_since(load, whole) > 20, "20 more answers")
     found = measured(load) | {"refused": load.wrong[REFUSED]}
-    figures("kill -9 of all workers but one", found, at_most={"lost": 0})
+    figures("kill -9 of all workers but one; a clean refusal is not lost", found, at_most={"lost": 0})
     assert set(+load.wrong) <= {REFUSED}
-    assert not load.since(whole)[-1].code
 
 
 def test_without_workers_everybody_is_refused_at_once_until_they_are_back(
@@ -92,16 +98,16 @@ def test_without_workers_everybody_is_refused_at_once_until_they_are_back(
         killed = time.monotonic()
         wait_until_whole(processes)
         whole = time.monotonic()
-        wait_for(lambda: len(load.since(whole)) > 20, "20 more answers")
+        wait_for(lambda: answered_since(load, whole) > 20, "20 more answers")
     refused = [shot for shot in load.shots if shot.code == REFUSED]
     found = measured(load) | {
         "refused": len(refused),
         "slowest_refusal_s": round(max(shot.latency for shot in refused), 2),
         "first_answer_after_s": first_answer_after(load, killed),
     }
-    figures("kill -9 of all workers", found, at_most={"lost": 0, "slowest_refusal_s": 1, "first_answer_after_s": 15})
+    most = {"lost": 0, "slowest_refusal_s": 1, "first_answer_after_s": 15}
+    figures("kill -9 of all workers; a clean refusal is not lost", found, at_most=most)
     assert set(load.wrong) == {REFUSED}
-    assert not load.since(whole)[-1].code
 
 
 def test_a_stopped_worker_costs_no_request(
@@ -111,11 +117,12 @@ def test_a_stopped_worker_costs_no_request(
 
     Then it goes on; or is replaced, in the long form, if the supervisor has given it up.
     """
-    unanswered = processes.envoy("cluster.inference.http2.keepalive_timeout")
+    enough = 500 if long else 20
     with start_load() as load:
-        time.sleep(10 if long else 2)
-        before = sorted(shot.latency for shot in load.shots)
+        wait_for(lambda: len(load.shots) > enough, f"{enough} answers before")
+        before = list(load.shots)
         victim = processes.workers()[2]
+        unanswered = processes.envoy("cluster.inference.http2.keepalive_timeout")
         victim.send_signal(signal.SIGSTOP)
         try:
             wait_for(
@@ -130,8 +137,13 @@ def test_a_stopped_worker_costs_no_request(
                 victim.send_signal(signal.SIGCONT)
         wait_until_whole(processes)
     found = measured(load)
-    found["p99_before_s"] = round(percentile(before, 99), 3)
-    figures("SIGSTOP of a worker", found, at_most={"lost": 0, "longest_s": FOUND_OUT_SECONDS + found["p99_before_s"]})
+    found["p99_before_s"] = round(percentile_ms(before, 99) / 1000, 3)
+    longest = round(FOUND_OUT_SECONDS + found["p99_before_s"], 3)
+    figures(
+        f"SIGSTOP of a worker, {30 if long else 0} s more than Envoy needs to find out",
+        found,
+        at_most={"lost": 0, "longest_s": longest},
+    )
     assert lost(load) == {}
     assert long or victim.pid in [worker.pid for worker in processes.workers()]
 
@@ -144,7 +156,7 @@ def test_full_workers_fail_no_health_check_and_are_not_ejected(
     ejections = "cluster.inference.outlier_detection.ejections_enforced_total"
     ejected, checks, failed, fewest = processes.envoy(ejections), 0, 0, 4
     right = httpx.post(
-        f"{processes.url}/predict", content=astronaut_file, headers={"Content-Type": "image/webp"}
+        f"{processes.url}/predict", content=astronaut_file, headers={"Content-Type": "image/webp"}, timeout=60
     ).json()
     refused = right_or_refused(same_results(right["results"]))
     request = post("/predict", astronaut_file, "image/webp")
@@ -152,7 +164,7 @@ def test_full_workers_fail_no_health_check_and_are_not_ejected(
         seconds = 180 if long else 5
         load = pool.submit(closed_load, processes.url, request, refused, callers=100, seconds=seconds)
         while not load.done():
-            failed += 4 - processes.serving()  # asked as Envoy asks; a check may take 5 s
+            failed += 4 - processes.serving(within=2)  # as Envoy asks
             checks += 4
             fewest = min(fewest, processes.envoy("cluster.inference.membership_healthy"))
     found = {
@@ -163,6 +175,12 @@ def test_full_workers_fail_no_health_check_and_are_not_ejected(
         "workers_that_envoy_found_healthy": fewest,
         "ejections": processes.envoy(ejections) - ejected,
     }
-    figures("full workers", found, at_most={"failed_health_checks": 0, "ejections": 0})
+    figures(
+        f"full workers: 100 callers at once, {seconds} s",
+        found,
+        at_most={"failed_health_checks": 0, "ejections": 0},
+        at_least={"workers_that_envoy_found_healthy": 4},
+    )
     assert {shot.code for shot in load.result()} == {"", REFUSED}
-    assert (failed, fewest, found["ejections"]) == (0, 4, 0)
+    assert found["ejections"] == 0
+    assert not long or (failed, fewest) == (0, 4)

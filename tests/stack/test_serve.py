@@ -15,7 +15,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.stack.running import ROOT, RunningStack, free_base_port, gone, wait_for
+from tests.stack.running import ROOT, RunningStack, command_of, free_base_port, gone, wait_for
 
 
 class MakeServe:
@@ -125,7 +125,7 @@ def test_a_part_that_is_killed_takes_the_rest_with_it(tmp_path: Path, part: str)
     with make_serve(free_base_port(), tmp_path) as serve:
         serve.wait_for_line()
         word = {"envoy": "--config-path", "launcher": "deploy/serve.py"}[part]
-        (victim,) = [process for process in serve.look() if word in process.cmdline()]
+        (victim,) = [process for process in serve.look() if word in command_of(process)]
         victim.kill()
         assert serve.end() != 0
         wait_for(serve.nothing_is_left, "all processes end")
