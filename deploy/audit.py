@@ -17,19 +17,26 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 VULNERABLE, UNKNOWN = 1, 2
 
+NOBODY_THERE = "Could not connect to"  # as pip-audit says it
+
 Dependency = dict[str, Any]  # as pip-audit reports it: name, and either version and vulns, or skip_reason
 
 
+class CannotAudit(Exception):
+    """Pip-audit failed for another reason than the network; the text is its own."""
+
+
 def ask() -> list[Dependency]:
-    """Have pip-audit look every lock up; it gives nothing when it cannot ask at all."""
+    """Have pip-audit look every lock up; it gives nothing when there is nobody to ask. Raises CannotAudit."""
     command = [sys.executable, "-m", "pip_audit", "--require-hashes", "--disable-pip", "--format=json"]
     command += [f"--requirement={lock}" for lock in sorted((ROOT / "requirements").glob("*.txt")) if _is_lock(lock)]
     done = subprocess.run([*command, "--progress-spinner=off"], capture_output=True, text=True, check=False)
     try:
         found: list[Dependency] = json.loads(done.stdout)["dependencies"]
     except ValueError:
-        print(done.stderr, file=sys.stderr)
-        return []
+        if NOBODY_THERE in done.stderr:
+            return []
+        raise CannotAudit(done.stderr) from None
     return found
 
 
@@ -60,7 +67,12 @@ def main() -> int:
     """Ask, and say what was found."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--where-possible", action="store_true", help="what cannot be looked up is no failure")
-    exit_code, said = judge(ask(), where_possible=parser.parse_args().where_possible)
+    where_possible = parser.parse_args().where_possible
+    try:
+        exit_code, said = judge(ask(), where_possible=where_possible)
+    except CannotAudit as error:
+        print(f"error: pip-audit failed: {error}", file=sys.stderr)
+        return UNKNOWN
     print("\n".join(said))
     return exit_code
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from audit import UNKNOWN, VULNERABLE, judge
+from audit import UNKNOWN, VULNERABLE, CannotAudit, ask, judge
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from keys import add_key
@@ -75,3 +75,13 @@ def test_what_could_not_be_looked_up_is_not_called_sound(found: list[dict[str, A
     exit_code, said = judge(found, where_possible=False)
     assert (exit_code, said[0].partition(":")[0]) == (UNKNOWN, "NOT AUDITED")
     assert judge(found, where_possible=True) == (0, said)
+
+
+def test_a_lock_that_cannot_be_read_is_no_missing_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is an error, also for who only audits where it is possible."""
+    (tmp_path / "requirements").mkdir()
+    (tmp_path / "requirements/web.in").touch()
+    (tmp_path / "requirements/web.txt").write_text("flask 3.1 = nonsense\n")
+    monkeypatch.setattr("audit.ROOT", tmp_path)
+    with pytest.raises(CannotAudit):
+        ask()

@@ -38,6 +38,7 @@ CALLERS = 8
 TOGETHER = 250  # cases between two looks at the control pictures
 PATIENCE = 0.3  # seconds for an answer to what may be half a request; then the sender leaves
 GIVE_UP = 60  # seconds
+SLOWEST = 5.0  # seconds that an answer may take
 # Of these every gRPC service may make use: none says that something went wrong inside.
 GRPC_STATUSES = {
     StatusCode.OK,
@@ -49,6 +50,7 @@ GRPC_STATUSES = {
 }
 # What gRPC itself answers to a message that it cannot unpack; the protocol wants it so.
 GRPC_REFUSALS = ("Compression bit set but no encoding configured", "Decompression failed")
+PROTOCOL_ERROR = 1  # of HTTP/2
 GRPC_CODES = {status.value[0]: status for status in StatusCode}
 
 
@@ -104,10 +106,11 @@ class Report:
 
 
 class Fuzz:
-    """Cases for one stack."""
+    """Cases for one stack, which may take so many seconds for an answer."""
 
-    def __init__(self, stack: RunningStack) -> None:
+    def __init__(self, stack: RunningStack, slowest: float = SLOWEST) -> None:
         self._stack = stack
+        self._slowest = slowest
         host, _, port = stack.edge.partition(":")
         self._address = (host, int(port))
         self._statuses, self._codes = documented()
@@ -143,7 +146,8 @@ class Fuzz:
                 word, fault = (self._http2 if case.http2 else self._http1)(case, connection)
             except TimeoutError:  # whoever sends half a request leaves
                 word, fault = ("hangs", f"no answer in {GIVE_UP} s") if case.whole else ("none", "")
-        return Outcome(case, time.monotonic() - started, word, fault)
+        seconds = time.monotonic() - started
+        return Outcome(case, seconds, word, fault or (f"after {seconds:.1f} s" if seconds > self._slowest else ""))
 
     def _http1(self, case: Case, connection: socket.socket) -> tuple[str, str]:
         response = http.client.HTTPResponse(connection, method="HEAD" if case.wire.startswith(b"HEAD ") else "POST")
@@ -182,7 +186,10 @@ class Fuzz:
             http_status = int(answer.headers[":status"])
             return f"{http_status}", self._judge(http_status, answer.headers.get("content-type", ""), answer.body)
         if answer.reset is not None:
-            return "reset", ""
+            fault = (
+                case.whole and answer.reset != PROTOCOL_ERROR
+            )  # a content-length, say, that the message does not have
+            return "reset", f"reset with code {answer.reset}" if fault else ""
         return ("goaway" if answer.gone else "closed"), "no answer" if case.whole and not answer.gone else ""
 
     def _faces(self) -> Any:
@@ -223,7 +230,9 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="facet-fuzz-"))
     print(f"seed {arguments.seed}; logs and cases that went wrong are in {folder}", file=sys.stderr, flush=True)
     numbers = range(arguments.cases) if arguments.case is None else [arguments.case]
-    with running_stack(folder / "logs") as stack:
+    with running_stack(
+        folder / "logs", "--workers=2"
+    ) as stack:  # with fewer places, batches of 8 callers would be too many
         report = Fuzz(stack).run(arguments.seed, numbers)
     for outcome in report.faults:
         (folder / f"{outcome.case.name}.bin").write_bytes(outcome.case.wire)
