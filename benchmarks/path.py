@@ -2,8 +2,8 @@
 
     make bench
 
-It writes docs/figures.md, the table of docs/scaling.md, their plots and the raw numbers. Some fifteen minutes on two
-CPUs, which should have nothing else to do.
+It writes docs/figures.md, the tables of docs/scaling.md, the headline of README.md, the plots and the raw numbers. Some
+twenty minutes on two CPUs, which should have nothing else to do.
 """
 
 from __future__ import annotations
@@ -13,17 +13,25 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from report import ROOT
+from inference.cgroup import available_cpus
+from inference.settings import MAX_WORKERS
+from report import ROOT, machine
 from whole_path import overhead, scale, side_by_side
+from whole_path.load import CALLERS, SIZE
 from whole_path.pages import write_pages
 from whole_path.pictures import SIZES
 from whole_path.stacks import CannotCompare
 
 RESULTS = ROOT / "benchmarks/results"
+DOCS = ROOT / "docs"
+MOST_IN_QUICK = 2  # workers, on however many CPUs
 IDLE = 0.5  # of processes that want a CPU, on average over the minute before
+
+Part = Callable[[], dict[str, Any]]
 
 
 def main() -> int:
@@ -33,44 +41,56 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="one short round of little: to see that it runs")
     parser.add_argument("--pages-only", action="store_true", help="write the pages from the numbers of the last run")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for path.json")
-    parser.add_argument("--docs", type=Path, default=ROOT / "docs", help="folder with the pages")
+    parser.add_argument("--docs", type=Path, default=DOCS, help="folder with the pages; README.md is beside it")
     arguments = parser.parse_args()
+    if arguments.quick and arguments.docs.resolve() == DOCS:
+        parser.error("--quick measures too little for docs/: name another folder with --docs")
     for number in (signal.SIGINT, signal.SIGTERM):  # whoever ends this ends the stacks with it
         signal.signal(number, signal.default_int_handler)
     raw = arguments.results / "path.json"
-    if not arguments.pages_only:
-        try:
-            figures = measure(arguments.rounds, quick=arguments.quick)
-        except CannotCompare as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 1
-        raw.parent.mkdir(parents=True, exist_ok=True)
-        raw.write_text(json.dumps(figures), encoding="utf-8")
-    print(write_pages(json.loads(raw.read_text(encoding="utf-8")), arguments.docs))
+    try:
+        if not arguments.pages_only:
+            measure(arguments.rounds, raw, quick=arguments.quick)
+        print(write_pages(json.loads(raw.read_text(encoding="utf-8")), arguments.docs))
+    except (CannotCompare, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     return 0
 
 
-def measure(rounds: int, *, quick: bool) -> dict[str, Any]:
-    """Measure everything, or with `quick` a little of each. Raises CannotCompare."""
+def measure(rounds: int, raw: Path, *, quick: bool) -> None:
+    """Measure everything, or with `quick` a little of each, and keep each part's numbers as soon as they are there.
+
+    Raises CannotCompare.
+    """
     others = os.getloadavg()[0]
     if others > IDLE:
         print(f"this machine has other work, a load of {others:.1f}: the figures will be worse", file=sys.stderr)
-    if quick:
-        cpus = os.cpu_count() or 1
-        compared = side_by_side.compare(1, 0.1, ["640x480"], (1, 8), processes=cpus)
-        return {
-            "rounds": 1,
-            "load_before": others,
-            "side_by_side": compared,
-            "overhead": overhead.measure(1, 0.1),
-            "scale": scale.measure(0.1, (3,)),
-        }
+    cpus = min(available_cpus(), MOST_IN_QUICK if quick else MAX_WORKERS)
+    run: dict[str, Any] = {"machine": machine(), "rounds": 1 if quick else rounds, "load_before": others}
+    raw.parent.mkdir(parents=True, exist_ok=True)
+    for name, part in (quick_parts(cpus) if quick else parts(cpus, rounds)).items():
+        run[name] = part()
+        raw.write_text(json.dumps(run), encoding="utf-8")
+
+
+def parts(cpus: int, rounds: int) -> dict[str, Part]:
+    """Give what the pages are made of, in the order in which it is measured."""
     return {
-        "rounds": rounds,
-        "load_before": others,
-        "side_by_side": side_by_side.compare(rounds, 1.0, list(SIZES), side_by_side.CALLERS),
-        "overhead": overhead.measure(rounds + 2, 1.0),
-        "scale": scale.measure(1.0),
+        "side_by_side": lambda: side_by_side.compare(
+            cpus, side_by_side.BASELINE_PROCESSES, rounds, 1.0, list(SIZES), side_by_side.ALL_CALLERS
+        ),
+        "overhead": lambda: overhead.measure(cpus, rounds + 2, 1.0),
+        "scale": lambda: scale.measure(1.0),
+    }
+
+
+def quick_parts(cpus: int) -> dict[str, Part]:
+    """Give a little of each."""
+    return {
+        "side_by_side": lambda: side_by_side.compare(cpus, cpus, 1, 0.1, [SIZE], (1, CALLERS)),
+        "overhead": lambda: overhead.measure(cpus, 1, 0.1),
+        "scale": lambda: scale.measure(0.1, (3,)),
     }
 
 

@@ -1,4 +1,4 @@
-"""Writes docs/figures.md, a section for each command that measures.
+"""Writes what was measured into documents: docs/figures.md has a section for each command that measures.
 
     python benchmarks/report.py faults benchmarks/results/faults.jsonl
 
@@ -9,37 +9,56 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import os
 import platform
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+from inference.cgroup import available_cpus
+
 ROOT = Path(__file__).parents[1]
 REPORT = ROOT / "docs/figures.md"
+LARGE = 1000  # from which on decimals say nothing
 
 
 def machine() -> str:
     """Say in a line what was measured on, when, and which state of the project."""
     found = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     processor = found[1] if found else platform.machine()
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout.strip()
     today = dt.datetime.now(dt.UTC).date()
-    return f"{processor}, {os.cpu_count()} CPUs, Linux {platform.release()}, {today}, commit {commit}"
+    return f"{processor}, {available_cpus()} CPUs, Linux {platform.release()}, {today}{commit()}"
 
 
-def write_section(name: str, command: str, text: str, report: Path = REPORT) -> None:
-    """Put a text between the markers of a section, with the command and the machine above it. Raises ValueError."""
+def commit() -> str:
+    """Name the state of the project, if it is under git and git is there."""
+    command = ["git", "describe", "--always", "--dirty"]
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return f", commit {done.stdout.strip()}"
+
+
+def write_section(name: str, command: str, text: str, report: Path = REPORT, measured_on: str = "") -> None:
+    """Put a text between the markers of a section, with the command and the machine above it. Raises ValueError.
+
+    The machine is this one, now, unless it is said what was measured on.
+    """
     begin, end = f"<!-- {name}: {command} -->", f"<!-- end of {name} -->"
-    whole = report.read_text()
-    pattern = re.compile(rf"<!-- {name}: .*? -->.*?{re.escape(end)}", re.DOTALL)
-    if not pattern.search(whole):
+    if not has_section(name, report):
         raise ValueError(f"{report} has no section {name}")
-    section = f"{begin}\n`{command}`, {machine()}:\n\n{text.strip()}\n{end}"
-    report.write_text(pattern.sub(lambda _: section, whole))
+    section = f"{begin}\n`{command}`, {measured_on or machine()}:\n\n{text.strip()}\n{end}"
+    report.write_text(_between_markers(name).sub(lambda _: section, report.read_text()))
+
+
+def has_section(name: str, report: Path) -> bool:
+    """Whether the document is there and has the markers."""
+    return report.exists() and bool(_between_markers(name).search(report.read_text()))
+
+
+def _between_markers(name: str) -> re.Pattern[str]:
+    return re.compile(rf"<!-- {name}: [^\n]*? -->.*?<!-- end of {name} -->", re.DOTALL)
 
 
 def table(lines: list[str]) -> str:
@@ -47,12 +66,17 @@ def table(lines: list[str]) -> str:
     rows = ["| what happens | measured | target | met |", "| --- | --- | --- | --- |"]
     for line in lines:
         figures = json.loads(line)
-        measured = "; ".join(f"{name} {value:,.4g}" for name, value in figures["measured"].items())
-        targets = [f"{name} at most {bound:,.4g}" for name, bound in figures["at_most"].items()]
-        targets += [f"{name} at least {bound:,.4g}" for name, bound in figures["at_least"].items()]
-        met = "yes" if figures["met"] else "**no**"
-        rows.append(f"| {figures['row']} | {measured} | {'; '.join(targets)} | {met if targets else ''} |")
+        measured = "; ".join(f"{name} {short(value)}" for name, value in figures["measured"].items())
+        targets = [f"{name} at most {short(bound)}" for name, bound in figures["at_most"].items()]
+        targets += [f"{name} at least {short(bound)}" for name, bound in figures["at_least"].items()]
+        met = "**no**" if not figures["met"] else "yes" if targets else ""
+        rows.append(f"| {figures['row']} | {measured} | {'; '.join(targets)} | {met} |")
     return "\n".join(rows)
+
+
+def short(value: float) -> str:
+    """Write a count in full, and of anything else what matters."""
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.0f}" if abs(value) >= LARGE else f"{value:.4g}"
 
 
 if __name__ == "__main__":

@@ -219,22 +219,21 @@ class OpenLoad:
 
 
 def closed_load(url: str, request: bytes, judge: Judge, *, callers: int, seconds: float) -> list[Shot]:
-    """Let callers ask again and again for so many seconds, and give what each request came to."""
+    """Let callers ask again and again for so many seconds, once at least, and give what each request came to."""
 
-    async def caller(wire: Wire) -> list[Shot]:
-        shots = []
-        while (sent := time.monotonic()) < began + seconds:
+    async def caller(wire: Wire, began: float) -> list[Shot]:
+        shots: list[Shot] = []
+        while (sent := time.monotonic()) < began + seconds or not shots:
             code = await wire.judged(request, judge)
             shots.append(Shot(sent - began, 0.0, time.monotonic() - sent, code))
         return shots
 
     async def run() -> list[Shot]:
-        wire = Wire(url)
-        shots = await asyncio.gather(*(caller(wire) for _ in range(callers)))
+        wire, began = Wire(url), time.monotonic()
+        shots = await asyncio.gather(*(caller(wire, began) for _ in range(callers)))
         wire.close()
         return [shot for each in shots for shot in each]
 
-    began = time.monotonic()
     return asyncio.run(run())
 
 

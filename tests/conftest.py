@@ -78,13 +78,25 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         (item for item in items if fits(item)),
         key=lambda item: next((rank for rank, name in enumerate(SLOW) if name in item.path.parts), len(SLOW)),
     )
+    for item in items:
+        if "figures" in getattr(item, "fixturenames", ()):
+            item.user_properties.append(("measures", True))
     config.hook.pytest_deselected(items=others)
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Print what was measured, and write it to the file of --figures; also when tests ran in several processes."""
+    """Print what was measured, and write it to the file of --figures; also when tests ran in several processes.
+
+    A test that failed before it handed anything in has a row that says so.
+    """
     reports = [each for outcome in ("passed", "failed") for each in terminalreporter.getreports(outcome)]
     lines = [line for each in reports if each.when == "call" for key, line in each.user_properties if key == "figures"]
+    failed = [*terminalreporter.getreports("failed"), *terminalreporter.getreports("error")]
+    lines += dict.fromkeys(
+        not_measured(each.nodeid)
+        for each in failed
+        if "measures" in dict(each.user_properties) and "figures" not in dict(each.user_properties)
+    )
     if lines:
         terminalreporter.section("figures")
     for line in lines:
@@ -92,6 +104,12 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     if lines and (path := config.getoption("--figures")):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(f"{line}\n" for line in lines))
+
+
+def not_measured(test: str) -> str:
+    """Give the line of a test that handed in no figures."""
+    row = f"not measured: {test.rpartition('::')[2]} failed"
+    return json.dumps({"row": row, "measured": {}, "at_most": {}, "at_least": {}, "met": False})
 
 
 Figures = Callable[..., None]

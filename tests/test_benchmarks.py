@@ -3,27 +3,41 @@
 from __future__ import annotations
 
 import json
-import shutil
+import math
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
-from whole_path.load import Request, closed_load
+from whole_path.alone import NAME
+from whole_path.figures import Figure, busiest_over_idlest, over, percentile, rank, targets
+from whole_path.load import Box, Request, closed_load, first_answers, require_same_faces, share_of_busiest
+from whole_path.overhead import EVEN, RANDOM, WHOLE
+from whole_path.pages import target_table
+from whole_path.pictures import Picture
+from whole_path.scaling import needs
 from whole_path.stacks import CannotCompare, Stack
 from wire import post
 
 ROOT = Path(__file__).parents[1]
 
 
+def run(*command: str | Path) -> str:
+    """Run a benchmark and give what it says; what it complains of, when it fails."""
+    done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def test_the_detectors_benchmark_compares_engines_that_find_the_same(tmp_path: Path) -> None:
     """It prints a table, and writes a plot and the figures."""
-    command = [sys.executable, "benchmarks/detector.py", "--quick", "--repeat=1", f"--out={tmp_path}"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert "| portrait 512x512 |" in done.stdout
+    said = run("benchmarks/detector.py", "--quick", "--repeat=1", f"--out={tmp_path}")
+    assert "| portrait 512x512 |" in said
     assert (tmp_path / "detector.png").read_bytes().startswith(b"\x89PNG")
     report = json.loads((tmp_path / "detector.json").read_text())
     for picture in report["pictures"]:
@@ -35,9 +49,8 @@ def test_the_detectors_benchmark_compares_engines_that_find_the_same(tmp_path: P
 
 def test_the_tiers_benchmark_finds_the_workers_the_dearest() -> None:
     """For each size of picture; it ends its stack."""
-    command = [sys.executable, "benchmarks/tiers.py", "--seconds=1", "--callers=2"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if " kB |" in line]
+    said = run("benchmarks/tiers.py", "--seconds=1", "--callers=2")
+    rows = [line.strip("| ").split(" | ") for line in said.splitlines() if " kB |" in line]
     assert [row[0].partition(",")[0] for row in rows] == ["320x240", "640x480", "1920x1080"]
     for _, rate, envoy, web, inference in rows:
         assert 0 < float(envoy) < float(inference)
@@ -47,9 +60,8 @@ def test_the_tiers_benchmark_finds_the_workers_the_dearest() -> None:
 
 def test_the_benchmark_of_min_face_size_shows_that_larger_finds_less(tmp_path: Path) -> None:
     """It prints a table and writes a plot."""
-    command = [sys.executable, "benchmarks/tuning.py", "--rounds=1", f"--out={tmp_path / 'plot.png'}"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines()[2:]]
+    said = run("benchmarks/tuning.py", "--rounds=1", f"--out={tmp_path / 'plot.png'}")
+    rows = [line.strip("| ").split(" | ") for line in said.splitlines()[2:]]
     faces = [int(row[3]) for row in rows]
     assert faces == sorted(faces, reverse=True)
     assert faces[0] > 100 > faces[-1] > 0
@@ -58,31 +70,144 @@ def test_the_benchmark_of_min_face_size_shows_that_larger_finds_less(tmp_path: P
 
 def test_the_benchmark_of_the_whole_path_compares_stacks_that_find_the_same_and_fills_its_pages(tmp_path: Path) -> None:
     """Each cell has both stacks, each way its costs, the growth its workers, and the report a row for each target."""
-    for page in ("figures.md", "scaling.md"):
-        shutil.copy(ROOT / "docs" / page, tmp_path)
-    command = [sys.executable, "benchmarks/path.py", "--quick", f"--results={tmp_path}", f"--docs={tmp_path}"]
-    subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    run = json.loads((tmp_path / "path.json").read_text())
-    assert run["side_by_side"]["faces"] == {"640x480, one face": 1, "640x480, several": 6, "640x480, none": 0}
-    cells = {(cell["stack"], cell["callers"]) for cell in run["side_by_side"]["cells"]}
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    pages = {"path": docs / "figures.md", "scaling": docs / "scaling.md", "headline": tmp_path / "README.md"}
+    for section, page in pages.items():
+        page.write_text(f"<!-- {section}: make bench -->\n<!-- end of {section} -->\n")
+    run("benchmarks/path.py", "--quick", f"--results={tmp_path}", f"--docs={docs}")
+    measured = json.loads((tmp_path / "path.json").read_text())
+    both = measured["side_by_side"]
+    assert both["faces"] == {"640x480, one face": 1, "640x480, several": 6, "640x480, none": 0}
+    cells = {(cell["stack"], cell["callers"]) for cell in both["cells"]}
     assert cells == {(stack, callers) for stack in ("baseline", "facet") for callers in (1, 8)}
-    path = run["overhead"]["one_caller"]["the whole path"][0]
-    assert all(path["cpu"][tier] >= 0 for tier in ("envoy", "web", "inference"))
-    assert run["scale"]["rows"][0]["workers"] == len(run["scale"]["rows"][0]["samples"][0]["workers"]) == 3
-    report = (tmp_path / "figures.md").read_text()
-    assert report.count("| yes") + report.count("| **falls short** |") == 7
-    assert "| 10,000 | " in (tmp_path / "scaling.md").read_text()
+    assert all(0 < cell["busiest"] <= 1 for cell in both["cells"])
+    busy = measured["overhead"]["busy"][WHOLE][0]
+    assert all(busy["cpu"][tier] > 0 for tier in ("envoy", "web", "inference"))
+    row = measured["scale"]["rows"][0]
+    assert row["workers"] == len(row["samples"][0]["workers"]) == 3
+    report = pages["path"].read_text()
+    assert report.count("| yes") + report.count("| **falls short**") == 8
+    assert all(measured["machine"] in page.read_text() for page in pages.values())
+    assert "| 10,000 | " in pages["scaling"].read_text()
+    assert "| memory, as many workers | 0." in pages["headline"].read_text()
     for plot in ("callers.png", "scale.png"):
-        assert (tmp_path / "images" / plot).read_bytes().startswith(b"\x89PNG")
+        assert (docs / "images" / plot).read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_quick_run_does_not_write_the_real_pages() -> None:
+    """Nor does it measure, before it says so."""
+    command = [sys.executable, "benchmarks/path.py", "--quick", "--docs=docs/../docs"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "--quick measures too little" in done.stderr
+
+
+def test_part_of_a_run_makes_no_page(tmp_path: Path) -> None:
+    """What is missing is named, and no page is touched."""
+    (tmp_path / "path.json").write_text(json.dumps({"machine": "", "side_by_side": {}, "scale": {}}))
+    command = [sys.executable, "benchmarks/path.py", "--pages-only", f"--results={tmp_path}", f"--docs={tmp_path}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "error: the run has ended before it measured overhead: measure again\n"
+    assert [file.name for file in tmp_path.iterdir()] == ["path.json"]
+
+
+def sample(rate: float, milliseconds: float, count: int = 100, **cpu: float) -> dict[str, Any]:
+    """A round in which every request took just as long."""
+    return {"rate": rate, "latencies": {"640x480, one face": [milliseconds] * count}, "cpu": cpu}
+
+
+def cell(stack: str, round_: dict[str, Any]) -> dict[str, Any]:
+    return {"stack": stack, "size": "640x480", "callers": 8} | round_
+
+
+def small_run() -> dict[str, Any]:
+    """Two rounds with round numbers, in which one target falls short."""
+    baseline = [cell("baseline", sample(rate, 1000, start=200)) for rate in (5, 10)]
+    facet = [cell("facet", sample(100, waited, envoy=1, web=2, inference=17)) for waited in (50, 100)]
+    whole = [sample(99, 22.04, envoy=1, web=2, inference=20)] * 2
+    alone = [sample(100, 18, **{NAME: 18})] * 2
+    tails = {when: [{"latencies": [10] * 98 + [worst] * 2}] * 2 for when, worst in ((RANDOM, 30.6), (EVEN, 30.4))}
+    return {
+        "side_by_side": {
+            "workers": 2,
+            "cells": baseline + facet,
+            "memory": {"baseline, 2": 1200, "facet, 2": 400},
+            "bytes": {"640x480, one face": 125_000},
+        },
+        "overhead": {
+            "picture": "640x480, one face",
+            "one_caller": {WHOLE: whole, NAME: alone},
+            "busy": {WHOLE: whole, NAME: alone},
+            "loaded": tails,
+            "ideal": [10, 29],
+        },
+    }
+
+
+def test_each_target_says_whether_it_is_met() -> None:
+    """By the figure as it is shown, and at random times with what no queue can beat."""
+    rows = [line.strip("| ").split(" | ")[3:] for line in target_table(small_run()).splitlines()[2:]]
+    assert rows == [
+        ["10.0x", "yes, and the aim"],
+        ["15.0x (10.0 to 20.0)", "yes, and the aim"],
+        ["15.0x (10.0 to 20.0)", "yes, and the aim"],
+        ["3.0x", "yes"],
+        ["99.0 %", "yes, and the aim"],
+        ["4.0 ms", "yes"],
+        ["3.1x", "**falls short**; a perfect queue has 2.9x"],
+        ["3.0x", "yes"],
+    ]
+
+
+def test_p99_of_few_answers_is_that_of_all_rounds() -> None:
+    """A round of fewer than a hundred has none."""
+    few = small_run()
+    few["side_by_side"]["cells"][0]["latencies"] = {"640x480, one face": [900] * 99}
+    assert targets(few)[2].got == Figure.of([10])
+
+
+def test_figures_of_known_numbers() -> None:
+    """Percentiles, comparisons round by round, and how even a spread is."""
+    hundred = [float(number) for number in range(1, 101)]
+    assert [percentile(hundred, each) for each in (50, 95, 99)] == [50, 95, 99]
+    assert (rank(hundred, 99), rank(hundred[1:], 99), rank(hundred[:20], 95)) == ("99", "-", "19")
+    assert over([2, 9, 4], [1, 3, 1]) == Figure(3, 2, 4)
+    assert busiest_over_idlest({"a": 6, "b": 4}, 2) == 1.5
+    assert busiest_over_idlest({"a": 6}, 2) == math.inf
+    assert share_of_busiest({1: 5.0, 2: 1.0}, {1: 6.0, 2: 1.0, 3: 3.0}) == 0.75
+
+
+def test_needs_are_reckoned_from_the_costs() -> None:
+    """Of 20 ms for inference, 2 for web and 1 for Envoy, with the production overlay's pods."""
+    said = needs(small_run())
+    assert "| worker | 50 |\n| process of the gateway | 500 |\n| CPU of Envoy | 1,000 |" in said
+    assert "| 100 | 2.0 | 0.2 | 0.1 | 3 | 3 | 4 | 51 | 0.2 |" in said
+    assert "| 10,000 | 200.0 | 20.0 | 10.0 | 72 | 29 | 10 | 1,224 | 20.0 |" in said
+    assert "carries 2,800 pictures/s (20 of inference 2,800, 12 of web 4,200, 4 of Envoy 4,000)." in " ".join(
+        said.split()
+    )
+    assert "10,000 pictures/s take 4 such stacks" in " ".join(said.split())
+
+
+def test_faces_are_the_same_when_each_has_its_box() -> None:
+    """In any order, a few pixels apart; not one for two."""
+    one: Box = (10, 10, 50, 60)
+    other: Box = (100, 10, 150, 60)
+    require_same_faces({"picture": [one, other]}, {"picture": [(102, 12, 148, 62), (8, 13, 52, 58)]})
+    for others in ([one], [one, one], [one, other, one], [one, (100, 10, 150, 66)]):
+        with pytest.raises(CannotCompare, match="picture: only one of both"):
+            require_same_faces({"picture": [one, other]}, {"picture": others})
 
 
 class StandInWithoutFaces(BaseHTTPRequestHandler):
-    """A stack that finds no face in anything."""
+    """A stack that finds no face in anything, and knows one path alone."""
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
         answer = b'{"results": []}'
-        self.send_response(200)
+        self.send_response(200 if self.path == "/predict" else 404)
         self.send_header("Content-Length", str(len(answer)))
         self.send_header("Connection", "close")
         self.end_headers()
@@ -92,15 +217,31 @@ class StandInWithoutFaces(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-def test_what_finds_other_faces_is_not_compared() -> None:
-    """As many as expected are counted, and one that is missing ends the run."""
+@pytest.fixture
+def without_faces() -> Iterator[Stack]:
     with HTTPServer(("127.0.0.1", 0), StandInWithoutFaces) as server:
-        threading.Thread(target=server.serve_forever).start()
-        stack = Stack("stand-in", server.server_port, 0, psutil.Process(), 0.0)
-        data = post("/predict", b"a picture", "image/jpeg")
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
         try:
-            assert closed_load(stack, [Request("none", data, 0)], 2, 0.05).rate > 0
-            with pytest.raises(CannotCompare, match="one face, 1 faces expected: 200"):
-                closed_load(stack, [Request("one face", data, 1)], 1, 0.05)
+            yield Stack("stand-in", server.server_port, 0, psutil.Process(), 0.0)
         finally:
             server.shutdown()
+            thread.join()
+
+
+def test_what_finds_other_faces_is_not_compared(without_faces: Stack) -> None:
+    """As many as expected are counted, and one that is missing ends the run."""
+    data = post("/predict", b"a picture", "image/jpeg")
+    counted = closed_load(without_faces, [Request("none", data, 0)], 2, 0.05, fewest=20)
+    assert counted.rate > 0
+    assert len(counted.latencies["none"]) >= 20
+    with pytest.raises(CannotCompare, match="one face, 1 faces expected: 200"):
+        closed_load(without_faces, [Request("one face", data, 1)], 1, 0.05)
+
+
+def test_what_does_not_answer_is_not_compared(without_faces: Stack) -> None:
+    """Neither another status nor nobody there."""
+    with pytest.raises(CannotCompare, match="one face, 0 faces expected: 404"):
+        closed_load(without_faces, [Request("one face", post("/no", b"", "image/jpeg"), 0)], 1, 0.05)
+    with pytest.raises(CannotCompare, match="640x480, none: no answer"):
+        first_answers(Stack("gone", 1, 0, psutil.Process(), 0.0), [Picture("640x480", "none", b"")])

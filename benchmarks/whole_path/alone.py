@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
+from typing import Any
 
 from inference.image import ImageLimits, decode
 from inference.mtcnn.detector import DetectOptions
@@ -16,8 +17,10 @@ from inference.settings import Settings
 from inference.worker import load
 from whole_path.load import Sample
 from whole_path.pictures import Picture
+from whole_path.stacks import CannotCompare
 
 NAME = "the detector alone"
+WARM_UP = 5  # pictures, after which the next takes no longer than the last
 
 
 class Alone:
@@ -29,39 +32,59 @@ class Alone:
 
     def run(self, seconds: float, processes: int) -> Sample:
         """Let so many of them examine the picture for so many seconds."""
-        began = time.monotonic()
         asked = self._connections[:processes]
         for connection in asked:
             connection.send(seconds)
-        done = [connection.recv() for connection in asked]
-        latencies = [each for times, _ in done for each in times]
-        cpu = sum(used for _, used in done) / len(latencies)
-        rate = len(latencies) / (time.monotonic() - began)
+        done = [_heard(connection) for connection in asked]
+        latencies = [each for waited, _, _ in done for each in waited]
+        cpu = sum(used for _, used, _ in done) / len(latencies)
+        rate = sum(len(waited) / took for waited, _, took in done)
         return Sample(rate, {self._picture.name: latencies}, {NAME: cpu}, 0.0)
 
 
 @contextmanager
 def detectors_alone(processes: int, picture: Picture) -> Iterator[Alone]:
     """Have the processes ready, idle until they are asked."""
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # as the supervisor has it
     spawn = multiprocessing.get_context("spawn")
     pairs = [spawn.Pipe() for _ in range(processes)]
     started = [spawn.Process(target=_examine, args=(picture.jpeg, theirs)) for _, theirs in pairs]
     ours = [ours for ours, _ in pairs]
     try:
-        for process, (_, theirs) in zip(started, pairs, strict=True):
-            process.start()
-            theirs.close()  # or nobody would hear of its end
+        with _one_thread_each():
+            for process, (_, theirs) in zip(started, pairs, strict=True):
+                process.start()
+                theirs.close()  # or nobody would hear of its end
         for connection in ours:
-            connection.recv()
+            _heard(connection)
         yield Alone(picture, ours)
     finally:
         for connection in ours:
-            with suppress(BrokenPipeError):
+            with suppress(OSError):
                 connection.send(None)
         for process in started:
             if process.pid:
                 process.join()
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Let what is started have NumPy compute in one thread, as the supervisor does."""
+    name = "OPENBLAS_NUM_THREADS"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[name]
+        if before is not None:
+            os.environ[name] = before
+
+
+def _heard(connection: Connection) -> Any:
+    try:
+        return connection.recv()
+    except (EOFError, OSError) as error:
+        raise CannotCompare(f"{NAME}: a process has ended, {error!r}") from error
 
 
 def _examine(data: bytes, connection: Connection) -> None:
@@ -69,10 +92,12 @@ def _examine(data: bytes, connection: Connection) -> None:
     limits = ImageLimits(settings.max_body_bytes, settings.max_pixels, settings.max_side)
     options = DetectOptions(min_face_size=settings.min_face_size)
     detector = load(settings)
+    for _ in range(WARM_UP):
+        detector.detect(decode(data, limits).rgb, options, Steps())
     connection.send("ready")
     while (seconds := connection.recv()) is not None:
-        latencies, cpu, due = [], time.process_time(), time.monotonic() + seconds
-        while (began := time.monotonic()) < due:
+        latencies, cpu, first = [], time.process_time(), time.monotonic()
+        while (began := time.monotonic()) < first + seconds:
             detector.detect(decode(data, limits).rgb, options, Steps())
             latencies.append(1000 * (time.monotonic() - began))
-        connection.send((latencies, 1000 * (time.process_time() - cpu)))
+        connection.send((latencies, 1000 * (time.process_time() - cpu), time.monotonic() - first))

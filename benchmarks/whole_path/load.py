@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import math
 import re
 import time
 from collections import Counter
@@ -14,8 +16,14 @@ from whole_path.pictures import Picture
 from whole_path.stacks import START_SECONDS, CannotCompare, Stack
 from wire import Answer, Wire
 
+SIZE, CALLERS = "640x480", 8  # what the targets speak of
 PATIENCE = 120.0  # seconds: the baseline lets sixteen callers wait for long
+SAME_PIXELS = 5  # by which two boxes of one face may differ: the package rounds
 WORKER = re.compile(rb'"worker": ?"([^"]+)"')
+
+
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +40,7 @@ class Sample:
     """What a stretch of load came to. Times are milliseconds, CPU time is that of one request."""
 
     rate: float
+    """Answers a second, of those that came while requests were still being sent."""
     latencies: dict[str, list[float]]
     """By the request's name."""
     cpu: dict[str, float]
@@ -39,6 +48,8 @@ class Sample:
     callers_cpu: float
     workers: dict[str, int] = field(default_factory=dict)
     """How many requests each worker answered, as far as the answers say."""
+    busiest: float = math.nan
+    """What the busiest worker took of the CPU time of all of them."""
 
 
 def faces_in(answer: Answer) -> int:
@@ -46,16 +57,54 @@ def faces_in(answer: Answer) -> int:
     return answer.body.count(b'"confidence"')
 
 
-def first_answers(stack: Stack, pictures: Sequence[Picture]) -> dict[str, int]:
-    """Send each picture once, and say how many faces were found in it."""
+def first_answers(stack: Stack, pictures: Sequence[Picture]) -> dict[str, list[Box]]:
+    """Send each picture once, and give the boxes of the faces that were found in it.
 
-    async def ask() -> dict[str, int]:
+    Raises CannotCompare when one is not answered with 200.
+    """
+
+    async def ask() -> dict[str, list[Box]]:
         wire = Wire(stack.url)
-        found = {picture.name: faces_in(await wire.ask(picture.as_json())) for picture in pictures}
+        found = {}
+        for picture in pictures:
+            answer = await _answer(wire, picture.as_json(), f"{stack.name}, {picture.name}")
+            if answer.status != 200:  # noqa: PLR2004
+                raise CannotCompare(f"{stack.name}, {picture.name}: {_short(answer)}")
+            found[picture.name] = [_box(result["box"]) for result in json.loads(answer.body)["results"]]
         wire.close()
         return found
 
     return asyncio.run(ask())
+
+
+def _box(box: dict[str, dict[str, float]]) -> Box:
+    return box["upLeft"]["x"], box["upLeft"]["y"], box["lowerRight"]["x"], box["lowerRight"]["y"]
+
+
+def _short(answer: Answer) -> str:
+    return f"{answer.status} {answer.body[:200].decode(errors='replace')}"
+
+
+async def _answer(wire: Wire, data: bytes, what: str) -> Answer:
+    """Send a request. Raises CannotCompare when there is no answer."""
+    try:
+        async with asyncio.timeout(PATIENCE):
+            return await wire.ask(data)
+    except OSError as error:  # TimeoutError is one
+        raise CannotCompare(f"{what}: no answer, {error!r}") from error
+
+
+def require_same_faces(one: dict[str, list[Box]], other: dict[str, list[Box]]) -> None:
+    """Hold the boxes of each picture against each other, in whichever order. Raises CannotCompare."""
+    for picture, boxes in one.items():
+        left = list(other[picture])
+        for box in boxes:
+            near = [each for each in left if max(abs(a - b) for a, b in zip(box, each, strict=True)) <= SAME_PIXELS]
+            if not near:
+                raise CannotCompare(f"{picture}: only one of both finds a face at {box}; the other has {left}")
+            left.remove(near[0])
+        if left:
+            raise CannotCompare(f"{picture}: only one of both finds faces at {left}")
 
 
 def until_all_answer(stack: Stack, request: Request, workers: int) -> None:
@@ -66,35 +115,47 @@ def until_all_answer(stack: Stack, request: Request, workers: int) -> None:
             raise CannotCompare(f"{stack.name} has not all of its {workers} workers after {START_SECONDS} s")
 
 
-def closed_load(stack: Stack, requests: Sequence[Request], callers: int, seconds: float, url: str = "") -> Sample:
-    """Let callers send the requests in turn for so many seconds and wait for the last answers.
+def closed_load(
+    stack: Stack, requests: Sequence[Request], callers: int, seconds: float, url: str = "", *, fewest: int = 1
+) -> Sample:
+    """Let callers send the requests in turn for so many seconds, or longer until the `fewest` answers have come.
 
-    Raises CannotCompare when an answer is wrong.
+    The rate is that of this stretch; the last answers, which come when fewer and fewer callers ask, count for the
+    latencies and the CPU time. Raises CannotCompare when an answer is wrong or missing.
     """
     latencies: dict[str, list[float]] = {request.name: [] for request in requests}
+    ended: list[float] = []
     workers: Counter[str] = Counter()
     turn = count()
 
-    async def caller(wire: Wire, due: float) -> None:
-        while (sent := time.monotonic()) < due:
+    async def caller(wire: Wire, began: float) -> None:
+        while (sent := time.monotonic()) < began + seconds or len(ended) < fewest:
             request = requests[next(turn) % len(requests)]
-            async with asyncio.timeout(PATIENCE):
-                answer = await wire.ask(request.data)
+            answer = await _answer(wire, request.data, f"{stack.name}, {request.name}")
+            ended.append(time.monotonic() - began)
             latencies[request.name].append(1000 * (time.monotonic() - sent))
             if answer.status != 200 or faces_in(answer) != request.faces:  # noqa: PLR2004
                 expected = f"{stack.name}, {request.name}, {request.faces} faces expected"
-                raise CannotCompare(f"{expected}: {answer.status} {answer.body[:200].decode(errors='replace')}")
+                raise CannotCompare(f"{expected}: {_short(answer)}")
             if worker := WORKER.search(answer.body):
                 workers[worker[1].decode()] += 1
 
     async def run() -> None:
-        wire = Wire(url or stack.url)
-        await asyncio.gather(*(caller(wire, time.monotonic() + seconds) for _ in range(callers)))
+        wire, began = Wire(url or stack.url), time.monotonic()
+        await asyncio.gather(*(caller(wire, began) for _ in range(callers)))
         wire.close()
 
-    before, own, began = stack.cpu_seconds(), time.process_time(), time.monotonic()
+    before, each_before, own = stack.cpu_seconds(), stack.each_worker(), time.process_time()
     asyncio.run(run())
-    took, own = time.monotonic() - began, time.process_time() - own
-    answered = sum(map(len, latencies.values()))
-    cpu = {tier: 1000 * (used - before[tier]) / answered for tier, used in stack.cpu_seconds().items()}
-    return Sample(answered / took, latencies, cpu, 1000 * own / answered, dict(workers))
+    own, after, each_after = time.process_time() - own, stack.cpu_seconds(), stack.each_worker()
+    cpu = {tier: 1000 * (used - before[tier]) / len(ended) for tier, used in after.items()}
+    took = max(seconds, ended[fewest - 1])
+    rate = sum(moment <= took for moment in ended) / took
+    busiest = share_of_busiest(each_before, each_after)
+    return Sample(rate, latencies, cpu, 1000 * own / len(ended), dict(workers), busiest)
+
+
+def share_of_busiest(before: dict[int, float], after: dict[int, float]) -> float:
+    """Give what the busiest of the processes took of the CPU time of all of them."""
+    used = [seconds - before.get(process, 0.0) for process, seconds in after.items()]
+    return max(used) / sum(used) if sum(used) > 0 else math.nan

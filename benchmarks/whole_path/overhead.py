@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import random
 import time
 from collections.abc import Callable
@@ -12,59 +11,71 @@ from typing import Any
 
 import grpc
 from whole_path.alone import NAME, Alone, detectors_alone
-from whole_path.load import Request, Sample, closed_load, faces_in, first_answers, until_all_answer
+from whole_path.load import (
+    CALLERS,
+    PATIENCE,
+    SIZE,
+    Request,
+    Sample,
+    closed_load,
+    faces_in,
+    first_answers,
+    until_all_answer,
+)
 from whole_path.pictures import Picture, pictures
-from whole_path.stacks import Stack, facet
+from whole_path.stacks import CannotCompare, Stack, facet
 from wire import Answer, OpenLoad
 
 from protos import infer_pb2, infer_pb2_grpc
 
-SIZE = "640x480"
 SECONDS, BUSY_SECONDS, OPEN_SECONDS = 2.0, 4.0, 15.0  # of a stretch: one caller, many callers, 70 %
-BUSY_CALLERS = 8
+FEWEST = 50  # answers with many callers: the kernel counts CPU time in hundredths of a second
 LOAD = 0.7
 EVEN, RANDOM = "even times", "random times"
+WORKER, ENVOY, GATEWAY = "a worker, by gRPC", "Envoy, by gRPC", "the gateway"
+WHOLE, FORM, JSON = "the whole path", "the whole path, multipart", "the whole path, JSON"
 
 Way = Callable[[float], Sample]
 
 
-def measure(rounds: int, scale: float) -> dict[str, Any]:
+def measure(workers: int, rounds: int, scale: float) -> dict[str, Any]:
     """Measure all of it with one picture of one face, in turns."""
-    workers, picture = os.cpu_count() or 1, pictures(SIZE)[0]
+    picture = pictures(SIZE)[0]
     with facet(workers, picture.as_it_is()) as stack, detectors_alone(workers, picture) as alone:
-        faces = first_answers(stack, [picture])[picture.name]
+        faces = len(first_answers(stack, [picture])[picture.name])
         as_it_is = Request(picture.name, picture.as_it_is(), faces)
         until_all_answer(stack, as_it_is, workers)
         one = _in_turns(_ways(stack, alone, picture, faces), rounds, SECONDS * scale)
-        busy: dict[str, Way] = {
-            NAME: lambda seconds: alone.run(seconds, workers),
-            "the whole path": lambda seconds: closed_load(stack, [as_it_is], BUSY_CALLERS, seconds),
-        }
+        busy = {NAME: lambda seconds: alone.run(seconds, workers), **_forms(stack, picture, faces, CALLERS, FEWEST)}
         many = _in_turns(busy, rounds, BUSY_SECONDS * scale)
-        rates = sorted(sample["rate"] for sample in many["the whole path"])
+        rates = sorted(sample["rate"] for sample in many[WHOLE])
         rate = LOAD * rates[len(rates) // 2]
         loaded = {
-            times: [_open(stack, as_it_is, rate, seed, OPEN_SECONDS * scale, times) for seed in range(rounds)]
-            for times in (EVEN, RANDOM)
+            when: [_open(stack, as_it_is, rate, seed, OPEN_SECONDS * scale, when) for seed in range(rounds)]
+            for when in (RANDOM, EVEN)
         }
-    service = sorted(each for sample in one["the whole path"] for each in sample["latencies"][picture.name])
+    service = sorted(each for sample in one[WHOLE] for each in sample["latencies"][picture.name])
     ideal = _ideal_queue(workers, LOAD, service[len(service) // 2])
     return {"picture": picture.name, "one_caller": one, "busy": many, "rate": rate, "loaded": loaded, "ideal": ideal}
 
 
 def _ways(stack: Stack, alone: Alone, picture: Picture, faces: int) -> dict[str, Way]:
-    def http(data: bytes, url: str = "") -> Way:
-        return lambda seconds: closed_load(stack, [Request(picture.name, data, faces)], 1, seconds, url)
-
+    as_it_is = Request(picture.name, picture.as_it_is(), faces)
     return {
         NAME: lambda seconds: alone.run(seconds, 1),
-        "a worker, by gRPC": lambda seconds: _grpc(stack, stack.worker, picture, seconds),
-        "Envoy, by gRPC": lambda seconds: _grpc(stack, stack.url.removeprefix("http://"), picture, seconds),
-        "the gateway": http(picture.as_it_is(), stack.gateway_url),
-        "the whole path": http(picture.as_it_is()),
-        "the whole path, multipart": http(picture.as_form()),
-        "the whole path, JSON": http(picture.as_json()),
+        WORKER: lambda seconds: _grpc(stack, stack.worker, picture, seconds),
+        ENVOY: lambda seconds: _grpc(stack, stack.url.removeprefix("http://"), picture, seconds),
+        GATEWAY: lambda seconds: closed_load(stack, [as_it_is], 1, seconds, stack.gateway_url),
+        **_forms(stack, picture, faces, 1),
     }
+
+
+def _forms(stack: Stack, picture: Picture, faces: int, callers: int, fewest: int = 1) -> dict[str, Way]:
+    def way(data: bytes) -> Way:
+        request = Request(picture.name, data, faces)
+        return lambda seconds: closed_load(stack, [request], callers, seconds, fewest=fewest)
+
+    return {WHOLE: way(picture.as_it_is()), FORM: way(picture.as_form()), JSON: way(picture.as_json())}
 
 
 def _in_turns(ways: dict[str, Way], rounds: int, seconds: float) -> dict[str, list[dict[str, Any]]]:
@@ -83,18 +94,21 @@ def _grpc(stack: Stack, target: str, picture: Picture, seconds: float) -> Sample
     request = infer_pb2.Image(raw_data=picture.jpeg)
     with grpc.insecure_channel(target) as channel:
         predict = infer_pb2_grpc.InferenceStub(channel).Predict
-        predict(request, wait_for_ready=True)  # the connection is made
-        before, own, began = stack.cpu_seconds(), time.process_time(), time.monotonic()
-        while (sent := time.monotonic()) < began + seconds:
-            predict(request)
-            latencies.append(1000 * (time.monotonic() - sent))
+        try:
+            predict(request, wait_for_ready=True, timeout=PATIENCE)  # the connection is made
+            before, own, began = stack.cpu_seconds(), time.process_time(), time.monotonic()
+            while (sent := time.monotonic()) < began + seconds:
+                predict(request, timeout=PATIENCE)
+                latencies.append(1000 * (time.monotonic() - sent))
+        except grpc.RpcError as error:
+            raise CannotCompare(f"{stack.name}, {picture.name}, by gRPC: no answer, {error}") from error
         took, own, after = time.monotonic() - began, time.process_time() - own, stack.cpu_seconds()
     count = len(latencies)
     cpu = {tier: 1000 * (after[tier] - before[tier]) / count for tier in after}
     return Sample(count / took, {picture.name: latencies}, cpu, 1000 * own / count)
 
 
-def _open(stack: Stack, request: Request, rate: float, seed: int, seconds: float, times: str) -> dict[str, Any]:
+def _open(stack: Stack, request: Request, rate: float, seed: int, seconds: float, when: str) -> dict[str, Any]:
     """Send requests at times that heed no answer; give the latencies, in milliseconds, from those times on.
 
     Who is refused or gets a wrong answer has waited for ever.
@@ -103,9 +117,9 @@ def _open(stack: Stack, request: Request, rate: float, seed: int, seconds: float
     def judge(answer: Answer) -> str:
         return "" if answer.status == 200 and faces_in(answer) == request.faces else f"{answer.status}"  # noqa: PLR2004
 
-    with OpenLoad(stack.url, request.data, judge, rate, seed, even=times == EVEN) as load:
+    with OpenLoad(stack.url, request.data, judge, rate, seed, even=when == EVEN) as load:
         time.sleep(seconds)
-    print(f"{rate:.1f} requests/s at {times}: {len(load.shots)} answers", flush=True)
+    print(f"{rate:.1f} requests/s at {when}: {len(load.shots)} answers", flush=True)
     latencies = [math.inf if shot.code else 1000 * shot.latency for shot in load.shots]
     return {"latencies": latencies, "wrong": dict(load.wrong)}
 

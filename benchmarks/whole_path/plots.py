@@ -7,7 +7,8 @@ from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
-from whole_path.figures import SIZE, Figure, cells, each_rate, latencies, percentile
+from whole_path.figures import Figure, cells, each_rate, enough, latencies, percentile
+from whole_path.load import SIZE
 
 mpl.use("agg")  # draws to files, without a screen
 
@@ -23,15 +24,17 @@ def plot_callers(run: dict[str, Any], path: Path) -> None:
         rates = [Figure.of(each_rate(each)) for each in samples]
         spread = [[r.middle - r.least for r in rates], [r.most - r.middle for r in rates]]
         left.errorbar(callers, [r.middle for r in rates], yerr=spread, fmt="o-", capsize=3, color=colour, label=stack)
-        p99 = [percentile(latencies(each), 99) for each in samples]
-        right.plot(callers, p99, "o-", color=colour, label=stack)
+        waited = {count: latencies(each) for count, each in zip(callers, samples, strict=True)}
+        p99 = {count: percentile(each, 99) for count, each in waited.items() if enough(each, 99)}
+        right.plot(list(p99), list(p99.values()), "o-", color=colour, label=stack)
+        if p99:  # a short run has none
+            right.set_yscale("log")
     for axes, label in ((left, "requests/s"), (right, "p99, ms")):
         axes.set_xlabel("callers")
         axes.set_xticks(callers)
         axes.set_ylabel(label)
         axes.legend()
     left.set_ylim(bottom=0)
-    right.set_yscale("log")
     figure.suptitle(f"pictures of {SIZE}: with one face, several, none", fontsize=10)
     _save(figure, path)
 

@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
-import os
+import time
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict
 from itertools import product
+from math import ceil
 from typing import Any
 
-from whole_path.load import Request, Sample, closed_load, first_answers
+from whole_path.load import CALLERS, SIZE, Request, Sample, closed_load, first_answers, require_same_faces
 from whole_path.pictures import Picture, pictures
-from whole_path.stacks import Stack, baseline, facet
+from whole_path.stacks import START_SECONDS, CannotCompare, Stack, baseline, facet
 
 BASELINE_PROCESSES = 3
-CALLERS = (1, 4, 8, 16)
+ALL_CALLERS = (1, 4, CALLERS, 16)
 # The baseline answers a tenth as many: it gets longer stretches, or a percentile would be of a handful of requests.
 SECONDS: dict[str, dict[str, float]] = {
     "facet": {"320x240": 2.5, "640x480": 5, "1920x1080": 4},
     "baseline": {"320x240": 3, "640x480": 8, "1920x1080": 8},
 }
+FEWEST = 100  # answers of a stretch in the cell of the targets: with less there is no p99
 WARM_UP_SECONDS, WARM_UP_CALLERS = 4, 8
 WARM_UP_TIMES = 3  # that each process gets each picture, on an average
 
 
 def compare(
-    rounds: int, scale: float, sizes: list[str], callers: tuple[int, ...], processes: int = BASELINE_PROCESSES
+    workers: int, processes: int, rounds: int, scale: float, sizes: list[str], callers: tuple[int, ...]
 ) -> dict[str, Any]:
-    """Measure every size with every number of callers, `rounds` times, in turns that change their order."""
-    workers = os.cpu_count() or 1
+    """Measure every size with every number of callers, `rounds` times, in turns that change their order.
+
+    Facet has so many workers, the baseline so many processes.
+    """
     everything = [picture for size in sizes for picture in pictures(size)]
     starts: dict[str, list[float]] = {"facet": [], "baseline": []}
     memory: dict[str, float] = {}
@@ -48,7 +52,9 @@ def compare(
         for stack in stacks:
             starts[stack.name].append(stack.cold_start)
             _warm_up(stack, everything, scale, numbers[stack.name])
-        faces = first_answers(stacks[0], everything)
+        found = [first_answers(stack, everything) for stack in stacks]
+        require_same_faces(*found)
+        faces = {name: len(boxes) for name, boxes in found[0].items()}
         for number in range(rounds):
             for size, count in product(sizes, callers):
                 for stack in stacks[:: 1 if number % 2 else -1]:
@@ -75,16 +81,29 @@ def _memory(stack: Stack, everything: list[Picture], scale: float, processes: in
 
 
 def _warm_up(stack: Stack, everything: list[Picture], scale: float, processes: int) -> None:
+    """Let many callers ask, then one until each process has worked for as long as one of each picture takes.
+
+    The baseline's gateway shares one connection among requests that overlap, so that many callers may keep one of its
+    processes busy and leave the others cold; one caller's requests make a connection each.
+    """
+    before = stack.each_worker()
     found = first_answers(stack, everything)
-    requests = [Request(picture.name, picture.as_json(), found[picture.name]) for picture in everything]
+    requests = [Request(picture.name, picture.as_json(), len(found[picture.name])) for picture in everything]
     missing = WARM_UP_TIMES * processes * len(requests) * scale
     while missing > 0:
         sample = closed_load(stack, requests, WARM_UP_CALLERS, WARM_UP_SECONDS * scale)
         missing -= sum(map(len, sample.latencies.values()))
+    each = len(requests) * sum(sample.cpu[tier] for tier in ("inference", "start") if tier in sample.cpu) / 1000
+    give_up = time.monotonic() + START_SECONDS
+    while any(used - before.get(process, 0.0) < each for process, used in stack.each_worker().items()):
+        if time.monotonic() > give_up:
+            raise CannotCompare(f"{stack.name}: not all of its processes get work within {START_SECONDS} s")
+        closed_load(stack, requests, 1, WARM_UP_SECONDS * scale)
 
 
 def _measure(stack: Stack, size: str, faces: dict[str, int], callers: int, scale: float) -> Sample:
     requests = [Request(picture.name, picture.as_json(), faces[picture.name]) for picture in pictures(size)]
-    sample = closed_load(stack, requests, callers, SECONDS[stack.name][size] * scale)
+    fewest = ceil(FEWEST * scale) if (size, callers) == (SIZE, CALLERS) else 1
+    sample = closed_load(stack, requests, callers, SECONDS[stack.name][size] * scale, fewest=fewest)
     print(f"{stack.name}, {size}, {callers} callers: {sample.rate:.1f} requests/s", flush=True)
     return sample

@@ -58,6 +58,13 @@ class Stack:
             used[tier] = used.get(tier, 0.0) + sum(process.cpu_times()[:4])
         return used
 
+    def each_worker(self) -> dict[int, float]:
+        """Read the CPU time so far of each process that detects, by its number."""
+        tier = "inference" if self.name == "facet" else "start"
+        those = [process for process in self._processes() if _tier(process) == tier]
+        # The first of them starts the others and detects nothing: facet's supervisor, the baseline's gateway.
+        return {process.pid: sum(process.cpu_times()[:2]) for process in those[1:]}
+
     def megabytes(self) -> float:
         """Read the memory of all processes; what several share counts once (PSS)."""
         return float(sum(process.memory_full_info().pss for process in self._processes()) / 1e6)
@@ -113,13 +120,15 @@ def _running(name: str, command: list[str], port: int, request: bytes) -> Iterat
 
 
 async def _until_answered(stack: Stack, started: subprocess.Popen[bytes], request: bytes) -> bool:
-    wire, give_up = Wire(stack.url), time.monotonic() + START_SECONDS
-    while time.monotonic() < give_up and started.poll() is None:
-        with suppress(OSError):
-            if (await wire.ask(request)).status == 200:  # noqa: PLR2004
-                wire.close()
-                return True
-        await asyncio.sleep(ASK_EVERY)
+    wire = Wire(stack.url)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(START_SECONDS):
+            while started.poll() is None:
+                with suppress(OSError):
+                    if (await wire.ask(request)).status == 200:  # noqa: PLR2004
+                        wire.close()
+                        return True
+                await asyncio.sleep(ASK_EVERY)
     return False
 
 

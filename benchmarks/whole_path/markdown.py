@@ -1,0 +1,15 @@
+"""Lays out tables and paragraphs."""
+
+from __future__ import annotations
+
+import textwrap
+
+
+def lay_out(head: list[str], rows: list[list[str]]) -> str:
+    """Make a table."""
+    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
+
+
+def paragraph(text: str) -> str:
+    """Break a text into lines."""
+    return textwrap.fill(" ".join(text.split()), 120, break_long_words=False, break_on_hyphens=False)
