@@ -72,7 +72,7 @@ def test_starts_and_stops_at_any_moment_leave_nothing(tmp_path: Path, figures: F
     for _ in range(times):
         with started(base, tmp_path) as service:
             wait_for(lambda log=service.log: "worker started" in log.read_text(), "it catches signals")  # type: ignore[misc]
-            time.sleep(moments.uniform(0, 3))  # the moment is the point
+            time.sleep(moments.uniform(0, 2))  # the moment is the point
             family, asked = service.family(), time.monotonic()
             service.process.terminate()
             exit_codes.add(service.process.wait(60))
