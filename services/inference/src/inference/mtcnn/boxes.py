@@ -112,7 +112,7 @@ def suppress(
     Not greedy: a box that has fallen itself still fells others. Overlap is shared area by union, or by the smaller box.
     """
     with steps("nms"):
-        order = np.argsort(candidates.scores)[::-1]
+        order = np.argsort(candidates.scores)[::-1].astype(np.uint32)  # of ten million, half of the memory
         by_x = np.argsort(candidates.corners[order, 0])
         corners = candidates.corners[order[by_x]]
         fallen = np.zeros(len(order), np.uint8)
@@ -120,5 +120,5 @@ def suppress(
         with steps("nms"):
             rows = range(start, min(start + SUPPRESS_ROWS, len(order)))
             kernels.suppress(corners, by_x, rows, limit, fallen, by_smaller=by_smaller)
-    kept: NDArray[np.int64] = order[fallen == 0]
+    kept: NDArray[np.int64] = order[fallen == 0].astype(np.int64)
     return kept
