@@ -139,7 +139,7 @@ soak: .venv/ready  ## load, bad input and kills for half an hour, or for MINUTES
 	@$(if $(MINUTES),exec $(BIN)/python -m pytest --soak=$(MINUTES) tests/stack/test_soak.py $(ARGS),$(call MEASURE,--soak=30 tests/stack/test_soak.py,soak,make soak))
 
 .PHONY: bench
-bench: .venv/ready  ## the whole path beside the stack of a tutorial, its overhead, its growth; writes docs/figures.md (20 minutes)
+bench: .venv/ready  ## the whole path beside the stack of a tutorial, its overhead, its growth; writes docs/figures.md (15 minutes)
 	@exec $(BIN)/python benchmarks/path.py $(ARGS)
 
 .PHONY: bench-detector

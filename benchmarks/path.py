@@ -3,7 +3,7 @@
     make bench
 
 It writes docs/figures.md, the tables of docs/scaling.md, the headline of README.md, the plots and the raw numbers. Some
-twenty minutes on two CPUs, which should have nothing else to do.
+fifteen minutes on two CPUs, which should have nothing else to do.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Part = Callable[[], dict[str, Any]]
 def main() -> int:
     """Measure, keep the numbers, write the pages."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3, help="of everything")
+    parser.add_argument("--rounds", type=int, default=2, help="of everything")
     parser.add_argument("--quick", action="store_true", help="one short round of little: to see that it runs")
     parser.add_argument("--pages-only", action="store_true", help="write the pages from the numbers of the last run")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for path.json")

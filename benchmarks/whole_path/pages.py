@@ -124,7 +124,7 @@ def comparison(run: dict[str, Any]) -> str:
         answer, run on the same CPUs; they take {generator} ms of CPU time for a request, which is not counted.
         The machine's load was {run["load_before"]:.1f} when it began.
     """)
-    plot = "![Requests per second and p99 over the callers](images/callers.png)"
+    plot = "![Requests per second and p95 over the callers](images/callers.png)"
     return "\n\n".join([text, lay_out(head, rows), spread(run), plot])
 
 
