@@ -175,7 +175,7 @@ def test_bad_json_is_told_what_is_wrong(client: httpx.Client, body: bytes, code:
 
 
 def test_bad_forms_are_told_what_is_wrong(client: httpx.Client, face_file: bytes) -> None:
-    """No file, two files, a file by another name, text where a file belongs, no form at all."""
+    """No file, two files, a file by another name, text where a file belongs, a part without a name, no form at all."""
     one = ("a.png", face_file)
     other = client.post("/predict", files={"picture": one})
     says(other, 400, "MALFORMED_REQUEST", "'picture'", "`image`")
@@ -190,6 +190,9 @@ def test_bad_forms_are_told_what_is_wrong(client: httpx.Client, face_file: bytes
         415,
         "UNSUPPORTED_MEDIA_TYPE",
     )
+    nameless = b"--x\r\nContent-Disposition: form-data\r\n\r\na\r\n--x--\r\n"
+    named = {"Content-Type": "multipart/form-data; boundary=x"}
+    says(client.post("/predict", content=nameless, headers=named), 400, "MALFORMED_REQUEST", "no name")
     many = [("image", (f"{index}.png", b"x")) for index in range(33)]
     says(client.post("/predict/batch", files=many), 400, "MALFORMED_REQUEST", "at most 32")
 
