@@ -30,4 +30,5 @@ def test_whatever_is_sent_has_a_documented_answer(attacked: RunningStack, figure
             "faults": len(report.faults) + len(report.troubles),
         },
         at_most={"faults": 0, "slowest_answer_s": SLOWEST},
+        at_least={"cases_per_second": 150},
     )

@@ -164,7 +164,7 @@ def test_full_workers_fail_no_health_check_and_are_not_ejected(
         seconds = 180 if long else 5
         load = pool.submit(closed_load, processes.url, request, refused, callers=100, seconds=seconds)
         while not load.done():
-            failed += 4 - processes.serving(within=2)  # as Envoy asks
+            failed += 4 - processes.serving(within=2 if long else 5)  # Envoy gives it 2 s
             checks += 4
             fewest = min(fewest, processes.envoy("cluster.inference.membership_healthy"))
     found = {
@@ -182,5 +182,4 @@ def test_full_workers_fail_no_health_check_and_are_not_ejected(
         at_least={"workers_that_envoy_found_healthy": 4},
     )
     assert {shot.code for shot in load.result()} == {"", REFUSED}
-    assert found["ejections"] == 0
-    assert not long or (failed, fewest) == (0, 4)
+    assert (failed, fewest, found["ejections"]) == (0, 4, 0)
