@@ -24,7 +24,7 @@ class Printer(trace_service_pb2_grpc.TraceServiceServicer):
         return trace_service_pb2.ExportTraceServiceResponse()
 
 
-server = grpc.server(ThreadPoolExecutor(4))
+server = grpc.server(ThreadPoolExecutor(1))  # one thread: two would write into each other's lines
 trace_service_pb2_grpc.add_TraceServiceServicer_to_server(Printer(), server)  # type: ignore[no-untyped-call]
 server.add_insecure_port("0.0.0.0:4317")
 server.start()
