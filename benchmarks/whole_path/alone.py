@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
+from inference.__main__ import WORKER_ENVIRONMENT
 from inference.image import ImageLimits, decode
 from inference.mtcnn.detector import DetectOptions
 from inference.mtcnn.steps import Steps
@@ -50,7 +51,7 @@ def detectors_alone(processes: int, picture: Picture) -> Iterator[Alone]:
     started = [spawn.Process(target=_examine, args=(picture.jpeg, theirs)) for _, theirs in pairs]
     ours = [ours for ours, _ in pairs]
     try:
-        with _one_thread_each():
+        with _as_a_worker():
             for process, (_, theirs) in zip(started, pairs, strict=True):
                 process.start()
                 theirs.close()  # or nobody would hear of its end
@@ -67,17 +68,17 @@ def detectors_alone(processes: int, picture: Picture) -> Iterator[Alone]:
 
 
 @contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Let what is started have NumPy compute in one thread, as the supervisor does."""
-    name = "OPENBLAS_NUM_THREADS"
-    before = os.environ.get(name)
-    os.environ[name] = "1"
+def _as_a_worker() -> Iterator[None]:
+    """Give what is started the environment that the supervisor gives its workers."""
+    before = {name: os.environ.get(name) for name in WORKER_ENVIRONMENT}
+    os.environ.update(WORKER_ENVIRONMENT)
     try:
         yield
     finally:
-        del os.environ[name]
-        if before is not None:
-            os.environ[name] = before
+        for name, value in before.items():
+            del os.environ[name]
+            if value is not None:
+                os.environ[name] = value
 
 
 def _heard(connection: Connection) -> Any:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from functools import partial
 
 import pytest
 from inference.errors import Busy
 from inference.mtcnn.steps import Abandoned, Steps
-from inference.slot import InferenceSlot
+from inference.slot import REMEMBERED, InferenceSlot
 
 
 def test_one_piece_of_work_runs_at_a_time() -> None:
@@ -42,6 +43,56 @@ def test_who_finds_all_places_taken_is_refused_at_once() -> None:
             await slot.run(release.wait, Steps())
         release.set()
         await asyncio.gather(*others)
+
+    asyncio.run(main())
+
+
+def test_what_waits_is_bounded_in_bytes() -> None:
+    """A large one finds no room, a small one does; room comes back with who leaves the line."""
+
+    async def main() -> None:
+        slot, release = InferenceSlot(places=9, max_wait=60, room=100), threading.Event()
+        first = asyncio.create_task(slot.run(release.wait, Steps(), size=90))
+        await asyncio.sleep(0)
+        others = [asyncio.create_task(slot.run(release.wait, Steps(), size=size)) for size in (60, 40)]
+        await asyncio.sleep(0)
+        with pytest.raises(Busy, match="2 requests are waiting"):
+            await slot.run(release.wait, Steps(), size=1)
+        others.pop(0).cancel()
+        await asyncio.sleep(0)
+        with pytest.raises(Busy, match="1 requests are waiting"):
+            await slot.run(release.wait, Steps(), size=61)
+        others.append(asyncio.create_task(slot.run(release.wait, Steps(), size=60)))
+        await asyncio.sleep(0)
+        release.set()
+        assert all(await asyncio.gather(first, *others))
+
+    asyncio.run(main())
+
+
+def test_who_would_wait_too_long_is_refused_at_once() -> None:
+    """As long as the last ones took; a single one that took longer does not count."""
+
+    async def wait_behind(slot: InferenceSlot, count: int) -> None:
+        release = threading.Event()
+        others = [asyncio.create_task(slot.run(release.wait, Steps())) for _ in range(count)]
+        await asyncio.sleep(0)
+        try:
+            await asyncio.wait_for(slot.run(lambda: None, Steps()), 0.01)
+        finally:
+            release.set()
+            await asyncio.gather(*others)
+
+    async def main() -> None:
+        slot = InferenceSlot(places=9, max_wait=0.3)
+        for seconds in (0, 0.2, 0):
+            await slot.run(partial(time.sleep, seconds), Steps())
+        with pytest.raises(TimeoutError):  # it was let in to wait
+            await wait_behind(slot, 4)
+        for _ in range(REMEMBERED):
+            await slot.run(partial(time.sleep, 0.2), Steps())
+        with pytest.raises(Busy, match="2 requests are waiting"):
+            await wait_behind(slot, 3)
 
     asyncio.run(main())
 

@@ -32,7 +32,8 @@ SLOW = 500
 STALLED = 150
 IDLE_ENDS = 'envoy_http_downstream_rq_idle_timeout{envoy_http_conn_manager_prefix="edge"}'
 # Four answers of 1.7 MB: the kernel would take a single one off Envoy's hands.
-LARGE_FILES = 4 * b"GET /static/swagger-ui-bundle.js HTTP/1.1\r\nHost: facet\r\n\r\n"
+LARGE_FILE = b"GET /static/swagger-ui-bundle.js HTTP/1.1\r\nHost: facet\r\n"
+LARGE_FILES = 3 * (LARGE_FILE + b"\r\n") + LARGE_FILE + b"Connection: close\r\n\r\n"
 HONEST_SHARE = 0.5  # of the capacity
 
 

@@ -18,6 +18,7 @@ from inference.errors import STATUS as WORKER_STATUS
 from inference.errors import rich_status
 from web.app import DRAWING_PLACES, create_app
 from web.errors import STATUS
+from web.large_answers import PLACES
 from web.settings import Settings
 
 from protos import infer_pb2, infer_pb2_grpc
@@ -283,3 +284,22 @@ def test_pictures_that_are_drawn_have_few_places_and_give_them_back(http: FlaskC
     assert {annotate().status_code for _ in range(2 * DRAWING_PLACES)} == {422}
     workers.servicer.status = None
     assert annotate().status_code == 200
+
+
+def test_large_answers_have_few_places_and_give_them_back(http: FlaskClient) -> None:
+    """When they are sent, or left; small ones go on meanwhile, and nothing tells the edge of full workers."""
+
+    def get(name: str = "swagger-ui-bundle.js", headers: dict[str, str] | None = None) -> Any:
+        return http.get(f"/static/{name}", headers=headers)
+
+    kept = [get() for _ in range(PLACES)]  # none of them is closed, as if nobody had read it yet
+    assert {response.status_code for response in kept} == {200}
+    refused = get()
+    assert (refused.status_code, refused.json["code"], refused.headers["Retry-After"]) == (503, "BUSY", "1")
+    assert "X-Workers-Busy" not in refused.headers
+    assert [get(name).status_code for name in ("page.js", "swagger-ui.css")] == [200, 200]
+    assert get(headers={"If-None-Match": kept[0].headers["ETag"]}).status_code == 304
+    assert predict(http).status_code == 200
+    for response in kept:
+        response.close()
+    assert [get().status_code for _ in range(PLACES)] == [200] * PLACES

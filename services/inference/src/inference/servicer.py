@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
 import grpc
@@ -137,11 +138,10 @@ class InferenceServicer(infer_pb2_grpc.InferenceServicer):
             raise NotReady("the worker is loading its model; try again in a few seconds")
         options = read_options(request.options, self._defaults)
         drawing = read_drawing(request)
+        work, size = partial(self._examine, request, options, drawing, detector, steps), len(request.raw_data)
         try:
             async with asyncio.timeout(seconds):
-                return await self._slot.run(
-                    lambda: self._examine(request, options, drawing, detector, steps), steps, patient=patient
-                )
+                return await self._slot.run(work, steps, size=size, patient=patient)
         except (TimeoutError, Abandoned):
             raise DeadlineExceeded(
                 f"no answer within {seconds:.3g} s; allow more time, send a smaller picture or raise min_face_size"

@@ -62,8 +62,8 @@ class Settings(BaseSettings):
 
     deadline_seconds: float = Field(15.0, gt=0)
     """The longest that a request may take, however much more its caller would allow."""
-    queue_places: int = Field(16, ge=0)
-    """Requests that may wait at one worker while another is computed; more are refused as busy."""
+    queue_places: int = Field(48, ge=0)
+    """Requests that may wait at one worker, with 160 MiB of images; more are refused as busy."""
     queue_seconds: float = Field(5.0, gt=0)
     """The longest that one may wait there before it is refused as busy."""
     max_streams: int = Field(8, ge=0)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from statistics import median
 from typing import TypeVar
 
 from inference.errors import Busy
@@ -14,50 +16,70 @@ from inference.mtcnn.steps import Steps
 
 T = TypeVar("T")
 LATE_SECONDS = 0.5  # no loop of ours is so late while it runs
+ROOM = 160 * 1024 * 1024  # bytes; what a container of the default size has beside the worst picture
+REMEMBERED = 9  # pieces of work whose median foretells the next; a single long one does not count
 
 
 class InferenceSlot:
     """Runs one piece of work at a time in a thread of its own, so that the event loop (health!) never waits.
 
-    At most `places` callers wait, none longer than `max_wait` seconds; who comes or waits beyond that gets Busy.
+    At most `places` callers wait, with at most `room` bytes, none longer than `max_wait` seconds. Who comes beyond that
+    gets Busy: at once, also who would wait too long if all work took as long as the last did.
     """
 
-    def __init__(self, places: int, max_wait: float) -> None:
+    def __init__(self, places: int, max_wait: float, *, room: int = ROOM) -> None:
         self._places = places
         self._max_wait = max_wait
+        self._room = room  # that is left
+        self._took: deque[float] = deque(maxlen=REMEMBERED)
         self.waiting = 0
         self._turn = asyncio.Lock()  # first come, first served
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="inference")
         self.running: contextvars.Context | None = None  # of the work that runs: its request's id, for the log
 
-    async def run(self, work: Callable[[], T], steps: Steps, *, patient: bool = False) -> T:
+    async def run(self, work: Callable[[], T], steps: Steps, *, size: int = 0, patient: bool = False) -> T:
         """Wait for the turn, then run `work` and give its result. Raises Busy, or what `work` raises.
+
+        What waits with it takes `size` bytes.
 
         When the caller is cancelled, `steps` is abandoned: the work ends before its next step, and only then the slot
         is free again. A `patient` caller (an open stream, which holds back its own next picture) may wait its whole
         deadline and takes no place in the line.
         """
-        await self._wait_for_turn(steps, patient=patient)
+        await self._wait_for_turn(steps, size, patient=patient)
+        began = time.monotonic()
         self.running = contextvars.copy_context()
         running = asyncio.get_running_loop().run_in_executor(self._thread, self.running.copy().run, work)
         running.add_done_callback(self._leave)
         try:
-            return await asyncio.shield(running)
+            done = await asyncio.shield(running)
         except asyncio.CancelledError:
             steps.abandon()
             raise
+        self._took.append(time.monotonic() - began)
+        return done
 
-    async def _wait_for_turn(self, steps: Steps, *, patient: bool) -> None:
+    async def _wait_for_turn(self, steps: Steps, size: int, *, patient: bool) -> None:
         arrived = time.monotonic()
-        if not patient and self._turn.locked() and self.waiting >= self._places:
+        if patient:
+            place, size = 0, 0
+        elif self._turn.locked() and self._is_full(size):
             raise Busy(f"{self.waiting} requests are waiting already; try again in a second")
-        self.waiting += not patient
+        else:
+            place = 1
+        self.waiting += place
+        self._room -= size
         try:
             while not await self._acquire(float("inf") if patient else self._max_wait):
                 pass
         finally:
-            self.waiting -= not patient
+            self.waiting -= place
+            self._room += size
             steps.ran("queue", arrived)  # also of who is turned away
+
+    def _is_full(self, size: int) -> bool:
+        too_late = bool(self._took) and self.waiting * median(self._took) > self._max_wait
+        return self.waiting >= self._places or size > self._room or too_late
 
     async def _acquire(self, seconds: float) -> bool:
         """Take the turn within `seconds`, or raise Busy; False when this process has slept meanwhile."""

@@ -33,7 +33,7 @@ from inference.mtcnn.networks import BadWeights
 from inference.mtcnn.steps import Steps
 from inference.servicer import InferenceServicer
 from inference.settings import Settings
-from inference.slot import InferenceSlot
+from inference.slot import ROOM, InferenceSlot
 from inference.system import CannotStart, die_with, prove_reuse_port
 from inference.tls import OnlyKnownCallers, server_credentials
 from inference.watchdog import Watchdog
@@ -67,7 +67,8 @@ class Worker:
         self._settings = settings
         self._grace = max(0.0, settings.grace_seconds - settings.drain_seconds - 1)  # the supervisor's, less a second
         self._load = load
-        self._slot = InferenceSlot(settings.queue_places, settings.queue_seconds)
+        room = max(ROOM, settings.max_body_bytes)
+        self._slot = InferenceSlot(settings.queue_places, settings.queue_seconds, room=room)
         self._health = health.aio.HealthServicer()
         name = f"{socket.gethostname() if settings.host in ANY_ADDRESS else settings.host}:{port}"
         self._traces = _traces(settings, name)
