@@ -227,6 +227,8 @@ def test_slow_clients_are_let_go_and_cost_the_others_little(
     """Each is told, or cut off, when its time is over; an honest one is answered, or told that it is too many."""
     kinds = ("headers", "body", "reader") if long else ("headers", "body")
     seconds = 14 if long else 5
+    refusals = "large_files.http_local_rate_limit.rate_limited"
+    refused = two.envoy(refusals)
     capacity = wire.capacity(two.url, request_, judge, seconds=3)
     with wire.OpenLoad(two.url, request_, judge, HONEST_SHARE * capacity) as alone:
         time.sleep(seconds)
@@ -248,6 +250,7 @@ def test_slow_clients_are_let_go_and_cost_the_others_little(
             "honest p99 beside them, ms": p99_beside,
             "honest p99, beside / alone": round(p99_beside / p99_alone, 2),
             "honest, refused": beside.wrong.total(),
+            "large files, refused": two.envoy(refusals) - refused,
             "all let go after, s": round(took, 1),
         },
         at_most={"honest p99, beside / alone": 1.3, "honest, refused": 0, "all let go after, s": 25},

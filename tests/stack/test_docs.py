@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -12,7 +13,7 @@ from playwright.sync_api import Browser
 
 from tests.stack.browser import FacetPage, File
 from tests.stack.conftest import FrontDoor
-from tests.stack.running import ROOT
+from tests.stack.running import ROOT, wait_for
 
 CONFIG = ROOT / "tests/stack/schemathesis.toml"
 
@@ -43,6 +44,22 @@ def test_the_page_has_all_it_needs_from_here(client: httpx.Client) -> None:
         assert f'"/static/{part}"' in page.text
         assert client.get(f"/static/{part}").status_code == 200
     assert client.get("/static/VERSION").status_code == 404
+
+
+def test_its_large_files_are_given_a_few_times_a_second(client: httpx.Client) -> None:
+    """Asked for again and again they are refused, and nothing else is; a second later there is more."""
+    large = "/static/swagger-ui-bundle.js"
+
+    def refused() -> list[httpx.Response]:
+        with ThreadPoolExecutor(16) as callers:
+            answers = list(callers.map(lambda _: client.head(large), range(100)))
+        assert {answer.status_code for answer in answers} <= {200, 429}
+        return [answer for answer in answers if answer.status_code == 429]
+
+    answer = wait_for(refused, "too many are refused")[0]
+    assert (answer.headers["Retry-After"], answer.headers["Content-Type"]) == ("1", "application/json")
+    assert client.get("/static/page.js").status_code == 200
+    wait_for(lambda: client.get(large).status_code == 200, "it is given again")
 
 
 def test_the_page_tries_the_api_out(browser: Browser, stack: FrontDoor, portrait: File) -> None:
