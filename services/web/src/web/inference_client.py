@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import socket
+import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from grpc_status import rpc_status
 
 from protos import infer_pb2, infer_pb2_grpc
 from web.errors import BY_GRPC_STATUS, STATUS, UNFORESEEN, RequestFailed
+from web.leavers import Leavers
 
 log = logging.getLogger(__name__)
 
@@ -38,11 +41,11 @@ CHANNEL_OPTIONS = [
     ("grpc.min_reconnect_backoff_ms", 1000),  # the time that one attempt has, also on a machine without a CPU to spare
 ]
 READY_SECONDS = 1.0
-LOOK_SECONDS = 0.25  # how often a waiting thread looks whether its caller is still there
 SPARE_SECONDS = 0.25  # more than the caller allows: Envoy takes it off, and says when the time is over, see envoy.yaml
 
+LEFT = "the caller has left"
+
 Answer = infer_pb2.InferResults
-CallerLeft = Callable[[], bool]
 
 
 class InferenceClient:
@@ -53,22 +56,25 @@ class InferenceClient:
     ) -> None:
         channel = grpc.intercept_channel(_channel(target, tls_folder), *interceptors)
         self._inference = infer_pb2_grpc.InferenceStub(channel)
+        self._leavers = Leavers()
         self._health: Any = health_pb2_grpc.HealthStub(channel)  # its stubs are untyped
 
-    def predict(self, image: infer_pb2.Image, seconds: float, request_id: str, caller_left: CallerLeft) -> Answer:
+    def predict(self, image: infer_pb2.Image, seconds: float, request_id: str, caller: socket.socket | None) -> Answer:
         """Have one image examined within `seconds`, or until the caller has left. Raises RequestFailed."""
         due = time.monotonic() + seconds
-        return self._wait(self._begin(image, due, request_id), due, caller_left)
+        call = self._begin(image, due, request_id)
+        with self._leavers.told(caller, call.cancel):
+            return _result(call, due)
 
     def predict_all(
         self,
         images: Iterable[infer_pb2.Image],
         seconds: float,
         request_id: str,
-        caller_left: CallerLeft,
+        caller: socket.socket | None,
         *,
         concurrency: int,
-    ) -> Iterator[Answer | RequestFailed]:
+    ) -> list[Answer | RequestFailed]:
         """Have images examined, all of them within `seconds`, and give each its answer or its failure, in their order.
 
         `concurrency` of them are under way at a time. Raises RequestFailed when the caller has left.
@@ -76,33 +82,30 @@ class InferenceClient:
         due = time.monotonic() + seconds
         calls = (self._begin(image, due, request_id) for image in images)
         running = deque(islice(calls, concurrency))
-        while running:
-            try:
-                yield self._wait(running.popleft(), due, caller_left)
-            except RequestFailed as failure:
-                if failure.code == "CALLER_LEFT":
-                    for call in running:
-                        call.cancel()
-                    raise
-                yield failure
-            running.extend(islice(calls, 1))
+        left = threading.Event()
+
+        def leave() -> None:
+            left.set()
+            for call in list(running):
+                call.cancel()
+
+        answers: list[Answer | RequestFailed] = []
+        with self._leavers.told(caller, leave):
+            while running:
+                try:
+                    answers.append(_result(running[0], due))
+                except RequestFailed as failure:
+                    answers.append(failure)
+                running.popleft()
+                if left.is_set():
+                    leave()
+                    raise RequestFailed("CALLER_LEFT", LEFT)
+                running.extend(islice(calls, 1))
+        return answers
 
     def _begin(self, image: infer_pb2.Image, due: float, request_id: str) -> Any:
         seconds = max(0.0, due - time.monotonic()) + SPARE_SECONDS
         return self._inference.Predict.future(image, timeout=seconds, metadata=(("x-request-id", request_id),))
-
-    def _wait(self, call: Any, due: float, caller_left: CallerLeft) -> Answer:
-        while True:
-            try:
-                answer: Answer = call.result(timeout=LOOK_SECONDS)
-            except grpc.FutureTimeoutError:
-                if caller_left():
-                    call.cancel()
-                    raise RequestFailed("CALLER_LEFT", "the caller has left") from None
-            except grpc.RpcError as error:
-                raise _failure(error, late=time.monotonic() >= due) from error
-            else:
-                return answer
 
     def is_ready(self) -> bool:
         """Ask through Envoy whether a worker serves."""
@@ -119,6 +122,16 @@ def _channel(target: str, folder: Path | None) -> grpc.Channel:
     named = [*CHANNEL_OPTIONS, ("grpc.ssl_target_name_override", "envoy")]
     key, certificate, authority = ((folder / name).read_bytes() for name in ("tls.key", "tls.crt", "ca.crt"))
     return grpc.secure_channel(target, grpc.ssl_channel_credentials(authority, key, certificate), named)
+
+
+def _result(call: Any, due: float) -> Answer:
+    try:
+        answer: Answer = call.result()
+    except grpc.FutureCancelledError:
+        raise RequestFailed("CALLER_LEFT", LEFT) from None
+    except grpc.RpcError as error:
+        raise _failure(error, late=time.monotonic() >= due) from error
+    return answer
 
 
 def _failure(error: Any, *, late: bool) -> RequestFailed:

@@ -14,7 +14,6 @@ from flask import Blueprint, Response, current_app, g, jsonify, request
 from google.protobuf.json_format import MessageToDict
 
 from protos import infer_pb2
-from web.connection import has_left
 from web.errors import RequestFailed, error_response, tell_edge
 from web.image_request import read_body, read_image, read_images
 from web.inference_client import InferenceClient
@@ -51,7 +50,7 @@ def predict() -> Response:
     read_body(request, _settings().max_body_bytes)
     image = read_image(request)
     with _admitted():
-        return jsonify(_answer(_client().predict(image, _seconds_left(), g.request_id, _caller_left)))
+        return jsonify(_answer(_client().predict(image, _seconds_left(), g.request_id, _caller())))
 
 
 @api.post("/predict/batch")
@@ -73,10 +72,8 @@ def predict_batch() -> Response:
     for image, file in zip(images, request.files.getlist("image"), strict=True):
         image.image_id = image.image_id or file.filename or ""
     with _admitted():
-        answers = list(
-            _client().predict_all(
-                images, _seconds_left(), g.request_id, _caller_left, concurrency=_settings().batch_concurrency
-            )
+        answers = _client().predict_all(
+            images, _seconds_left(), g.request_id, _caller(), concurrency=_settings().batch_concurrency
         )
     entries = [_entry(image, answer) for image, answer in zip(images, answers, strict=True)]
     failed = sum(1 for entry in entries if entry["message"])
@@ -118,7 +115,7 @@ def annotate() -> Response:
 
 def _drawn(image: infer_pb2.Image, media_type: str) -> Response:
     with _admitted():
-        answer = _client().predict(image, _seconds_left(), g.request_id, _caller_left)
+        answer = _client().predict(image, _seconds_left(), g.request_id, _caller())
     if not answer.picture:
         raise RequestFailed("NOT_READY", "an older worker answered, which cannot draw; try again in a second")
     headers = {"Vary": "Accept", "X-Face-Count": str(len(answer.results))}
@@ -162,10 +159,9 @@ def _admitted() -> Iterator[None]:
         places.release()
 
 
-def _caller_left() -> bool:
-    """Look whether somebody still waits for the answer."""
-    connection: socket.socket | None = request.environ.get("gunicorn.socket")
-    return connection is not None and has_left(connection)
+def _caller() -> socket.socket | None:
+    """Give the connection on which somebody waits for the answer."""
+    return cast("socket.socket | None", request.environ.get("gunicorn.socket"))
 
 
 def _seconds_left() -> float:
