@@ -125,6 +125,9 @@ def _channel(target: str, folder: Path | None) -> grpc.Channel:
 
 
 def _result(call: Any, due: float) -> Answer:
+    done = threading.Event()
+    call.add_done_callback(lambda _: done.set())
+    done.wait()  # its result() would wake up ten times a second to look
     try:
         answer: Answer = call.result()
     except grpc.FutureCancelledError:
