@@ -64,8 +64,8 @@ def test_both_options_go_together_and_with_the_others(tmp_path: Path) -> None:
 
 
 def test_refused_requests_are_not_read() -> None:
-    """First the key, by whose name the rate limit counts, and then the body."""
-    assert list(filters(envoy_yaml(Plan())))[:3] == [*OPTIONS, "envoy.filters.http.buffer"]
+    """First the key, by whose name the rate limit counts, then what holds for all, and then the body."""
+    assert list(filters(envoy_yaml(Plan())))[:4] == [*OPTIONS, "large-files", "envoy.filters.http.buffer"]
 
 
 @pytest.mark.parametrize("name", ["", "two words", "a\nb", "x" * 65, "über"])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from inference.__main__ import WORKER_ENVIRONMENT
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -75,7 +77,7 @@ def examine(file: bytes, engine: str, min_face_size: int, last_step: str = "none
     It is abandoned when `last_step` would begin for the second time.
     """
     command = [sys.executable, "-c", PROGRAM, engine, str(min_face_size), last_step]
-    done = subprocess.run(command, input=file, capture_output=True, check=True)
+    done = subprocess.run(command, input=file, capture_output=True, check=True, env=os.environ | WORKER_ENVIRONMENT)
     answer = json.loads(done.stdout)
     sys.stdout.write(f"{answer['megabytes']:.0f} MB\n")
     return answer["outcome"], answer["megabytes"]

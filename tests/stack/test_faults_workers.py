@@ -11,6 +11,7 @@ from contextlib import suppress
 import httpx
 import psutil
 import pytest
+from inference.settings import Settings as InferenceSettings
 from wire import OpenLoad, closed_load, post, same_results
 
 from tests.conftest import Figures
@@ -160,9 +161,10 @@ def test_full_workers_fail_no_health_check_and_are_not_ejected(
     ).json()
     refused = right_or_refused(same_results(right["results"]))
     request = post("/predict", astronaut_file, "image/webp")
+    callers = 4 * (1 + InferenceSettings().queue_places) + 24
     with ThreadPoolExecutor(1) as pool:
         seconds = 180 if long else 5
-        load = pool.submit(closed_load, processes.url, request, refused, callers=100, seconds=seconds)
+        load = pool.submit(closed_load, processes.url, request, refused, callers=callers, seconds=seconds)
         while not load.done():
             failed += 4 - processes.serving(within=2 if long else 5)  # Envoy gives it 2 s
             checks += 4
@@ -176,7 +178,7 @@ def test_full_workers_fail_no_health_check_and_are_not_ejected(
         "ejections": processes.envoy(ejections) - ejected,
     }
     figures(
-        f"full workers: 100 callers at once, {seconds} s",
+        f"full workers: {callers} callers at once, {seconds} s",
         found,
         at_most={"failed_health_checks": 0, "ejections": 0},
         at_least={"workers_that_envoy_found_healthy": 4},

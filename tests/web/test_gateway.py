@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,8 +18,9 @@ from grpc_status import rpc_status
 from inference.errors import STATUS as WORKER_STATUS
 from inference.errors import rich_status
 from web.app import DRAWING_PLACES, create_app
-from web.errors import STATUS
-from web.large_answers import PLACES
+from web.errors import STATUS, RequestFailed
+from web.inference_client import InferenceClient
+from web.large_files import PLACES
 from web.settings import Settings
 
 from protos import infer_pb2, infer_pb2_grpc
@@ -261,6 +263,23 @@ def test_a_batch_asks_for_a_few_at_a_time_and_keeps_the_order(http: FlaskClient)
     assert [entry["imageId"] for entry in response.json["images"]] == [f"{index}.png" for index in range(20)]
 
 
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_a_batch_ends_when_its_caller_leaves(workers: Workers, concurrency: int) -> None:
+    """Those under way are given up, and the rest is not begun."""
+    client = InferenceClient(f"127.0.0.1:{workers.port}", [])
+    workers.servicer.go.clear()
+    here, there = socket.socketpair()
+    with here, there, ThreadPoolExecutor(1) as pool:
+        images = [infer_pb2.Image(raw_data=b"picture")] * 12
+        batch = pool.submit(client.predict_all, images, 60, "left", here, concurrency=concurrency)
+        wait_for(lambda: len(workers.servicer.seconds_left) == concurrency, "the first are under way")
+        there.close()
+        with pytest.raises(RequestFailed, match="has left"):
+            batch.result(30)
+    assert len(workers.servicer.seconds_left) <= concurrency + 1
+    workers.servicer.go.set()
+
+
 def test_a_worker_that_cannot_draw_yet_is_no_empty_picture(http: FlaskClient) -> None:
     """During a rollout a new gateway meets old workers."""
     response: Any = http.post("/annotate", data=b"picture", content_type="image/png")
@@ -286,7 +305,7 @@ def test_pictures_that_are_drawn_have_few_places_and_give_them_back(http: FlaskC
     assert annotate().status_code == 200
 
 
-def test_large_answers_have_few_places_and_give_them_back(http: FlaskClient) -> None:
+def test_large_files_have_few_places_and_give_them_back(http: FlaskClient) -> None:
     """When they are sent, or left; small ones go on meanwhile, and nothing tells the edge of full workers."""
 
     def get(name: str = "swagger-ui-bundle.js", headers: dict[str, str] | None = None) -> Any:
@@ -299,6 +318,7 @@ def test_large_answers_have_few_places_and_give_them_back(http: FlaskClient) -> 
     assert "X-Workers-Busy" not in refused.headers
     assert [get(name).status_code for name in ("page.js", "swagger-ui.css")] == [200, 200]
     assert get(headers={"If-None-Match": kept[0].headers["ETag"]}).status_code == 304
+    assert http.head("/static/swagger-ui-bundle.js").status_code == 200
     assert predict(http).status_code == 200
     for response in kept:
         response.close()

@@ -16,7 +16,7 @@ from inference.mtcnn.steps import Steps
 
 T = TypeVar("T")
 LATE_SECONDS = 0.5  # no loop of ours is so late while it runs
-ROOM = 160 * 1024 * 1024  # bytes; what a container of the default size has beside the worst picture
+ROOM = 160 * 1024 * 1024  # bytes; what a container has beside the worst picture and those of open streams
 REMEMBERED = 9  # pieces of work whose median foretells the next; a single long one does not count
 
 
@@ -24,7 +24,7 @@ class InferenceSlot:
     """Runs one piece of work at a time in a thread of its own, so that the event loop (health!) never waits.
 
     At most `places` callers wait, with at most `room` bytes, none longer than `max_wait` seconds. Who comes beyond that
-    gets Busy: at once, also who would wait too long if all work took as long as the last did.
+    gets Busy: at once, also who would wait too long if all work took as long as the last that was finished.
     """
 
     def __init__(self, places: int, max_wait: float, *, room: int = ROOM) -> None:
@@ -40,7 +40,7 @@ class InferenceSlot:
     async def run(self, work: Callable[[], T], steps: Steps, *, size: int = 0, patient: bool = False) -> T:
         """Wait for the turn, then run `work` and give its result. Raises Busy, or what `work` raises.
 
-        What waits with it takes `size` bytes.
+        Until then it takes `size` bytes of the room.
 
         When the caller is cancelled, `steps` is abandoned: the work ends before its next step, and only then the slot
         is free again. A `patient` caller (an open stream, which holds back its own next picture) may wait its whole

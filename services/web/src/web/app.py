@@ -16,7 +16,7 @@ from web.body_room import BodyRoom
 from web.errors import register_error_handlers
 from web.image_request import BoundedRequest
 from web.inference_client import InferenceClient
-from web.large_answers import LargeAnswers
+from web.large_files import LargeFiles
 from web.metrics import IN_FLIGHT, REQUESTS, SECONDS, metrics_on_port
 from web.pages import pages
 from web.routes import PROBES, api
@@ -55,7 +55,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.before_request(_begin)
     app.after_request(_end)
     BodyRoom(app, largest=settings.max_body_bytes)
-    LargeAnswers(app)
+    LargeFiles(app)
     if traces:
         traces.watch(app)
     app.wsgi_app = metrics_on_port(settings.web_metrics_port, app.wsgi_app)  # type: ignore[assignment,method-assign]

@@ -93,14 +93,14 @@ class InferenceClient:
         with self._leavers.told(caller, leave):
             while running:
                 try:
-                    answers.append(_result(running[0], due))
+                    answers.append(_result(running[0], due))  # it stays there meanwhile, to be given up with the others
                 except RequestFailed as failure:
                     answers.append(failure)
                 running.popleft()
+                running.extend(islice(calls, 1))
                 if left.is_set():
                     leave()
                     raise RequestFailed("CALLER_LEFT", LEFT)
-                running.extend(islice(calls, 1))
         return answers
 
     def _begin(self, image: infer_pb2.Image, due: float, request_id: str) -> Any:

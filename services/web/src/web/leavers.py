@@ -38,9 +38,9 @@ class Leavers:
     def _look(self) -> None:
         while True:
             for number, _ in self._epoll.poll():
-                connection, leave = self._waiting.get(number, (None, None))
-                if connection and leave and _has_left(connection):  # the number may be somebody else's by now
-                    leave()
+                waiting = self._waiting.get(number)
+                if waiting and _has_left(waiting[0]):  # the number may be somebody else's by now
+                    waiting[1]()
 
 
 def _has_left(connection: socket.socket) -> bool:

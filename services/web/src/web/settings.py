@@ -23,7 +23,7 @@ class Settings(BaseSettings):
     """Port of /metrics, for Prometheus alone; the edge does not lead there."""
     web_processes: int = Field(2, ge=1)
     """gunicorn processes. The gateway computes little: two keep it answering while one is replaced."""
-    web_threads: int = Field(64, ge=8)
+    web_threads: int = Field(128, ge=8)
     """Requests that one process handles at a time; each thread mostly waits for a worker. Above it: 503 BUSY."""
     inference_target: str = "envoy:50050"
     """Where the workers are called: Envoy's internal listener, host:port."""
