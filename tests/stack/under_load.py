@@ -104,26 +104,34 @@ def kill_again_and_again(stack: Killable, *, long: bool) -> list[float]:
 
     def replaced() -> list[float]:
         lines = sorted(stack.log_lines("inference"), key=lambda line: str(line["ts"]))
-        return _replacements([line for line in lines if line["ts"] >= began], kills)
+        return replacements([line for line in lines if line["ts"] >= began], kills)
 
     found: list[float] = wait_for(replaced, f"{kills} workers are replaced", every=1)
     return found
 
 
-def _replacements(log: Iterable[dict[str, Any]], deaths: int) -> list[float]:
-    """Give the seconds from a worker's end until its slot is served again, when that is so after so many deaths.
+def replacements(log: Iterable[dict[str, Any]], deaths: int) -> list[float]:
+    """Give the seconds from a worker's end until another serves in its place, when that is so after so many deaths.
 
-    A slot is one of its container's, where there are containers.
-
-    One that is killed before it serves only makes its slot wait longer.
+    The other may have another slot; where there are containers, it is of the same one. One that is killed before it
+    serves only makes its place wait longer.
     """
-    ended: dict[tuple[str, int], datetime] = {}
+    waiting: dict[str, list[datetime]] = {}  # of each container, the ends that nobody has made good
+    unready: set[tuple[str, int]] = set()  # started, and not yet serving
     seconds, found = [], 0
     for line in log:
-        slot = (line.get("container", ""), line.get("slot", -1))
-        if line["message"] == "worker ended":
+        container = line.get("container", "")
+        worker = (container, line.get("pid", 0))
+        ends = waiting.setdefault(container, [])
+        if line["message"] == "worker started":
+            unready.add(worker)
+        elif line["message"] == "worker ended":
             found += 1
-            ended.setdefault(slot, datetime.fromisoformat(line["ts"]))
-        elif line["message"] == "worker serves" and slot in ended:
-            seconds.append((datetime.fromisoformat(line["ts"]) - ended.pop(slot)).total_seconds())
-    return seconds if found >= deaths and not ended else []
+            if worker not in unready:
+                ends.append(datetime.fromisoformat(line["ts"]))
+            unready.discard(worker)
+        elif line["message"] == "worker serves":
+            unready.discard(worker)
+            if ends:
+                seconds.append((datetime.fromisoformat(line["ts"]) - ends.pop(0)).total_seconds())
+    return seconds if found >= deaths and not any(waiting.values()) else []
