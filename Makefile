@@ -45,7 +45,7 @@ BUILDS := $(wildcard services/inference/*.py) services/inference/src/inference/m
 
 .PHONY: serve
 serve: .venv/ready  ## run the whole stack on this machine without containers (PORT=8080, WORKERS=one per CPU, BASE_PORT=for all other ports; KEYS=on, RATE_LIMIT=on, TLS=on, MTLS=on)
-	@set -a; [ ! -f .env ] || . ./.env; exec $(BIN)/python deploy/serve.py --port $(PORT) \
+	@set -a; [ ! -f .env ] || . ./.env; exec $(BIN)/python tools/serve.py --port $(PORT) \
 	  $(if $(WORKERS),--workers $(WORKERS)) $(if $(BASE_PORT),--base-port $(BASE_PORT)) \
 	  $(if $(KEYS),--keys .secrets/keys) $(if $(RATE_LIMIT),--rate-limit envoy/rate-limit) \
 	  $(if $(TLS),--edge-tls .secrets/tls/edge) $(if $(MTLS),--mtls .secrets/tls)
@@ -55,11 +55,11 @@ SECRETS = umask 022; mkdir -p -m 700 .secrets; chmod 700 .secrets
 
 .PHONY: certificates
 certificates: .venv/ready  ## make an authority and certificates to try TLS=on and MTLS=on with (NAME=, besides localhost)
-	@$(SECRETS); $(BIN)/python deploy/certificates.py $(if $(NAME),--name '$(NAME)')
+	@$(SECRETS); $(BIN)/python tools/certificates.py $(if $(NAME),--name '$(NAME)')
 
 .PHONY: key
 key: .venv/ready  ## make an API key and print it (NAME=, DAYS=), or take one back (REMOVE=); else name them
-	@$(SECRETS); $(BIN)/python deploy/keys.py $(if $(NAME),--add '$(NAME)') $(if $(DAYS),--days $(DAYS)) \
+	@$(SECRETS); $(BIN)/python tools/keys.py $(if $(NAME),--add '$(NAME)') $(if $(DAYS),--days $(DAYS)) \
 	  $(if $(REMOVE),--remove '$(REMOVE)')
 
 # All of them in three processes, each with a stack of its own: much of the time is waiting. A file's tests stay together.
@@ -82,7 +82,7 @@ COMPOSE = docker compose $(if $(wildcard .env),--env-file .env) --file deploy/do
 # Envoy's configuration for TLS; without it the image's counts.
 .PHONY: .secrets/envoy.yaml
 .secrets/envoy.yaml: .venv/ready
-	@$(SECRETS); $(BIN)/python deploy/envoy_tls.py $(if $(TLS),--edge) $(if $(MTLS),--tiers) > $@
+	@$(SECRETS); $(BIN)/python tools/envoy_tls.py $(if $(TLS),--edge) $(if $(MTLS),--tiers) > $@
 
 # Under a tag of its own, and without anybody's .env.
 BUILD_FOR_TESTS = FACET_TAG=test docker compose --file deploy/docker-compose.yml build
@@ -166,11 +166,11 @@ check: .venv/ready  ## format, lint, types, generated code, settings' documents,
 	$(BIN)/mypy
 	$(BIN)/yamllint --strict .
 	$(BIN)/hadolint services/*/Dockerfile envoy/Dockerfile
-	$(BIN)/python deploy/serve.py --validate
+	$(BIN)/python tools/serve.py --validate
 	@for overlay in . overlays/local overlays/production; do $(BIN)/kubectl kustomize deploy/k8s/$$overlay | \
 	  $(BIN)/kubernetes-validate --strict --quiet --no-warn --kubernetes-version 1.32 /dev/stdin; done; echo "the manifests are valid"
-	$(BIN)/python docs/settings.py --check
-	@$(BIN)/python deploy/envoy_tls.py --tiers | diff deploy/k8s/components/mtls/envoy.yaml - || \
+	$(BIN)/python tools/settings.py --check
+	@$(BIN)/python tools/envoy_tls.py --tiers | diff deploy/k8s/components/mtls/envoy.yaml - || \
 	  { echo "the component mtls is behind envoy/: run make envoy-tls" >&2; exit 1; }
 	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT && $(call PROTOC,$$fresh) && \
 	  diff -r -x __init__.py -x py.typed -x __pycache__ "$$fresh/protos" protos/src/protos || \
@@ -185,7 +185,7 @@ secrets: .venv/ready  ## look for keys and passwords in the files that git knows
 
 .PHONY: audit
 audit: .venv/ready  ## ask for known vulnerabilities of all that is locked; needs an index that knows them (ARGS=--where-possible: says so without one)
-	@$(BIN)/python deploy/audit.py $(ARGS)
+	@$(BIN)/python tools/audit.py $(ARGS)
 
 .PHONY: protos
 protos: .venv/ready  ## make the Python modules and stubs from protos/infer.proto
@@ -193,15 +193,15 @@ protos: .venv/ready  ## make the Python modules and stubs from protos/infer.prot
 
 .PHONY: envoy-tls
 envoy-tls: .venv/ready  ## write the configuration of Envoy for Kubernetes' component mtls
-	$(BIN)/python deploy/envoy_tls.py --tiers > deploy/k8s/components/mtls/envoy.yaml
+	$(BIN)/python tools/envoy_tls.py --tiers > deploy/k8s/components/mtls/envoy.yaml
 
 .PHONY: settings
 settings: .venv/ready  ## write .env.example and the README's table from the settings classes
-	$(BIN)/python docs/settings.py
+	$(BIN)/python tools/settings.py
 
 .PHONY: screenshots
 screenshots: .venv/ready  ## take the pictures of the documents; needs Chromium and Prometheus (ARGS=page: one of them)
-	@exec $(BIN)/python docs/screenshots.py $(ARGS)
+	@exec $(BIN)/python tools/screenshots.py $(ARGS)
 
 # dev is solved first and constrains the rest, so that all images and this machine run the same versions. Existing pins are
 # kept where they still fit: UPGRADE=1 takes the newest.

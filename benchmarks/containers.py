@@ -24,7 +24,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 TIERS = ("inference", "web", "envoy")
 WORKERS = 2
-CHANGED = "services/inference/src/inference/servicer.py"
+CHANGED = "services/inference/src/inference/rpc/servicer.py"
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 GIVE_UP_SECONDS = 300
 

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from inference.cgroup import available_cpus
+from inference.process.cgroup import available_cpus
 from inference.settings import MAX_WORKERS
 from report import ROOT, machine
 from whole_path import overhead, scale, side_by_side

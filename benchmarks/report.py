@@ -15,7 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from inference.cgroup import available_cpus
+from inference.process.cgroup import available_cpus
 
 ROOT = Path(__file__).parents[1]
 REPORT = ROOT / "docs/figures.md"

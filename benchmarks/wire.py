@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
-from facet.command.load import Shot
+from facet.command.load import Request
 
 PATIENCE = 30.0  # seconds after which an answer is given up; above facet's deadline
 
@@ -165,7 +165,7 @@ class OpenLoad:
     rate: float
     seed: int = 1
     even: bool = False
-    shots: list[Shot] = field(default_factory=list)
+    shots: list[Request] = field(default_factory=list)
     """One for each request that has ended; its `code` is what the judge said."""
 
     def __enter__(self) -> Self:
@@ -186,7 +186,7 @@ class OpenLoad:
         """What was wrong, and how often."""
         return Counter(shot.code for shot in self.shots if shot.code)
 
-    def since(self, moment: float) -> list[Shot]:
+    def since(self, moment: float) -> list[Request]:
         """Give what was planned after a moment of time.monotonic()."""
         return [shot for shot in self.shots if self._began + shot.planned >= moment]
 
@@ -215,20 +215,20 @@ class OpenLoad:
     async def _one(self, wire: Wire, planned: float) -> None:
         late = time.monotonic() - self._began - planned
         code = await wire.judged(self.request, self.judge)
-        self.shots.append(Shot(planned, late, time.monotonic() - self._began - planned, code))
+        self.shots.append(Request(planned, late, time.monotonic() - self._began - planned, code))
 
 
-def closed_load(url: str, request: bytes, judge: Judge, *, callers: int, seconds: float) -> list[Shot]:
+def closed_load(url: str, request: bytes, judge: Judge, *, callers: int, seconds: float) -> list[Request]:
     """Let callers ask again and again for so many seconds, once at least, and give what each request came to."""
 
-    async def caller(wire: Wire, began: float) -> list[Shot]:
-        shots: list[Shot] = []
+    async def caller(wire: Wire, began: float) -> list[Request]:
+        shots: list[Request] = []
         while (sent := time.monotonic()) < began + seconds or not shots:
             code = await wire.judged(request, judge)
-            shots.append(Shot(sent - began, 0.0, time.monotonic() - sent, code))
+            shots.append(Request(sent - began, 0.0, time.monotonic() - sent, code))
         return shots
 
-    async def run() -> list[Shot]:
+    async def run() -> list[Request]:
         wire, began = Wire(url), time.monotonic()
         shots = await asyncio.gather(*(caller(wire, began) for _ in range(callers)))
         wire.close()

@@ -11,11 +11,11 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from inference.__main__ import WORKER_ENVIRONMENT
-from inference.image import ImageLimits, decode
+from inference.imaging.decode import ImageLimits, decode
 from inference.mtcnn.detector import DetectOptions
 from inference.mtcnn.steps import Steps
+from inference.process.worker import load
 from inference.settings import Settings
-from inference.worker import load
 from whole_path.load import Sample
 from whole_path.pictures import Picture
 from whole_path.stacks import CannotCompare

@@ -11,9 +11,9 @@ import sys
 import time
 
 import inference.__main__ as service
-from inference import worker
 from inference.mtcnn.detector import RGB, Detector, Face
 from inference.mtcnn.steps import Steps
+from inference.process import worker
 from inference.settings import Settings
 
 SECONDS = 0.1
@@ -49,7 +49,7 @@ def main() -> int:
 
     def command(slot: int, heartbeat_fd: int) -> list[str]:
         return [
-            "whole_path.stand_in" if argument == "inference.worker" else argument
+            "whole_path.stand_in" if argument == "inference.process.worker" else argument
             for argument in real(slot, heartbeat_fd)
         ]
 

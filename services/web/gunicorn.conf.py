@@ -11,7 +11,7 @@ from gunicorn.http import wsgi
 from pydantic import ValidationError
 from web import logs, tls
 from web.settings import Settings, complaints
-from web.whole_response import WholeResponse
+from web.single_write import SingleWrite
 
 try:
     settings = Settings()
@@ -23,7 +23,7 @@ bind = [f"{settings.web_host}:{settings.web_port}", f"{settings.web_host}:{setti
 worker_class = "gthread"
 workers = settings.web_processes
 threads = settings.web_threads
-wsgi.Response = WholeResponse  # headers and body in one write: no half answers from a process that is killed
+wsgi.Response = SingleWrite  # headers and body in one write: no half answers from a process that is killed
 if settings.tls_folder:
     certfile, keyfile, ca_certs = (str(settings.tls_folder / name) for name in ("tls.crt", "tls.key", "ca.crt"))
     cert_reqs = ssl.CERT_REQUIRED

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from facet import FacetError
 from facet.command.figures import as_text
-from facet.command.load import NOT_SENT, Shot, histogram, open_loop, percentile, report
+from facet.command.load import NOT_SENT, Request, histogram, open_loop, percentile, report
 
 STALL = 0.5  # seconds
 RATE = 200.0
@@ -28,8 +28,8 @@ class StandInService:
                 await asyncio.sleep(STALL)
 
 
-def load(send: Callable[[], Awaitable[object]], *, in_flight: int, patience: float = 60) -> list[Shot]:
-    shots: list[Shot] = []
+def load(send: Callable[[], Awaitable[object]], *, in_flight: int, patience: float = 60) -> list[Request]:
+    shots: list[Request] = []
     asyncio.run(open_loop(send, rate=RATE, seconds=1, in_flight=in_flight, patience=patience, after_each=shots.append))
     return shots
 
@@ -77,7 +77,7 @@ def test_percentiles_are_values_that_occurred() -> None:
 
 def test_refusals_are_counted_by_code_and_kept_out_of_the_percentiles() -> None:
     """They are fast, and would flatter."""
-    shots = [Shot(0, 0, 0.2, ""), Shot(1, 0, 0.001, "BUSY"), Shot(2, 0, 0.4, ""), Shot(3, 0, 0.001, "BUSY")]
+    shots = [Request(0, 0, 0.2, ""), Request(1, 0, 0.001, "BUSY"), Request(2, 0, 0.4, ""), Request(3, 0, 0.001, "BUSY")]
     found = report(shots, 1.0)
     assert (found.requests, found.examined, found.errors, found.in_vain) == (4, 2, {"BUSY": 2}, 0)
     assert found.latency_ms == {"50": 200, "90": 400, "95": 400, "99": 400, "99.9": 400, "max": 400}
@@ -86,7 +86,7 @@ def test_refusals_are_counted_by_code_and_kept_out_of_the_percentiles() -> None:
 
 def test_a_percentile_among_those_who_waited_in_vain_is_said_to_be_at_least_so_much() -> None:
     """Nobody knows how long they would have waited."""
-    shots = [*(Shot(number, 0, 0.2, "") for number in range(9)), Shot(9, 0, 5, "DEADLINE_EXCEEDED")]
+    shots = [*(Request(number, 0, 0.2, "") for number in range(9)), Request(9, 0, 5, "DEADLINE_EXCEEDED")]
     lines = as_text(report(shots, 1.0), shots).splitlines()
     assert "        90  200.0 ms" in lines
     assert "        95  at least 5000.0 ms" in lines

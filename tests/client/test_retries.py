@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from facet import AsyncClient, Client, FacetError, GrpcClient, ImageRefused, ServiceUnavailable, TimedOut, WrongAddress
 from facet.errors import error_for
-from facet.retries import Patience
+from facet.retries import RetryPolicy
 
 FOUND = '{"message": "", "imageId": "", "width": 7, "height": 5, "results": [], "metaData": {"width": 7, "height": 5}}'
 BUSY = '{"message": "the service is busy", "code": "BUSY", "requestId": "id-1"}'
@@ -177,14 +177,14 @@ def test_a_proxys_own_503_is_a_reason_to_try_again(service: StandInService) -> N
 def test_pauses_grow_and_never_reach_beyond_the_deadline() -> None:
     """They are jittered, so that refused callers do not come back together."""
     away = error_for("UNREACHABLE", "nobody is there")
-    pauses = [[patience.pause(away) for _ in range(4)] for patience in (Patience(60, 9), Patience(60, 9))]
+    pauses = [[patience.pause(away) for _ in range(4)] for patience in (RetryPolicy(60, 9), RetryPolicy(60, 9))]
     assert pauses[0] != pauses[1]
     for first, second, third, fourth in pauses:
         assert 0.05 <= first <= 0.1 <= second <= 0.2 <= third <= 0.4 <= fourth <= 0.8
     with pytest.raises(ServiceUnavailable):
-        Patience(0.01, 9).pause(away)
+        RetryPolicy(0.01, 9).pause(away)
     with pytest.raises(TimedOut):
-        Patience(60, 9).pause(error_for("DEADLINE_EXCEEDED", "too late"))
+        RetryPolicy(60, 9).pause(error_for("DEADLINE_EXCEEDED", "too late"))
 
 
 @pytest.mark.parametrize("url", ["localhost", "ftp://x", "http://", "http://x:port"])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from inference.healthcheck import TARGET
+from inference.process.healthcheck import TARGET
 from inference.settings import Settings as InferenceSettings
 from web.settings import Settings as WebSettings
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import yaml
+from inference.process.worker import MESSAGE_OVERHEAD
 from inference.settings import MAX_WORKERS
 from inference.settings import Settings as InferenceSettings
-from inference.worker import MESSAGE_OVERHEAD
 from serve import Ports
 from web.settings import Settings as WebSettings
 

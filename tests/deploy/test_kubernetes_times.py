@@ -6,8 +6,8 @@ import re
 from typing import Any
 
 import pytest
+from inference.process.worker import HEALTH_NAMES, SERVICE
 from inference.settings import Settings as InferenceSettings
-from inference.worker import HEALTH_NAMES, SERVICE
 from web.settings import Settings as WebSettings
 
 from tests.deploy.manifests import ROOT, TIERS, Manifests, clusters, envoy_config, seconds

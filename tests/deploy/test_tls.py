@@ -146,7 +146,7 @@ def test_make_shuts_the_folder_of_secrets_each_time(tmp_path: Path) -> None:
     (tmp_path / ".secrets").mkdir(mode=0o755)
     subprocess.run(["bash", "-c", shut], cwd=tmp_path, check=True)
     assert mode(tmp_path / ".secrets") == 0o700
-    makers = re.findall(r"^\t@\$\(SECRETS\); \$\(BIN\)/python deploy/(\w+)\.py", rules, re.MULTILINE)
+    makers = re.findall(r"^\t@\$\(SECRETS\); \$\(BIN\)/python tools/(\w+)\.py", rules, re.MULTILINE)
     assert makers == ["certificates", "keys", "envoy_tls"]
     assert rules.count("mkdir -p -m 700 .secrets") == 1
 

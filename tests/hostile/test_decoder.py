@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 
 import pytest
-from inference.errors import RequestError
-from inference.image import ImageLimits, decode
+from inference.imaging.decode import ImageLimits, decode
+from inference.rpc.errors import RequestError
 
 from tests.hostile.damage import damaged
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 from inference import settings
-from inference.cgroup import available_cpus, available_memory
+from inference.process.cgroup import available_cpus, available_memory
 
 HERE = len(os.sched_getaffinity(0))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from grpc import StatusCode
-from inference import errors
+from inference.rpc import errors
 
 
 def test_every_error_for_the_sender_has_a_status_and_a_reason_of_its_own() -> None:

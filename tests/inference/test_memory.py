@@ -22,9 +22,9 @@ WORST_LIMIT_MB = 1500
 PROGRAM = """
 import json, sys
 from pathlib import Path
-from inference.drawing import DrawOptions, draw
-from inference.errors import ImageTooLarge
-from inference.image import ImageLimits, decode
+from inference.imaging.draw import DrawOptions, draw
+from inference.rpc.errors import ImageTooLarge
+from inference.imaging.decode import ImageLimits, decode
 from inference.mtcnn.detector import DetectOptions
 from inference.mtcnn.engines import EngineSettings, load_detector
 from inference.mtcnn.steps import Abandoned, Steps

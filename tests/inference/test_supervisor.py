@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 import pytest
-from inference.ports import PortInUse, check_ports, own_address
+from inference.process.ports import PortInUse, check_ports, own_address
 
 from tests.stack.running import gone, wait_for
 
@@ -44,7 +44,7 @@ time.sleep(0.1)
 SUPERVISE = """
 import sys
 from inference import logs
-from inference.supervisor import Policy, Supervisor
+from inference.process.supervisor import Policy, Supervisor
 stand_in, behaviour, workers, *seconds = sys.argv[1:]
 start, silence, grace = map(float, seconds)
 logs.configure("INFO", "supervisor")

@@ -19,10 +19,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from inference.mtcnn.detector import RGB, Box, Detector, Face, Landmarks, Point
 from inference.mtcnn.steps import Steps
+from inference.process.system import CannotStart
+from inference.process.watchdog import EXIT_HUNG
+from inference.process.worker import Worker
 from inference.settings import Settings
-from inference.system import CannotStart
-from inference.watchdog import EXIT_HUNG
-from inference.worker import Worker
 from PIL import Image
 
 from protos import infer_pb2, infer_pb2_grpc
@@ -469,8 +469,8 @@ import asyncio, sys, threading
 from inference import logs
 from inference.mtcnn.detector import Detector
 from inference.settings import Settings
-from inference.watchdog import EXIT_HUNG
-from inference.worker import Worker
+from inference.process.watchdog import EXIT_HUNG
+from inference.process.worker import Worker
 class Hanging:
     name = "hanging"
     def find_faces(self, *_):

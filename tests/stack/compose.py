@@ -90,7 +90,7 @@ class ComposeStack:
         """The worker processes of all containers, as this machine sees them."""
         masters = [psutil.Process(self.inspect(found)["State"]["Pid"]) for found in self.containers("inference")]
         inside = [process for master in masters for process in master.children(recursive=True)]
-        return [process for process in inside if "inference.worker" in command_of(process)]
+        return [process for process in inside if "inference.process.worker" in command_of(process)]
 
     def execute(self, container: str, *command: str, user: str | None = None) -> subprocess.CompletedProcess[str]:
         """Run a program in a container, as the container's own user or another."""

@@ -116,7 +116,7 @@ class RunningStack:
         return [p for p in psutil.Process(self.process.pid).children() if "gunicorn" in command_of(p)]
 
     def workers(self) -> list[psutil.Process]:
-        return [p for p in self.processes() if "inference.worker" in command_of(p)]
+        return [p for p in self.processes() if "inference.process.worker" in command_of(p)]
 
     def serving(self, within: float = 5) -> int:
         """How many workers say that they serve, within so many seconds."""
@@ -146,7 +146,7 @@ class RunningStack:
 def running_stack(logs: Path, *arguments: str, **settings: str) -> Iterator[RunningStack]:
     """Start the stack as `make serve` does, and stop it whatever happens."""
     base = free_base_port()
-    command = [sys.executable, "deploy/serve.py", f"--base-port={base}", f"--port={base + 24}", f"--logs={logs}"]
+    command = [sys.executable, "tools/serve.py", f"--base-port={base}", f"--port={base + 24}", f"--logs={logs}"]
     process = subprocess.Popen(
         [*command, *arguments],
         cwd=ROOT,

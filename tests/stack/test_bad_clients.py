@@ -15,7 +15,7 @@ import httpx
 import psutil
 import pytest
 import wire
-from facet.command.load import Shot
+from facet.command.load import Request
 from inference.settings import Settings as InferenceSettings
 from PIL import Image
 from web.settings import Settings as WebSettings
@@ -156,7 +156,7 @@ def judge(answer: wire.Answer) -> str:
     return "" if answer.status == httpx.codes.OK else str(json.loads(answer.body)["code"])
 
 
-def answered(load: wire.OpenLoad) -> list[Shot]:
+def answered(load: wire.OpenLoad) -> list[Request]:
     """Give what was answered rightly."""
     return [shot for shot in load.shots if not shot.code]
 

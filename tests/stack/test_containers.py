@@ -207,7 +207,7 @@ def test_the_other_images_serve(grpcio: str, engine: str) -> None:
     docker("buildx", "build", "--load", "--file", str(ROOT / "services/inference/Dockerfile"), *arguments, str(ROOT))
     container = docker("run", "--detach", "--read-only", "--cap-drop=ALL", "--env=FACET_WORKERS=1", tag).strip()
     try:
-        check = ["docker", "exec", container, "python", "-m", "inference.healthcheck"]
+        check = ["docker", "exec", container, "python", "-m", "inference.process.healthcheck"]
         wait_for(lambda: subprocess.run(check, capture_output=True, check=False).returncode == 0, "it serves")
         lines = [json.loads(line) for line in docker("logs", container).splitlines()]
         assert [line["engine"] for line in lines if line["message"] == "loaded"] == [engine]

@@ -18,7 +18,7 @@ RETRIES = ("cluster.inference.upstream_rq_retry", "cluster.web.upstream_rq_retry
 # In the place of a worker's sitecustomize: loading the model waits until a file is there.
 SLOW_LOAD = """
 import pathlib, sys, time
-if "inference.worker" in sys.orig_argv:
+if "inference.process.worker" in sys.orig_argv:
     from inference.mtcnn import engines
     load = engines.load_detector
     def slowly(*arguments):

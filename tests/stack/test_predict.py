@@ -16,7 +16,7 @@ import grpc
 import httpx
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from inference.image import ImageLimits, decode
+from inference.imaging.decode import ImageLimits, decode
 from inference.mtcnn.detector import DetectOptions, Point
 from inference.mtcnn.engines import EngineSettings, load_detector
 from inference.mtcnn.steps import Steps

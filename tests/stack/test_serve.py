@@ -124,7 +124,7 @@ def test_a_part_that_is_killed_takes_the_rest_with_it(tmp_path: Path, part: str)
     """Also when it is the launcher itself: the kernel tells the others."""
     with make_serve(free_base_port(), tmp_path) as serve:
         serve.wait_for_line()
-        word = {"envoy": "--config-path", "launcher": "deploy/serve.py"}[part]
+        word = {"envoy": "--config-path", "launcher": "tools/serve.py"}[part]
         (victim,) = [process for process in serve.look() if word in command_of(process)]
         victim.kill()
         assert serve.end() != 0
@@ -133,7 +133,7 @@ def test_a_part_that_is_killed_takes_the_rest_with_it(tmp_path: Path, part: str)
 
 def test_the_health_check_of_the_image_asks_over_grpc(processes: RunningStack) -> None:
     """0 where a worker serves, 1 and a word where none does."""
-    command = [sys.executable, "-m", "inference.healthcheck"]
+    command = [sys.executable, "-m", "inference.process.healthcheck"]
     assert subprocess.run([*command, processes.shared], check=False).returncode == 0
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))

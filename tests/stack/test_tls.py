@@ -212,7 +212,7 @@ def test_the_containers_own_health_check_has_a_certificate(sealed: Sealed, tier:
     folder = str(sealed.folder / tier)
     asked = {
         "web": ["web.healthcheck", folder, f"https://127.0.0.1:{sealed.port('web')}/healthz"],
-        "inference": ["inference.healthcheck", f"127.0.0.1:{sealed.port('shared')}", "--tls", folder],
+        "inference": ["inference.process.healthcheck", f"127.0.0.1:{sealed.port('shared')}", "--tls", folder],
     }[tier]
     for command, exit_code in (
         (asked, 0),

@@ -287,7 +287,7 @@ def test_nothing_is_imported_unless_traces_are_on(variables: dict[str, str], imp
     program = """
 import json, os, sys
 from inference.settings import Settings
-from inference.worker import Worker, load
+from inference.process.worker import Worker, load
 import asyncio
 async def make():
     Worker(Settings(), 0, load, os.pipe()[1])

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import httpx
 import psutil
-from facet.command.load import Shot, percentile
+from facet.command.load import Request, percentile
 from wire import Answer, Judge, OpenLoad, capacity, closed_load, post, same_results
 
 from tests.stack.running import wait_for
@@ -53,7 +53,7 @@ def load_on(url: str, picture: bytes, *, long: bool, refusals: bool = False, par
     return OpenLoad(url, request, right_or_refused(right) if refusals else right, share * bears)
 
 
-def percentile_ms(shots: Iterable[Shot], percent: int) -> float:
+def percentile_ms(shots: Iterable[Request], percent: int) -> float:
     """Give the milliseconds that so many per cent of them do not exceed."""
     return round(1000 * percentile(sorted(shot.latency for shot in shots), percent), 1)
 

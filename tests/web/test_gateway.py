@@ -15,8 +15,8 @@ import pytest
 from flask.testing import FlaskClient
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
-from inference.errors import STATUS as WORKER_STATUS
-from inference.errors import rich_status
+from inference.rpc.errors import STATUS as WORKER_STATUS
+from inference.rpc.errors import rich_status
 from web.app import DRAWING_PLACES, create_app
 from web.errors import STATUS, RequestFailed
 from web.inference_client import InferenceClient

@@ -26,7 +26,7 @@ from facet.messages import (
     request,
 )
 from facet.results import Annotated, Detection, Health
-from facet.retries import DEFAULT_RETRIES, DEFAULT_TIMEOUT, Patience
+from facet.retries import DEFAULT_RETRIES, DEFAULT_TIMEOUT, RetryPolicy
 from facet.streams import Answer, Read, answers, async_answers, call_metadata
 from protos import infer_pb2, infer_pb2_grpc
 
@@ -125,8 +125,8 @@ class GrpcClient:
             except ServiceUnavailable as error:  # it was read, and does not have what it should
                 time.sleep(patience.pause(error))
 
-    def _patience(self) -> Patience:
-        return Patience(self._timeout, self._retries)
+    def _patience(self) -> RetryPolicy:
+        return RetryPolicy(self._timeout, self._retries)
 
 
 class AsyncGrpcClient:
@@ -203,8 +203,8 @@ class AsyncGrpcClient:
             except ServiceUnavailable as error:
                 await asyncio.sleep(patience.pause(error))
 
-    def _patience(self) -> Patience:
-        return Patience(self._timeout, self._retries)
+    def _patience(self) -> RetryPolicy:
+        return RetryPolicy(self._timeout, self._retries)
 
 
 def _target(address: str) -> tuple[str, bool]:

@@ -16,7 +16,7 @@ from facet.asking_health import HEALTH_SECONDS, health, no_health
 from facet.errors import BrokeOff, FacetError, ServiceUnavailable, TimedOut, WrongAddress, error_for
 from facet.messages import DetectOptions, DrawOptions, ImageSource, detection_from_json, read_image
 from facet.results import Annotated, Detection, Health
-from facet.retries import DEFAULT_RETRIES, DEFAULT_TIMEOUT, GRACE, Patience
+from facet.retries import DEFAULT_RETRIES, DEFAULT_TIMEOUT, GRACE, RetryPolicy
 
 DEFAULT_URL = "http://localhost:8080"
 # What a status means when its sender is no facet and gives no code.
@@ -76,7 +76,7 @@ class Client:
         return _health(began, *answers)
 
     def _post(self, path: str, image: ImageSource, options: Mapping[str, Any]) -> httpx.Response:
-        patience, content = Patience(self._timeout, self._retries), read_image(image)
+        patience, content = RetryPolicy(self._timeout, self._retries), read_image(image)
         while True:
             try:
                 return _checked(self._answer(path, content, options, patience.left))
@@ -137,7 +137,7 @@ class AsyncClient:
         return _health(began, *answers)
 
     async def _post(self, path: str, image: ImageSource, options: Mapping[str, Any]) -> httpx.Response:
-        patience, content = Patience(self._timeout, self._retries), await asyncio.to_thread(read_image, image)
+        patience, content = RetryPolicy(self._timeout, self._retries), await asyncio.to_thread(read_image, image)
         while True:
             try:
                 return _checked(await self._answer(path, content, options, patience.left))

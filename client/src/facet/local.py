@@ -13,16 +13,16 @@ from facet.results import Annotated, Detection, Health
 from protos import infer_pb2
 
 try:
-    from inference.drawing import draw
-    from inference.errors import describe
-    from inference.image import ImageLimits, decode
-    from inference.messages import read_drawing, read_options, result
+    from inference.imaging.decode import ImageLimits, decode
+    from inference.imaging.draw import draw
     from inference.mtcnn.detector import DetectOptions as Wish
     from inference.mtcnn.detector import Detector
     from inference.mtcnn.steps import Steps
-    from inference.servicer import DRAWN_PER_RECEIVED
+    from inference.process.worker import load
+    from inference.rpc.errors import describe
+    from inference.rpc.messages import read_drawing, read_options, result
+    from inference.rpc.servicer import DRAWN_PER_RECEIVED
     from inference.settings import Settings
-    from inference.worker import load
 except ModuleNotFoundError as error:
     raise ImportError(f"the detector needs {error.name}: pip install './client[local]' in a clone of facet") from error
 

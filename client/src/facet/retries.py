@@ -15,7 +15,7 @@ LONGEST_PAUSE = 5.0
 MOST_BREAKS = 1  # a picture that kills its worker shall not kill them all
 
 
-class Patience:
+class RetryPolicy:
     """The time and the tries that one call has."""
 
     def __init__(self, timeout: float, retries: int) -> None:

@@ -15,7 +15,7 @@ import grpc
 from facet.errors import BrokeOff, FacetError, TimedOut, error_for
 from facet.feeds import AsyncFeed, Feed
 from facet.grpc_errors import failure
-from facet.retries import GRACE, Patience
+from facet.retries import GRACE, RetryPolicy
 from protos import infer_pb2
 
 TOO_LATE = ("DEADLINE_EXCEEDED", "no answer in time; allow more time or send less")
@@ -52,7 +52,7 @@ def answers(
                     patience = None
                     yield answer
             except FacetError as error:
-                patience = patience or Patience(seconds, retries)
+                patience = patience or RetryPolicy(seconds, retries)
                 try:
                     time.sleep(patience.pause(error))
                 except (BrokeOff, TimedOut):  # it may be this picture: the next one is another matter
@@ -121,7 +121,7 @@ async def async_answers(
                         patience = None
                         yield answer
             except FacetError as error:
-                patience = patience or Patience(seconds, retries)
+                patience = patience or RetryPolicy(seconds, retries)
                 try:
                     await asyncio.sleep(patience.pause(error))
                 except (BrokeOff, TimedOut):

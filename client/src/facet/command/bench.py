@@ -15,7 +15,7 @@ import typer
 from facet.command.display import Display
 from facet.command.figures import as_text, check_plot, draw
 from facet.command.inputs import list_inputs, read_stdin
-from facet.command.load import Shot, open_loop, report
+from facet.command.load import Request, open_loop, report
 from facet.command.options import (
     EXIT_BROKEN_OFF,
     EXIT_NO_SERVICE,
@@ -83,7 +83,7 @@ def bench(
     pictures = _read(paths)
     options: Options = {"min_face_size": min_face_size}
 
-    async def run(after_each: Callable[[Shot], None]) -> None:
+    async def run(after_each: Callable[[Request], None]) -> None:
         async with open_detector(url, grpc, key=key, timeout=timeout, retries=0) as detector:
             await detector.detect(pictures[0], **options)  # or there is nothing to measure
             turns = itertools.cycle(pictures)
@@ -96,10 +96,10 @@ def bench(
                 after_each=after_each,
             )
 
-    shots: list[Shot] = []
+    shots: list[Request] = []
     with Display(round(rate * (warm_up + duration)), what="bench", quiet=quiet) as display:
 
-        def count(shot: Shot) -> None:
+        def count(shot: Request) -> None:
             shots.append(shot)
             display.advance(failed=bool(shot.code))
 

@@ -72,7 +72,7 @@ class Job:
         When it is broken off, it still writes those that are examined. Raises ServiceGone, or InvalidOption when the
         service takes the options for no picture.
         """
-        summary, silence = Summary(), Silence()
+        summary, silence = Summary(), FailureStreak()
         turns = Turns(partial(self._examine, detector), concurrency)
 
         def take(outcome: Outcome) -> None:
@@ -120,7 +120,7 @@ async def _draw(detector: Detector, drawn: Drawn, picture: Input, data: bytes) -
     return annotated
 
 
-class Silence:
+class FailureStreak:
     """How long the service has had no answer, in pictures."""
 
     def __init__(self) -> None:

@@ -7,14 +7,14 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from facet.command.load import IN_VAIN, Report, Shot, histogram, latencies, percentile
+from facet.command.load import IN_VAIN, Report, Request, histogram, latencies, percentile
 from facet.command.options import wrong
 
 BAR = 40  # characters of the histogram's longest bar
 PLOTS = (".png", ".svg")
 
 
-def as_text(found: Report, shots: Sequence[Shot]) -> str:
+def as_text(found: Report, shots: Sequence[Request]) -> str:
     """Put the figures and a histogram into lines."""
     rates = f"{found.achieved_rate:g} of {found.rate:g} a second"
     lines = [f"{found.examined} of {found.requests} pictures examined, {rates}"]
@@ -52,7 +52,7 @@ def check_plot(path: Path) -> None:
         raise wrong(f"{path.parent} is no folder")
 
 
-def draw(path: Path, shots: Sequence[Shot], found: Report) -> None:
+def draw(path: Path, shots: Sequence[Request], found: Report) -> None:
     """Draw latency over time and by percentile. Raises OSError, also when there is such a file."""
     from matplotlib.figure import Figure  # noqa: PLC0415 - an extra, and takes a second
 

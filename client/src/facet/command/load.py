@@ -24,7 +24,7 @@ LATE_SECONDS = 0.01  # a request that leaves so much after its time says more of
 
 
 @dataclass(frozen=True, slots=True)
-class Shot:
+class Request:
     """One request. Times are seconds; `planned` counts from the start, the others from `planned`."""
 
     planned: float
@@ -41,7 +41,7 @@ async def open_loop(
     seconds: float,
     in_flight: int,
     patience: float,
-    after_each: Callable[[Shot], None],
+    after_each: Callable[[Request], None],
 ) -> None:
     """Send `rate` requests a second for so many seconds, and give each to `after_each` when it has ended.
 
@@ -56,7 +56,7 @@ async def open_loop(
             async with asyncio.timeout(due + patience - time.monotonic()):
                 await places.acquire()
         except TimeoutError:
-            after_each(Shot(planned, patience, patience, NOT_SENT))
+            after_each(Request(planned, patience, patience, NOT_SENT))
             return
         late = time.monotonic() - due
         try:
@@ -65,7 +65,7 @@ async def open_loop(
             code = error.code
         finally:
             places.release()
-        after_each(Shot(planned, late, time.monotonic() - due, code))
+        after_each(Request(planned, late, time.monotonic() - due, code))
 
     async with asyncio.TaskGroup() as tasks:
         for number in range(math.ceil(rate * seconds)):
@@ -96,7 +96,7 @@ class Report:
     """Whether the requests left when they should have."""
 
 
-def report(shots: Sequence[Shot], rate: float) -> Report:
+def report(shots: Sequence[Request], rate: float) -> Report:
     """Reckon what a load found; there is at least one request."""
     examined = sum(not shot.code for shot in shots)
     late = sorted(shot.late for shot in shots)
@@ -114,7 +114,7 @@ def report(shots: Sequence[Shot], rate: float) -> Report:
     )
 
 
-def latencies(shots: Sequence[Shot]) -> list[float]:
+def latencies(shots: Sequence[Request]) -> list[float]:
     """Give those that count, in order: of what was examined and of what waited in vain."""
     return sorted(shot.latency for shot in shots if not shot.code or shot.code in IN_VAIN)
 

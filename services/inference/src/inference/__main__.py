@@ -9,10 +9,10 @@ import sys
 from pydantic import ValidationError
 
 from inference import logs
-from inference.metrics_server import metrics_server
-from inference.ports import PortInUse, check_ports, own_address
+from inference.process.metrics_server import metrics_server
+from inference.process.ports import PortInUse, check_ports, own_address
+from inference.process.supervisor import Policy, Supervisor
 from inference.settings import Settings, complaints
-from inference.supervisor import Policy, Supervisor
 
 EXIT_BAD_SETTINGS = 2
 EXIT_PORT_IN_USE = 2
@@ -66,7 +66,7 @@ def worker_command(slot: int, heartbeat_fd: int) -> list[str]:
     return [
         sys.executable,
         "-m",
-        "inference.worker",
+        "inference.process.worker",
         f"--slot={slot}",
         f"--heartbeat-fd={heartbeat_fd}",
         f"--supervisor={os.getpid()}",

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AliasChoices, BeforeValidator, DirectoryPath, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from inference.cgroup import available_cpus, available_memory
+from inference.process.cgroup import available_cpus, available_memory
 
 # Envoy lists the ports of so many workers a host, and one more for the successor during a rolling restart.
 MAX_WORKERS = 16

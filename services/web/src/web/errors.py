@@ -61,11 +61,11 @@ def register_error_handlers(app: Flask) -> None:
 def _request_failed(error: RequestFailed) -> Response:
     response = error_response(error.code, error.message)
     if error.workers_busy:
-        tell_edge(response)
+        signal_backpressure(response)
     return response
 
 
-def tell_edge(response: Response) -> None:
+def signal_backpressure(response: Response) -> None:
     """Have the edge know that the workers are full: it takes this off, and lets in fewer pictures for a while."""
     response.headers["X-Workers-Busy"] = "1"
 

@@ -18,8 +18,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
 from protos import infer_pb2, infer_pb2_grpc
+from web.client_disconnects import ClientDisconnects
 from web.errors import BY_GRPC_STATUS, STATUS, UNFORESEEN, RequestFailed
-from web.leavers import Leavers
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class InferenceClient:
     ) -> None:
         channel = grpc.intercept_channel(_channel(target, tls_folder), *interceptors)
         self._inference = infer_pb2_grpc.InferenceStub(channel)
-        self._leavers = Leavers()
+        self._leavers = ClientDisconnects()
         self._health: Any = health_pb2_grpc.HealthStub(channel)  # its stubs are untyped
 
     def predict(self, image: infer_pb2.Image, seconds: float, request_id: str, caller: socket.socket | None) -> Answer:

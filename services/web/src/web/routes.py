@@ -14,7 +14,7 @@ from flask import Blueprint, Response, current_app, g, jsonify, request
 from google.protobuf.json_format import MessageToDict
 
 from protos import infer_pb2
-from web.errors import RequestFailed, error_response, tell_edge
+from web.errors import RequestFailed, error_response, signal_backpressure
 from web.image_request import read_body, read_image, read_images
 from web.inference_client import InferenceClient
 from web.openapi import FAILURES, PICTURES, SHORTEST_SECONDS, Operation
@@ -81,7 +81,7 @@ def predict_batch() -> Response:
     response = jsonify(message=message, images=entries)
     response.status_code = HTTPStatus.MULTI_STATUS if failed else HTTPStatus.OK
     if any(isinstance(answer, RequestFailed) and answer.workers_busy for answer in answers):
-        tell_edge(response)
+        signal_backpressure(response)
     return response
 
 

@@ -1,6 +1,6 @@
 """Puts envoy/tls.yaml into envoy/envoy.yaml: TLS at the edge, mTLS between the tiers, or both.
 
-    python deploy/envoy_tls.py --tiers > envoy.yaml
+    python tools/envoy_tls.py --tiers > envoy.yaml
 
 Envoy can be given more listeners and clusters beside a configuration, but nothing within those that it has.
 """
@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).parents[1]
-HEAD = """# envoy.yaml with envoy/tls.yaml in it, from deploy/envoy_tls.py. Both say why things are as they are.
+HEAD = """# envoy.yaml with envoy/tls.yaml in it, from tools/envoy_tls.py. Both say why things are as they are.
 # yamllint disable
 """
 

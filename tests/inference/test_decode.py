@@ -8,8 +8,8 @@ import zlib
 
 import numpy as np
 import pytest
-from inference.errors import EmptyImage, ImageTooLarge, InvalidImage, RequestError, UnsupportedFormat
-from inference.image import ImageLimits, decode
+from inference.imaging.decode import ImageLimits, decode
+from inference.rpc.errors import EmptyImage, ImageTooLarge, InvalidImage, RequestError, UnsupportedFormat
 from PIL import Image
 
 from tests.conftest import encode

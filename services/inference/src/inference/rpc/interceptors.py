@@ -9,10 +9,10 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
-from inference.call import Context, request_id_of
-from inference.errors import MalformedRequest
 from inference.logs import request_id
-from inference.servicer import abort
+from inference.rpc.context import Context, request_id_of
+from inference.rpc.errors import MalformedRequest
+from inference.rpc.servicer import abort
 
 
 class MalformedMessages(grpc.aio.ServerInterceptor):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from gunicorn.config import Config
-from web.whole_response import WholeResponse
+from web.single_write import SingleWrite
 
 
 class CountingSocket:
@@ -24,7 +24,7 @@ def respond(headers: list[tuple[str, str]], pieces: list[bytes]) -> list[bytes]:
     """Send a response as gunicorn's worker does; give what was written."""
     socket = CountingSocket()
     request: Any = SimpleNamespace(version=(1, 1), method="GET", should_close=lambda: False)
-    response = WholeResponse(request, socket, Config())
+    response = SingleWrite(request, socket, Config())
     response.start_response("200 OK", headers)
     for piece in pieces:
         response.write(piece)

@@ -39,7 +39,7 @@ DASHBOARD_SECONDS = 360  # the longest window of a panel, and a minute more
 @contextmanager
 def running_stack() -> Iterator[psutil.Process]:
     """Start a stack of processes, and stop it."""
-    command = ["deploy/serve.py", "--workers=2", f"--base-port={BASE_PORT}", f"--port={PORT}"]
+    command = ["tools/serve.py", "--workers=2", f"--base-port={BASE_PORT}", f"--port={PORT}"]
     process = subprocess.Popen([sys.executable, *command], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
         if process.stdout is None or "facet answers at" not in process.stdout.readline():
@@ -91,7 +91,7 @@ def dashboard(stack: psutil.Process) -> bytes:
         board.callers(URL, pictures),
     ):
         time.sleep(DASHBOARD_SECONDS / 2)
-        next(child for child in stack.children(recursive=True) if "inference.worker" in child.cmdline()).kill()
+        next(child for child in stack.children(recursive=True) if "inference.process.worker" in child.cmdline()).kill()
         time.sleep(DASHBOARD_SECONDS / 2)
         failures = board.value(prometheus, "sum(facet_worker_failures_total)")
         if failures != 1:

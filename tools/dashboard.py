@@ -1,6 +1,6 @@
 """Draws what the dashboard shows of a stack, from its own queries and a real Prometheus. Grafana would draw it nicer.
 
-It is for docs/screenshots.py: Grafana is not something that can be had everywhere, its queries and their answers are.
+It is for tools/screenshots.py: Grafana is not something that can be had everywhere, its queries and their answers are.
 """
 
 from __future__ import annotations

@@ -376,7 +376,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, help="worker processes (default: one per CPU)")
     parser.add_argument("--inference-replicas", type=int, default=1, help="inference services, on 127.0.0.1, .2, ...")
     parser.add_argument("--web-replicas", type=int, default=1, help="gateways, likewise")
-    parser.add_argument("--keys", type=Path, default=Plan.keys, help="folder of keys.yaml, which deploy/keys.py makes")
+    parser.add_argument("--keys", type=Path, default=Plan.keys, help="folder of keys.yaml, which tools/keys.py makes")
     parser.add_argument("--rate-limit", type=Path, default=Plan.rate_limit, help="folder of rate-limit.yaml")
     parser.add_argument("--edge-tls", type=Path, help="folder of tls.crt and tls.key, for TLS at the front door")
     parser.add_argument(

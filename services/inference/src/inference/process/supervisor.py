@@ -39,7 +39,7 @@ class Policy:
 
 
 @dataclass(frozen=True)
-class Census:
+class WorkerCounts:
     """Workers that there should be, workers that serve, how many have failed since the start, and the slots taken."""
 
     wanted: int
@@ -116,12 +116,12 @@ class Supervisor:
         log.info("stopped", extra={"exit_code": self._exit_code})
         return self._exit_code
 
-    def census(self) -> Census:
+    def census(self) -> WorkerCounts:
         """Count the workers; for another thread, which may see a worker more or less while one comes or goes."""
         children = list(self._children)
         serving = [c for c in children if c.serving_since is not None and not c.draining]
         slots = frozenset(child.slot for child in children)
-        return Census(self._policy.workers, len(serving), self._all_failures, slots)
+        return WorkerCounts(self._policy.workers, len(serving), self._all_failures, slots)
 
     def _catch_signals(self) -> socket.socket:
         """Have Python write each signal's number to a socket that the loop reads."""

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, JpegImagePlugin, MpoImagePlugin, PngImagePlugin, UnidentifiedImageError, WebPImagePlugin
 
-from inference.errors import EmptyImage, ImageTooLarge, InvalidImage, UnsupportedFormat
 from inference.mtcnn.detector import RGB
+from inference.rpc.errors import EmptyImage, ImageTooLarge, InvalidImage, UnsupportedFormat
 
 ACCEPTED = "JPEG, PNG or WebP"
 # Only these decoders of Pillow's three dozen ever see a stranger's bytes. The JPEG one also opens MPO, a JPEG with more

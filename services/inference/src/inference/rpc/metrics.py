@@ -14,8 +14,8 @@ from typing import Any
 
 from prometheus_client import Counter, Gauge, Histogram, values
 
-from inference.errors import describe
 from inference.mtcnn.steps import Steps
+from inference.rpc.errors import describe
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15)
 FACES = (0, 1, 2, 5, 10, 20, 50, 100, 1000)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from inference.drawing import DrawOptions
-from inference.errors import InvalidOption
+from inference.imaging.draw import DrawOptions
 from inference.mtcnn.detector import SMALLEST_FACE, DetectOptions, Face, Point
+from inference.rpc.errors import InvalidOption
 from protos import infer_pb2
 
 

@@ -7,12 +7,12 @@ from itertools import groupby
 
 import numpy as np
 import pytest
-from inference.drawing import BLUR_MARGIN, BRIGHT, DARK, DrawOptions, draw
-from inference.errors import ImageTooLarge
-from inference.image import ImageLimits, Picture, decode
+from inference.imaging.decode import ImageLimits, Picture, decode
+from inference.imaging.draw import BLUR_MARGIN, BRIGHT, DARK, DrawOptions, draw
 from inference.mtcnn.detector import Box, DetectOptions, Detector, Face, Landmarks, Point
 from inference.mtcnn.engines import EngineSettings, load_detector
 from inference.mtcnn.steps import Steps
+from inference.rpc.errors import ImageTooLarge
 from PIL import Image, ImageCms
 
 PLENTY = 100_000_000

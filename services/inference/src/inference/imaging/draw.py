@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont
 
-from inference.errors import ImageTooLarge
-from inference.image import Picture
+from inference.imaging.decode import Picture
 from inference.mtcnn.detector import Box, Face, Point
+from inference.rpc.errors import ImageTooLarge
 
 # Bright on a dark edge is seen on any background.
 BRIGHT, DARK = (64, 224, 255), (16, 24, 32)

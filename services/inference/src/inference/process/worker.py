@@ -1,6 +1,6 @@
 """One worker: one detector and one gRPC service with health, in a process of its own that the supervisor starts.
 
-    python -m inference.worker --slot 0 --heartbeat-fd 5 --supervisor 4711
+    python -m inference.process.worker --slot 0 --heartbeat-fd 5 --supervisor 4711
 
 It writes a byte to the file descriptor every half second from the moment it serves.
 """
@@ -23,24 +23,24 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from inference import logs
-from inference.image import ImageLimits, decode
-from inference.malformed import MalformedMessages
-from inference.metrics import WorkerMetrics
+from inference.imaging.decode import ImageLimits, decode
 from inference.mtcnn.detector import CascadeSettings, DetectOptions, Detector
 from inference.mtcnn.engines import EngineNotInstalled, EngineSettings, UnknownEngine, load_detector
 from inference.mtcnn.kernels import KernelsMissing
 from inference.mtcnn.networks import BadWeights
 from inference.mtcnn.steps import Steps
-from inference.servicer import InferenceServicer
+from inference.process.system import CannotStart, die_with, prove_reuse_port
+from inference.process.watchdog import Watchdog
+from inference.rpc.interceptors import MalformedMessages
+from inference.rpc.metrics import WorkerMetrics
+from inference.rpc.queue import ROOM, InferenceQueue
+from inference.rpc.servicer import InferenceServicer
 from inference.settings import Settings
-from inference.slot import ROOM, InferenceSlot
-from inference.system import CannotStart, die_with, prove_reuse_port
 from inference.tls import OnlyKnownCallers, server_credentials
-from inference.watchdog import Watchdog
 from protos import infer_pb2, infer_pb2_grpc
 
 if TYPE_CHECKING:
-    from inference.traces import Traces
+    from inference.rpc.traces import Traces
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class Worker:
         self._grace = max(0.0, settings.grace_seconds - settings.drain_seconds - 1)  # the supervisor's, less a second
         self._load = load
         room = max(ROOM, settings.max_body_bytes)
-        self._slot = InferenceSlot(settings.queue_places, settings.queue_seconds, room=room)
+        self._slot = InferenceQueue(settings.queue_places, settings.queue_seconds, room=room)
         self._health = health.aio.HealthServicer()
         name = f"{socket.gethostname() if settings.host in ANY_ADDRESS else settings.host}:{port}"
         self._traces = _traces(settings, name)
@@ -180,7 +180,7 @@ class Worker:
 def _traces(settings: Settings, worker: str) -> Traces | None:
     if not settings.traces:
         return None
-    from inference.traces import Traces  # noqa: PLC0415 - switched off, traces cost nothing
+    from inference.rpc.traces import Traces  # noqa: PLC0415 - switched off, traces cost nothing
 
     return Traces(worker)
 

@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING, NoReturn
 import grpc
 from grpc_status import rpc_status
 
-from inference.call import Context, request_id_of, seconds_left
-from inference.drawing import DrawOptions, draw
-from inference.errors import Busy, DeadlineExceeded, NotReady, describe, rich_status
-from inference.image import ImageLimits, Picture, decode
+from inference.imaging.decode import ImageLimits, Picture, decode
+from inference.imaging.draw import DrawOptions, draw
 from inference.logs import request_id
-from inference.messages import read_drawing, read_options, result
-from inference.metrics import WorkerMetrics
 from inference.mtcnn.detector import DetectOptions, Detector
 from inference.mtcnn.steps import Abandoned, Steps
-from inference.slot import InferenceSlot
+from inference.rpc.context import Context, request_id_of, seconds_left
+from inference.rpc.errors import Busy, DeadlineExceeded, NotReady, describe, rich_status
+from inference.rpc.messages import read_drawing, read_options, result
+from inference.rpc.metrics import WorkerMetrics
+from inference.rpc.queue import InferenceQueue
 from protos import infer_pb2, infer_pb2_grpc
 
 if TYPE_CHECKING:
-    from inference.traces import Traces
+    from inference.rpc.traces import Traces
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class InferenceServicer(infer_pb2_grpc.InferenceServicer):
 
     def __init__(
         self,
-        slot: InferenceSlot,
+        slot: InferenceQueue,
         limits: ImageLimits,
         *,
         defaults: DetectOptions,

@@ -19,10 +19,10 @@ from opentelemetry.trace import Span, SpanKind, Status, format_trace_id, set_spa
 from opentelemetry.trace import StatusCode as SpanStatus
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from inference.call import Context, metadata, seconds_left
-from inference.errors import describe
 from inference.logs import request_id, trace_id
 from inference.mtcnn.steps import Steps
+from inference.rpc.context import Context, metadata, seconds_left
+from inference.rpc.errors import describe
 from protos import infer_pb2
 
 FLUSH_SECONDS = 0.5  # of the second that a stopping worker has left

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from inference.supervisor import Supervisor
+from inference.process.supervisor import Supervisor
 
 
 class SupervisorMetrics:

@@ -1,4 +1,4 @@
-"""`python -m inference.healthcheck [TARGET] [--tls FOLDER]` asks for the service's health: exit code 0 when it serves.
+"""`python -m inference.process.healthcheck [TARGET] [--tls FOLDER]` asks for the service's health; 0: it serves.
 
 For container engines, which know no gRPC; Kubernetes asks by itself.
 """

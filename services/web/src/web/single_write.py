@@ -21,7 +21,7 @@ class _Collector:
         self.parts.append(data)
 
 
-class WholeResponse(Response):  # type: ignore[misc] # gunicorn has no types
+class SingleWrite(Response):  # type: ignore[misc] # gunicorn has no types
     """The response of gunicorn's HTTP/1 workers, put in place of its own in gunicorn.conf.py."""
 
     sock: Any

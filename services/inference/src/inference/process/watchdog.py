@@ -8,7 +8,7 @@ import os
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-from inference.slot import InferenceSlot
+from inference.rpc.queue import InferenceQueue
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ class Watchdog:
 
     def __init__(
         self,
-        slot: InferenceSlot,
+        slot: InferenceQueue,
         heartbeat_fd: int,
         say_serving: Callable[[bool], Awaitable[None]],
         *,

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 CLOSED = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 
 
-class Leavers:
+class ClientDisconnects:
     """One thread that looks after the connections of all requests that wait. Make it after the fork."""
 
     def __init__(self) -> None:

@@ -7,12 +7,12 @@ import threading
 from contextlib import ExitStack
 from functools import partial
 
-from web.leavers import Leavers
+from web.client_disconnects import ClientDisconnects
 
 
 def test_who_closes_the_connection_has_left() -> None:
     """At once, also who had left before; each is told once, and nobody else is."""
-    leavers, gone = Leavers(), threading.Event()
+    leavers, gone = ClientDisconnects(), threading.Event()
     here, there = socket.socketpair()
     other, stays = socket.socketpair()
     bystanders: list[str] = []
@@ -28,7 +28,7 @@ def test_who_closes_the_connection_has_left() -> None:
 
 def test_what_a_caller_sends_meanwhile_is_no_farewell() -> None:
     """The next request on a connection may come early."""
-    leavers, gone = Leavers(), threading.Event()
+    leavers, gone = ClientDisconnects(), threading.Event()
     here, there = socket.socketpair()
     with here, there, leavers.told(here, gone.set):
         there.sendall(b"the next request")
@@ -38,7 +38,7 @@ def test_what_a_caller_sends_meanwhile_is_no_farewell() -> None:
 
 def test_a_number_is_looked_after_anew_for_each_request() -> None:
     """Hundreds of connections come and go under few numbers: exactly those are told whose other end was closed."""
-    leavers = Leavers()
+    leavers = ClientDisconnects()
     wrong: list[int] = []
     for turn in range(300):
         with ExitStack() as stack:

@@ -8,9 +8,9 @@ import time
 from functools import partial
 
 import pytest
-from inference.errors import Busy
 from inference.mtcnn.steps import Abandoned, Steps
-from inference.slot import REMEMBERED, InferenceSlot
+from inference.rpc.errors import Busy
+from inference.rpc.queue import REMEMBERED, InferenceQueue
 
 
 def test_one_piece_of_work_runs_at_a_time() -> None:
@@ -25,7 +25,7 @@ def test_one_piece_of_work_runs_at_a_time() -> None:
         running -= 1
 
     async def main() -> None:
-        slot = InferenceSlot(places=10, max_wait=10)
+        slot = InferenceQueue(places=10, max_wait=10)
         await asyncio.gather(*(slot.run(work, Steps()) for _ in range(5)))
 
     asyncio.run(main())
@@ -36,7 +36,7 @@ def test_who_finds_all_places_taken_is_refused_at_once() -> None:
     """One runs, two wait, the fourth is turned away before the first has ended."""
 
     async def main() -> None:
-        slot, release = InferenceSlot(places=2, max_wait=60), threading.Event()
+        slot, release = InferenceQueue(places=2, max_wait=60), threading.Event()
         others = [asyncio.create_task(slot.run(release.wait, Steps())) for _ in range(3)]
         await asyncio.sleep(0)
         with pytest.raises(Busy, match="2 requests are waiting"):
@@ -51,7 +51,7 @@ def test_what_waits_is_bounded_in_bytes() -> None:
     """A large one finds no room, a small one does; room comes back with who leaves the line."""
 
     async def main() -> None:
-        slot, release = InferenceSlot(places=9, max_wait=60, room=100), threading.Event()
+        slot, release = InferenceQueue(places=9, max_wait=60, room=100), threading.Event()
         first = asyncio.create_task(slot.run(release.wait, Steps(), size=90))
         await asyncio.sleep(0)
         others = [asyncio.create_task(slot.run(release.wait, Steps(), size=size)) for size in (60, 40)]
@@ -73,7 +73,7 @@ def test_what_waits_is_bounded_in_bytes() -> None:
 def test_who_would_wait_too_long_is_refused_at_once() -> None:
     """As long as the last ones took; a single one that took longer does not count."""
 
-    async def wait_behind(slot: InferenceSlot, count: int) -> None:
+    async def wait_behind(slot: InferenceQueue, count: int) -> None:
         release = threading.Event()
         others = [asyncio.create_task(slot.run(release.wait, Steps())) for _ in range(count)]
         await asyncio.sleep(0)
@@ -84,7 +84,7 @@ def test_who_would_wait_too_long_is_refused_at_once() -> None:
             await asyncio.gather(*others)
 
     async def main() -> None:
-        slot = InferenceSlot(places=9, max_wait=0.3)
+        slot = InferenceQueue(places=9, max_wait=0.3)
         for seconds in (0, 0.2, 0):
             await slot.run(partial(time.sleep, seconds), Steps())
         with pytest.raises(TimeoutError):  # it was let in to wait
@@ -101,7 +101,7 @@ def test_who_waits_too_long_is_refused() -> None:
     """The wait is bounded in time, and the place is free again after it."""
 
     async def main() -> None:
-        slot, release = InferenceSlot(places=1, max_wait=0.05), threading.Event()
+        slot, release = InferenceQueue(places=1, max_wait=0.05), threading.Event()
         first = asyncio.create_task(slot.run(release.wait, Steps()))
         await asyncio.sleep(0)
         for _ in range(2):
@@ -117,7 +117,7 @@ def test_a_wait_that_the_process_slept_through_does_not_count() -> None:
     """After SIGSTOP and SIGCONT nobody is turned away for time that was not spent in the line."""
 
     async def main() -> None:
-        slot, release = InferenceSlot(places=1, max_wait=0.2), threading.Event()
+        slot, release = InferenceQueue(places=1, max_wait=0.2), threading.Event()
         first = asyncio.create_task(slot.run(release.wait, Steps()))
         await asyncio.sleep(0)
         second = asyncio.create_task(slot.run(lambda: "computed", Steps()))
@@ -135,7 +135,7 @@ def test_a_caller_who_leaves_the_line_is_not_computed() -> None:
     computed = []
 
     async def main() -> None:
-        slot, release = InferenceSlot(places=1, max_wait=60), threading.Event()
+        slot, release = InferenceQueue(places=1, max_wait=60), threading.Event()
         first = asyncio.create_task(slot.run(release.wait, Steps()))
         await asyncio.sleep(0)
         leaver = asyncio.create_task(slot.run(lambda: computed.append("left"), Steps()))
@@ -156,7 +156,7 @@ def test_a_running_work_ends_at_its_next_step_when_its_caller_leaves() -> None:
     ended = []
 
     async def main() -> None:
-        slot, started, go_on = InferenceSlot(places=1, max_wait=60), threading.Event(), threading.Event()
+        slot, started, go_on = InferenceQueue(places=1, max_wait=60), threading.Event(), threading.Event()
         steps = Steps()
 
         def work() -> None:

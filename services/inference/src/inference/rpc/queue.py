@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from statistics import median
 from typing import TypeVar
 
-from inference.errors import Busy
 from inference.mtcnn.steps import Steps
+from inference.rpc.errors import Busy
 
 T = TypeVar("T")
 LATE_SECONDS = 0.5  # no loop of ours is so late while it runs
@@ -20,7 +20,7 @@ ROOM = 160 * 1024 * 1024  # bytes; what a container has beside the worst picture
 REMEMBERED = 9  # pieces of work whose median foretells the next; a single long one does not count
 
 
-class InferenceSlot:
+class InferenceQueue:
     """Runs one piece of work at a time in a thread of its own, so that the event loop (health!) never waits.
 
     At most `places` callers wait, with at most `room` bytes, none longer than `max_wait` seconds. Who comes beyond that

@@ -1,0 +1,1 @@
+"""The transport: the gRPC servicer, its messages, its errors and the queue in front of the detector."""
