@@ -2,14 +2,12 @@
 
 import os
 import shutil
-import ssl
 import sys
 import tempfile
 
-from gunicorn import sock
 from gunicorn.http import wsgi
 from pydantic import ValidationError
-from web import logs, tls
+from web import logs
 from web.settings import Settings, complaints
 from web.single_write import SingleWrite
 
@@ -24,13 +22,6 @@ worker_class = "gthread"
 workers = settings.web_processes
 threads = settings.web_threads
 wsgi.Response = SingleWrite  # headers and body in one write: no half answers from a process that is killed
-if settings.tls_folder:
-    certfile, keyfile, ca_certs = (str(settings.tls_folder / name) for name in ("tls.crt", "tls.key", "ca.crt"))
-    cert_reqs = ssl.CERT_REQUIRED
-    tls.OnlyEnvoy.plain_port = settings.web_metrics_port
-    worker_class = tls.OnlyEnvoy
-    do_handshake_on_connect = True  # the worker has done it
-    sock.ssl_wrap_socket = lambda connection, _: connection
 preload_app = False  # a gRPC channel made before the fork would hang after it
 keepalive = 75  # above Envoy's idle timeout upstream, else Envoy reuses a connection that is just being closed
 timeout = 30  # a process that is silent for so long is replaced; requests do not count, they have threads

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AliasChoices, BeforeValidator, DirectoryPath, Field, ValidationError
+from pydantic import AliasChoices, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from inference.process.cgroup import available_cpus, available_memory
@@ -79,9 +79,6 @@ class Settings(BaseSettings):
     """A worker whose running inference is older says NOT_SERVING until it ends."""
     hang_seconds: float = Field(30.0, gt=0)
     """A worker whose running inference is older, or whose event loop is silent for so long, is killed and replaced."""
-
-    tls_folder: DirectoryPath | None = None
-    """Where tls.crt, tls.key and ca.crt are, for mTLS between the tiers, see docs/security.md. Left open: no TLS."""
 
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
     """DEBUG, INFO, WARNING or ERROR."""

@@ -46,9 +46,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.extensions["places"] = threading.BoundedSemaphore(max(1, settings.web_threads - SPARE_THREADS))
     app.extensions["drawing_places"] = threading.BoundedSemaphore(DRAWING_PLACES)
     traces = app.extensions["traces"] = _traces(settings)
-    app.extensions["inference"] = InferenceClient(
-        settings.inference_target, [traces] if traces else [], settings.tls_folder
-    )
+    app.extensions["inference"] = InferenceClient(settings.inference_target, [traces] if traces else [])
     app.register_blueprint(api)
     app.register_blueprint(pages)
     register_error_handlers(app)

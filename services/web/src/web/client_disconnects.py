@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import select
 import socket
-import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -45,11 +44,8 @@ class ClientDisconnects:
 
 def _has_left(connection: socket.socket) -> bool:
     try:
-        # The socket's own method: an encrypted one has another, which cannot only look.
-        seen = socket.socket.recv(connection, 1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
     except BlockingIOError:
         return False
     except OSError:
         return True
-    # Envoy has one request at a time on a connection: what comes encrypted meanwhile is its goodbye.
-    return seen == b"" or isinstance(connection, ssl.SSLSocket)

@@ -9,7 +9,6 @@ import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -51,10 +50,8 @@ Answer = infer_pb2.InferResults
 class InferenceClient:
     """The service `Inference` behind Envoy. Make it after the fork: a gRPC channel does not survive one."""
 
-    def __init__(
-        self, target: str, interceptors: Sequence[grpc.UnaryUnaryClientInterceptor], tls_folder: Path | None = None
-    ) -> None:
-        channel = grpc.intercept_channel(_channel(target, tls_folder), *interceptors)
+    def __init__(self, target: str, interceptors: Sequence[grpc.UnaryUnaryClientInterceptor]) -> None:
+        channel = grpc.intercept_channel(grpc.insecure_channel(target, CHANNEL_OPTIONS), *interceptors)
         self._inference = infer_pb2_grpc.InferenceStub(channel)
         self._leavers = ClientDisconnects()
         self._health: Any = health_pb2_grpc.HealthStub(channel)  # its stubs are untyped
@@ -114,14 +111,6 @@ class InferenceClient:
         except grpc.RpcError:
             return False
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
-
-
-def _channel(target: str, folder: Path | None) -> grpc.Channel:
-    if folder is None:
-        return grpc.insecure_channel(target, CHANNEL_OPTIONS)
-    named = [*CHANNEL_OPTIONS, ("grpc.ssl_target_name_override", "envoy")]
-    key, certificate, authority = ((folder / name).read_bytes() for name in ("tls.key", "tls.crt", "ca.crt"))
-    return grpc.secure_channel(target, grpc.ssl_channel_credentials(authority, key, certificate), named)
 
 
 def _result(call: Any, due: float) -> Answer:

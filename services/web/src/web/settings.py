@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AliasChoices, BeforeValidator, DirectoryPath, Field, ValidationError
+from pydantic import AliasChoices, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -38,9 +38,6 @@ class Settings(BaseSettings):
     """Images of one batch that are examined at the same time; more would take all places at the workers."""
     grace_seconds: float = Field(25.0, gt=0)
     """The longest that stopping may take; then processes are killed."""
-
-    tls_folder: DirectoryPath | None = None
-    """Where tls.crt, tls.key and ca.crt are, for mTLS between the tiers, see docs/security.md. Left open: no TLS."""
 
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
     """DEBUG, INFO, WARNING or ERROR."""

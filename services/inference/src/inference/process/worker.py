@@ -36,7 +36,6 @@ from inference.rpc.metrics import WorkerMetrics
 from inference.rpc.queue import ROOM, InferenceQueue
 from inference.rpc.servicer import InferenceServicer
 from inference.settings import Settings
-from inference.tls import OnlyKnownCallers, server_credentials
 from protos import infer_pb2, infer_pb2_grpc
 
 if TYPE_CHECKING:
@@ -145,9 +144,8 @@ class Worker:
         await asyncio.gather(closing, own.stop(self._grace))
 
     def _server(self, address: str, *, reuse_port: bool) -> grpc.aio.Server:
-        folder = self._settings.tls_folder
         server = grpc.aio.server(
-            interceptors=[*([OnlyKnownCallers()] if folder else []), MalformedMessages()],
+            interceptors=[MalformedMessages()],
             options=[
                 ("grpc.so_reuseport", int(reuse_port)),
                 ("grpc.max_receive_message_length", self._settings.max_body_bytes + MESSAGE_OVERHEAD),
@@ -159,12 +157,7 @@ class Worker:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
         try:
-            if folder:
-                server.add_secure_port(address, server_credentials(folder))
-            else:
-                server.add_insecure_port(address)
-        except OSError as error:
-            raise CannotStart(f"the certificate cannot be read: {error}") from error
+            server.add_insecure_port(address)
         except RuntimeError as error:
             raise CannotStart(f"cannot listen on {address}: is another program using it?") from error
         return server
