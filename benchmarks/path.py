@@ -21,9 +21,9 @@ from inference.process.cgroup import available_cpus
 from inference.settings import MAX_WORKERS
 from report import ROOT, machine
 from whole_path import overhead, scale, side_by_side
+from whole_path.images import SIZES
 from whole_path.load import CALLERS, SIZE
 from whole_path.pages import write_pages
-from whole_path.pictures import SIZES
 from whole_path.stacks import CannotCompare
 
 RESULTS = ROOT / "benchmarks/results"

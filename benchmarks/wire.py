@@ -165,7 +165,7 @@ class OpenLoad:
     rate: float
     seed: int = 1
     even: bool = False
-    shots: list[Request] = field(default_factory=list)
+    requests: list[Request] = field(default_factory=list)
     """One for each request that has ended; its `code` is what the judge said."""
 
     def __enter__(self) -> Self:
@@ -184,11 +184,11 @@ class OpenLoad:
     @property
     def wrong(self) -> Counter[str]:
         """What was wrong, and how often."""
-        return Counter(shot.code for shot in self.shots if shot.code)
+        return Counter(request.code for request in self.requests if request.code)
 
     def since(self, moment: float) -> list[Request]:
         """Give what was planned after a moment of time.monotonic()."""
-        return [shot for shot in self.shots if self._began + shot.planned >= moment]
+        return [request for request in self.requests if self._began + request.planned >= moment]
 
     async def _run(self) -> None:
         gaps = random.Random(self.seed)  # noqa: S311 - no secret
@@ -215,31 +215,31 @@ class OpenLoad:
     async def _one(self, wire: Wire, planned: float) -> None:
         late = time.monotonic() - self._began - planned
         code = await wire.judged(self.request, self.judge)
-        self.shots.append(Request(planned, late, time.monotonic() - self._began - planned, code))
+        self.requests.append(Request(planned, late, time.monotonic() - self._began - planned, code))
 
 
 def closed_load(url: str, request: bytes, judge: Judge, *, callers: int, seconds: float) -> list[Request]:
     """Let callers ask again and again for so many seconds, once at least, and give what each request came to."""
 
     async def caller(wire: Wire, began: float) -> list[Request]:
-        shots: list[Request] = []
-        while (sent := time.monotonic()) < began + seconds or not shots:
+        done: list[Request] = []
+        while (sent := time.monotonic()) < began + seconds or not done:
             code = await wire.judged(request, judge)
-            shots.append(Request(sent - began, 0.0, time.monotonic() - sent, code))
-        return shots
+            done.append(Request(sent - began, 0.0, time.monotonic() - sent, code))
+        return done
 
     async def run() -> list[Request]:
         wire, began = Wire(url), time.monotonic()
-        shots = await asyncio.gather(*(caller(wire, began) for _ in range(callers)))
+        by_caller = await asyncio.gather(*(caller(wire, began) for _ in range(callers)))
         wire.close()
-        return [shot for each in shots for shot in each]
+        return [each for done in by_caller for each in done]
 
     return asyncio.run(run())
 
 
 def capacity(url: str, request: bytes, judge: Judge, *, callers: int = 8, seconds: float = 5.0) -> float:
     """Measure how many requests a second are answered when there are always some to do. Raises ValueError."""
-    shots = closed_load(url, request, judge, callers=callers, seconds=seconds)
-    if wrong := Counter(shot.code for shot in shots if shot.code):
+    requests = closed_load(url, request, judge, callers=callers, seconds=seconds)
+    if wrong := Counter(each.code for each in requests if each.code):
         raise ValueError(f"wrong answers: {wrong}")
-    return len(shots) / max(shot.planned + shot.latency for shot in shots)
+    return len(requests) / max(each.planned + each.latency for each in requests)

@@ -16,10 +16,10 @@ import psutil
 import pytest
 from whole_path.alone import NAME
 from whole_path.figures import Figure, busiest_over_idlest, over, percentile, rank, targets
+from whole_path.images import Picture
 from whole_path.load import Box, Request, closed_load, first_answers, require_same_faces, share_of_busiest
 from whole_path.overhead import EVEN, RANDOM, WHOLE
 from whole_path.pages import target_table
-from whole_path.pictures import Picture
 from whole_path.scaling import needs
 from whole_path.stacks import CannotCompare, Stack
 from wire import post

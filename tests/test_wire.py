@@ -65,24 +65,24 @@ def standing_in() -> Iterator[str]:
 def test_each_answer_is_judged(path: str, size: int, wrong: str) -> None:
     """The right one, other faces, a refusal, and none at all."""
     with standing_in() as url:
-        shots = closed_load(url, post(path, b"x" * size, "image/png"), RIGHT, callers=2, seconds=0.5)
-    assert len(shots) >= 2
-    assert {shot.code for shot in shots} == {wrong}
+        requests = closed_load(url, post(path, b"x" * size, "image/png"), RIGHT, callers=2, seconds=0.5)
+    assert len(requests) >= 2
+    assert {request.code for request in requests} == {wrong}
 
 
 def test_nobody_there_is_no_answer() -> None:
     """A port that was just closed."""
     with standing_in() as url:
         pass
-    (shot, *_) = closed_load(url, post("/", b"", "image/png"), RIGHT, callers=1, seconds=0.5)
-    assert shot.code.startswith("no answer: ")
+    (request, *_) = closed_load(url, post("/", b"", "image/png"), RIGHT, callers=1, seconds=0.5)
+    assert request.code.startswith("no answer: ")
 
 
 def test_open_load_has_its_rate_whatever_the_answers() -> None:
     """Planned times are a Poisson process: about as many as the rate says, and gaps of all lengths."""
     with standing_in() as url, OpenLoad(url, post("/busy", b"x" * 7, "image/png"), RIGHT, rate=200) as load:
-        wait_for(lambda: len(load.shots) > 400, "400 answers")
-    planned = sorted(shot.planned for shot in load.shots)
+        wait_for(lambda: len(load.requests) > 400, "400 answers")
+    planned = sorted(request.planned for request in load.requests)
     assert len(planned) / planned[-1] == pytest.approx(200, rel=0.25)
     gaps = sorted(after - before for before, after in itertools.pairwise(planned))
     assert gaps[len(gaps) // 10] < 0.002

@@ -16,8 +16,8 @@ from inference.mtcnn.detector import DetectOptions
 from inference.mtcnn.steps import Steps
 from inference.process.worker import load
 from inference.settings import Settings
+from whole_path.images import Picture
 from whole_path.load import Sample
-from whole_path.pictures import Picture
 from whole_path.stacks import CannotCompare
 
 NAME = "the detector alone"

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
-from whole_path.pictures import Picture
+from whole_path.images import Picture
 from whole_path.stacks import START_SECONDS, CannotCompare, Stack
 from wire import Answer, Wire
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import grpc
 from whole_path.alone import NAME, Alone, detectors_alone
+from whole_path.images import Picture, pictures
 from whole_path.load import (
     CALLERS,
     PATIENCE,
@@ -22,7 +23,6 @@ from whole_path.load import (
     first_answers,
     until_all_answer,
 )
-from whole_path.pictures import Picture, pictures
 from whole_path.stacks import CannotCompare, Stack, facet
 from wire import Answer, OpenLoad
 
@@ -119,8 +119,8 @@ def _open(stack: Stack, request: Request, rate: float, seed: int, seconds: float
 
     with OpenLoad(stack.url, request.data, judge, rate, seed, even=when == EVEN) as load:
         time.sleep(seconds)
-    print(f"{rate:.1f} requests/s at {when}: {len(load.shots)} answers", flush=True)
-    latencies = [math.inf if shot.code else 1000 * shot.latency for shot in load.shots]
+    print(f"{rate:.1f} requests/s at {when}: {len(load.requests)} answers", flush=True)
+    latencies = [math.inf if request.code else 1000 * request.latency for request in load.requests]
     return {"latencies": latencies, "wrong": dict(load.wrong)}
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from whole_path.images import pictures
 from whole_path.load import Request, closed_load, until_all_answer
-from whole_path.pictures import pictures
 from whole_path.stacks import facet
 from whole_path.stand_in import SECONDS as SERVICE_SECONDS
 

@@ -9,8 +9,8 @@ from itertools import product
 from math import ceil
 from typing import Any
 
+from whole_path.images import Picture, pictures
 from whole_path.load import CALLERS, SIZE, Request, Sample, closed_load, first_answers, require_same_faces
-from whole_path.pictures import Picture, pictures
 from whole_path.stacks import START_SECONDS, CannotCompare, Stack, baseline, facet
 
 BASELINE_PROCESSES = 3

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 from facet import FacetError
-from facet.command.figures import as_text
+from facet.command.latency_report import as_text
 from facet.command.load import NOT_SENT, Request, histogram, open_loop, percentile, report
 
 STALL = 0.5  # seconds
@@ -28,10 +28,12 @@ class StandInService:
                 await asyncio.sleep(STALL)
 
 
-def load(send: Callable[[], Awaitable[object]], *, in_flight: int, patience: float = 60) -> list[Request]:
-    shots: list[Request] = []
-    asyncio.run(open_loop(send, rate=RATE, seconds=1, in_flight=in_flight, patience=patience, after_each=shots.append))
-    return shots
+def load(send: Callable[[], Awaitable[object]], *, in_flight: int, send_within: float = 60) -> list[Request]:
+    requests: list[Request] = []
+    asyncio.run(
+        open_loop(send, rate=RATE, seconds=1, in_flight=in_flight, send_within=send_within, after_each=requests.append)
+    )
+    return requests
 
 
 @pytest.mark.parametrize("in_flight", [1000, 1])
@@ -40,12 +42,12 @@ def test_a_stall_is_paid_by_all_who_would_have_waited(in_flight: int) -> None:
 
     It does not matter whether they waited at the service or for a place to be sent.
     """
-    shots = load(StandInService(), in_flight=in_flight)
-    assert len(shots) == RATE
-    waited = [shot for shot in shots if shot.latency > STALL / 2]
+    requests = load(StandInService(), in_flight=in_flight)
+    assert len(requests) == RATE
+    waited = [request for request in requests if request.latency > STALL / 2]
     assert len(waited) >= RATE * STALL / 2 - 1
     if in_flight == 1:
-        assert not report(shots, RATE).kept_up
+        assert not report(requests, RATE).kept_up
 
 
 def test_a_request_whose_turn_does_not_come_is_not_sent_and_counts() -> None:
@@ -58,8 +60,8 @@ def test_a_request_whose_turn_does_not_come_is_not_sent_and_counts() -> None:
         except TimeoutError:
             raise FacetError("DEADLINE_EXCEEDED", "too slow") from None
 
-    shots = load(send, in_flight=3, patience=0.5)
-    found = report(shots, RATE)
+    requests = load(send, in_flight=3, send_within=0.5)
+    found = report(requests, RATE)
     assert found.examined == 0
     assert found.in_vain == RATE
     assert found.latency_ms["50"] == 500
@@ -77,8 +79,13 @@ def test_percentiles_are_values_that_occurred() -> None:
 
 def test_refusals_are_counted_by_code_and_kept_out_of_the_percentiles() -> None:
     """They are fast, and would flatter."""
-    shots = [Request(0, 0, 0.2, ""), Request(1, 0, 0.001, "BUSY"), Request(2, 0, 0.4, ""), Request(3, 0, 0.001, "BUSY")]
-    found = report(shots, 1.0)
+    requests = [
+        Request(0, 0, 0.2, ""),
+        Request(1, 0, 0.001, "BUSY"),
+        Request(2, 0, 0.4, ""),
+        Request(3, 0, 0.001, "BUSY"),
+    ]
+    found = report(requests, 1.0)
     assert (found.requests, found.examined, found.errors, found.in_vain) == (4, 2, {"BUSY": 2}, 0)
     assert found.latency_ms == {"50": 200, "90": 400, "95": 400, "99": 400, "99.9": 400, "max": 400}
     assert found.achieved_rate == pytest.approx(2 / 3.001, abs=0.01)
@@ -86,8 +93,8 @@ def test_refusals_are_counted_by_code_and_kept_out_of_the_percentiles() -> None:
 
 def test_a_percentile_among_those_who_waited_in_vain_is_said_to_be_at_least_so_much() -> None:
     """Nobody knows how long they would have waited."""
-    shots = [*(Request(number, 0, 0.2, "") for number in range(9)), Request(9, 0, 5, "DEADLINE_EXCEEDED")]
-    lines = as_text(report(shots, 1.0), shots).splitlines()
+    requests = [*(Request(number, 0, 0.2, "") for number in range(9)), Request(9, 0, 5, "DEADLINE_EXCEEDED")]
+    lines = as_text(report(requests, 1.0), requests).splitlines()
     assert "        90  200.0 ms" in lines
     assert "        95  at least 5000.0 ms" in lines
     assert "waited in vain, and count for as long: 1" in lines

@@ -177,7 +177,7 @@ def test_a_proxys_own_503_is_a_reason_to_try_again(service: StandInService) -> N
 def test_pauses_grow_and_never_reach_beyond_the_deadline() -> None:
     """They are jittered, so that refused callers do not come back together."""
     away = error_for("UNREACHABLE", "nobody is there")
-    pauses = [[patience.pause(away) for _ in range(4)] for patience in (RetryPolicy(60, 9), RetryPolicy(60, 9))]
+    pauses = [[policy.pause(away) for _ in range(4)] for policy in (RetryPolicy(60, 9), RetryPolicy(60, 9))]
     assert pauses[0] != pauses[1]
     for first, second, third, fourth in pauses:
         assert 0.05 <= first <= 0.1 <= second <= 0.2 <= third <= 0.4 <= fourth <= 0.8

@@ -136,8 +136,8 @@ def test_who_leaves_takes_nothing_along(two: RunningStack, figures: Figures, req
     assert all(more[pid] <= most[pid] for pid in before), more
 
     def all_places_are_free() -> bool:
-        shots = wire.closed_load(two.url, request_, judge, callers=ALL_PLACES, seconds=0.5)
-        return {shot.code for shot in shots} == {""}
+        requests = wire.closed_load(two.url, request_, judge, callers=ALL_PLACES, seconds=0.5)
+        return {request.code for request in requests} == {""}
 
     wait_for(all_places_are_free, "as many as there are places are all answered")
     figures(
@@ -158,7 +158,7 @@ def judge(answer: wire.Answer) -> str:
 
 def answered(load: wire.OpenLoad) -> list[Request]:
     """Give what was answered rightly."""
-    return [shot for shot in load.shots if not shot.code]
+    return [request for request in load.requests if not request.code]
 
 
 def test_callers_in_haste_cost_nobody_a_connection_or_a_worker(
@@ -172,18 +172,18 @@ def test_callers_in_haste_cost_nobody_a_connection_or_a_worker(
     before = [two.envoy(counter) for counter in counters]
     hasty = wire.post("/predict", picture, "image/jpeg", X_Request_Timeout="0.03")
     with wire.OpenLoad(two.url, request_, judge, 5) as honest:
-        shots = wire.closed_load(two.url, hasty, judge, callers=16, seconds=30 if long else 3)
+        requests = wire.closed_load(two.url, hasty, judge, callers=16, seconds=30 if long else 3)
         calls = hasty_calls(two, picture, 300)
     leave(two, request_, 1200)
-    assert {shot.code for shot in shots} <= {"", "DEADLINE_EXCEEDED", "BUSY"}
+    assert {request.code for request in requests} <= {"", "DEADLINE_EXCEEDED", "BUSY"}
     assert set(calls) <= {grpc.StatusCode.OK, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED}
     assert set(honest.wrong) <= {"BUSY"}
     ended = [two.envoy(counter) - count for counter, count in zip(counters, before, strict=True)]
-    late = [shot for shot in shots if shot.code == "DEADLINE_EXCEEDED"]
+    late = [request for request in requests if request.code == "DEADLINE_EXCEEDED"]
     figures(
         "callers in haste: 16 with a deadline of 30 ms each, then 1200 who leave",
         {
-            "requests": len(shots),
+            "requests": len(requests),
             "504": len(late),
             "504 p99, ms": percentile_ms(late, 99),
             "honest, refused": honest.wrong.total(),
@@ -275,8 +275,8 @@ def test_stalled_uploads_do_not_close_the_door_for_long(
     figures(
         f"{STALLED} stalled uploads of 10 MB beside 20 requests/s",
         {
-            "honest, refused, per cent": round(100 * refused / len(honest.shots), 1),
-            "refused for, s": len({int(shot.planned) for shot in honest.shots if shot.code}),
+            "honest, refused, per cent": round(100 * refused / len(honest.requests), 1),
+            "refused for, s": len({int(request.planned) for request in honest.requests if request.code}),
         },
         at_most={"refused for, s": 6},
     )

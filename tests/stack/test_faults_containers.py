@@ -91,7 +91,7 @@ def test_a_rolling_restart_loses_nothing(
     """One container after the other, the next when the one before takes part again."""
     restarts = 0
     with load_on(scaled.url, astronaut_file, long=long) as load:
-        while restarts == 0 or (long and len(load.shots) < 5000):
+        while restarts == 0 or (long and len(load.requests) < 5000):
             for container in scaled.containers(tier):
                 with Load(scaled.url, astronaut_file, 1) as asking:  # for the names of those who answer
                     wait_for_all(scaled, asking)

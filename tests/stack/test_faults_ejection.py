@@ -77,7 +77,7 @@ def test_a_worker_that_answers_unavailable_is_asked_little_and_costs_no_request(
             wait_for(lambda: processes.envoy(EJECTIONS) > ejections, "it is ejected")
             time.sleep(30 if long else 2)
             calls = processes.envoy(CALLS) - before
-            requests = len(load.shots)
+            requests = len(load.requests)
             stand_in.well, well = True, time.monotonic()
             wait_for(lambda: stand_in.answered_at, "it is asked again, and answers")
         left = time.monotonic()

@@ -46,7 +46,7 @@ def test_sighup_replaces_every_process_and_loses_nothing(
     wait_for(lambda: processes.serving() == 4, "4 workers serve")
     times = 0
     with load_on(processes.url, astronaut_file, long=long) as load:
-        while times == 0 or (long and len(load.shots) < 5000):
+        while times == 0 or (long and len(load.requests) < 5000):
             roll(processes)
             times += 1
             answer_more(load)
@@ -58,8 +58,8 @@ def test_sighup_replaces_every_process_and_loses_nothing(
 
 def answer_more(load: OpenLoad) -> None:
     """Wait for answers to come."""
-    count = len(load.shots)
-    wait_for(lambda: len(load.shots) > count + 20, "20 more answers")
+    count = len(load.requests)
+    wait_for(lambda: len(load.requests) > count + 20, "20 more answers")
 
 
 def test_of_two_of_each_tier_one_may_stop_or_die(

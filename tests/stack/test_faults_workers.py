@@ -52,7 +52,7 @@ def wait_until_whole(stack: RunningStack) -> None:
 
 def answered_since(load: OpenLoad, moment: float) -> int:
     """Count the right answers to what was asked since then."""
-    return sum(1 for shot in load.since(moment) if not shot.code)
+    return sum(1 for request in load.since(moment) if not request.code)
 
 
 def kill(workers: list[psutil.Process]) -> None:
@@ -100,10 +100,10 @@ def test_without_workers_everybody_is_refused_at_once_until_they_are_back(
         wait_until_whole(processes)
         whole = time.monotonic()
         wait_for(lambda: answered_since(load, whole) > 20, "20 more answers")
-    refused = [shot for shot in load.shots if shot.code == REFUSED]
+    refused = [request for request in load.requests if request.code == REFUSED]
     found = measured(load) | {
         "refused": len(refused),
-        "slowest_refusal_s": round(max(shot.latency for shot in refused), 2),
+        "slowest_refusal_s": round(max(request.latency for request in refused), 2),
         "first_answer_after_s": first_answer_after(load, killed),
     }
     most = {"lost": 0, "slowest_refusal_s": 1, "first_answer_after_s": 15}
@@ -120,8 +120,8 @@ def test_a_stopped_worker_costs_no_request(
     """
     enough = 500 if long else 20
     with start_load() as load:
-        wait_for(lambda: len(load.shots) > enough, f"{enough} answers before")
-        before = list(load.shots)
+        wait_for(lambda: len(load.requests) > enough, f"{enough} answers before")
+        before = list(load.requests)
         victim = processes.workers()[2]
         unanswered = processes.envoy("cluster.inference.http2.keepalive_timeout")
         victim.send_signal(signal.SIGSTOP)
@@ -171,7 +171,7 @@ def test_full_workers_fail_no_health_check_and_are_not_ejected(
             fewest = min(fewest, processes.envoy("cluster.inference.membership_healthy"))
     found = {
         "requests": len(load.result()),
-        "refused": sum(shot.code == REFUSED for shot in load.result()),
+        "refused": sum(request.code == REFUSED for request in load.result()),
         "health_checks": checks,
         "failed_health_checks": failed,
         "workers_that_envoy_found_healthy": fewest,
@@ -183,5 +183,5 @@ def test_full_workers_fail_no_health_check_and_are_not_ejected(
         at_most={"failed_health_checks": 0, "ejections": 0},
         at_least={"workers_that_envoy_found_healthy": 4},
     )
-    assert {shot.code for shot in load.result()} == {"", REFUSED}
+    assert {request.code for request in load.result()} == {"", REFUSED}
     assert (failed, fewest, found["ejections"]) == (0, 4, 0)

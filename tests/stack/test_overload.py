@@ -84,8 +84,8 @@ def test_five_times_the_capacity(tmp_path: Path, astronaut: Image.Image, figures
             time.sleep(seconds)  # what is measured is what is done in this time
             ended = time.monotonic()
         own = time.process_time() - own
-        answered = [shot for shot in load.shots if not shot.code]
-        refused = [shot for shot in load.shots if shot.code == "BUSY"]
+        answered = [request for request in load.requests if not request.code]
+        refused = [request for request in load.requests if request.code == "BUSY"]
         assert set(load.wrong) == {"BUSY"}
         wait_for(lambda: nobody_is_refused(stack.url, request), "nobody is refused any more")
         normal = time.monotonic() - ended - 0.5
@@ -93,14 +93,14 @@ def test_five_times_the_capacity(tmp_path: Path, astronaut: Image.Image, figures
         assert parts == set(stack.processes())  # nobody died of it
         by_workers = sum(1 for line in stack.log_lines("inference") if line.get("code") == "BUSY")
         assert by_workers < len(refused)  # the edge did the others
-    in_time = sum(1 for shot in answered if shot.planned + shot.latency <= seconds)
+    in_time = sum(1 for request in answered if request.planned + request.latency <= seconds)
     figures(
         f"{TIMES_CAPACITY} times the capacity, {seconds} s",
         {
             "capacity, 1/s": round(capacity, 1),
             "goodput / capacity": round(in_time / seconds / capacity, 3),
-            "offered / capacity": round(len(load.shots) / seconds / capacity, 2),
-            "left late by, p99, ms": round(1000 * percentile(sorted(shot.late for shot in load.shots), 99), 1),
+            "offered / capacity": round(len(load.requests) / seconds / capacity, 2),
+            "left late by, p99, ms": round(1000 * percentile(sorted(request.late for request in load.requests), 99), 1),
             "load's own CPUs": round(own / seconds, 3),
             "accepted p50, ms": percentile_ms(answered, 50),
             "accepted p99, ms": percentile_ms(answered, 99),

@@ -94,7 +94,7 @@ def test_a_long_run_loses_nothing_and_grows_nothing(
     figures(
         f"{soak_minutes:g} minutes at {share:.0%} of capacity, 1 % bad input, a kill every 5 minutes",
         {
-            "requests": sum(len(load.shots) for load in loads),
+            "requests": sum(len(load.requests) for load in loads),
             "lost": wrong.total(),
             "kills": kills,
             "processes with more descriptors or threads": len(more),

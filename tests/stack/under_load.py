@@ -34,8 +34,10 @@ def right_or_refused(right: Judge) -> Judge:
 
 def nobody_is_refused(url: str, request: bytes, callers: int = 4) -> bool:
     """Whether so many callers are all answered: after a crowd the edge lets everybody in after a few seconds."""
-    shots = closed_load(url, request, lambda answer: "" if answer.status == 200 else "no", callers=callers, seconds=0.5)
-    return not any(shot.code for shot in shots)
+    requests = closed_load(
+        url, request, lambda answer: "" if answer.status == 200 else "no", callers=callers, seconds=0.5
+    )
+    return not any(each.code for each in requests)
 
 
 def load_on(url: str, picture: bytes, *, long: bool, refusals: bool = False, part: float = 1.0) -> OpenLoad:
@@ -53,19 +55,21 @@ def load_on(url: str, picture: bytes, *, long: bool, refusals: bool = False, par
     return OpenLoad(url, request, right_or_refused(right) if refusals else right, share * bears)
 
 
-def percentile_ms(shots: Iterable[Request], percent: int) -> float:
+def percentile_ms(requests: Iterable[Request], percent: int) -> float:
     """Give the milliseconds that so many per cent of them do not exceed."""
-    return round(1000 * percentile(sorted(shot.latency for shot in shots), percent), 1)
+    return round(1000 * percentile(sorted(request.latency for request in requests), percent), 1)
 
 
 def measured(load: OpenLoad) -> dict[str, float]:
     """Give the figures of a load that has ended. Lost is what was neither right nor, where it may be, refused."""
     return {
-        "requests": len(load.shots),
+        "requests": len(load.requests),
         "lost": load.wrong.total() - load.wrong[REFUSED],
         "rate": round(load.rate, 1),
-        "answered_p99_s": round(percentile_ms((shot for shot in load.shots if not shot.code), 99) / 1000, 3),
-        "longest_s": round(max(shot.latency for shot in load.shots), 3),
+        "answered_p99_s": round(
+            percentile_ms((request for request in load.requests if not request.code), 99) / 1000, 3
+        ),
+        "longest_s": round(max(request.latency for request in load.requests), 3),
     }
 
 
@@ -79,9 +83,9 @@ def lost(load: OpenLoad) -> dict[str, int]:
 
 def first_answer_after(load: OpenLoad, moment: float) -> float:
     """Give the seconds from the first request after a moment to the first right answer to one of these."""
-    shots = load.since(moment)
-    answered = min(shot.planned + shot.latency for shot in shots if not shot.code)
-    return round(answered - min(shot.planned for shot in shots), 2)
+    requests = load.since(moment)
+    answered = min(request.planned + request.latency for request in requests if not request.code)
+    return round(answered - min(request.planned for request in requests), 2)
 
 
 class Killable(Protocol):

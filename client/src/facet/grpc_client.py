@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from facet.asking_health import HEALTH_SECONDS, health, no_health
 from facet.errors import FacetError, ServiceUnavailable, WrongAddress
 from facet.grpc_errors import LOST_ALONE, failure
+from facet.health import HEALTH_SECONDS, health, no_health
 from facet.messages import (
     DetectOptions,
     DrawOptions,
@@ -115,17 +115,17 @@ class GrpcClient:
         return _health(began, answer)
 
     def _predict(self, image: infer_pb2.Image, read: Read[Answer]) -> Answer:
-        patience, request_id = self._patience(), str(uuid.uuid4())
+        policy, request_id = self._policy(), str(uuid.uuid4())
         metadata = call_metadata(request_id, self._key)
         while True:
             try:
-                return read(self._inference.Predict(image, timeout=patience.left, metadata=metadata))
+                return read(self._inference.Predict(image, timeout=policy.left, metadata=metadata))
             except grpc.RpcError as error:
-                time.sleep(patience.pause(failure(error, request_id, LOST_ALONE)))
+                time.sleep(policy.pause(failure(error, request_id, LOST_ALONE)))
             except ServiceUnavailable as error:  # it was read, and does not have what it should
-                time.sleep(patience.pause(error))
+                time.sleep(policy.pause(error))
 
-    def _patience(self) -> RetryPolicy:
+    def _policy(self) -> RetryPolicy:
         return RetryPolicy(self._timeout, self._retries)
 
 
@@ -193,17 +193,17 @@ class AsyncGrpcClient:
         return _health(began, answer)
 
     async def _predict(self, image: infer_pb2.Image, read: Read[Answer]) -> Answer:
-        patience, request_id = self._patience(), str(uuid.uuid4())
+        policy, request_id = self._policy(), str(uuid.uuid4())
         metadata = call_metadata(request_id, self._key)
         while True:
             try:
-                return read(await self._inference.Predict(image, timeout=patience.left, metadata=metadata))
+                return read(await self._inference.Predict(image, timeout=policy.left, metadata=metadata))
             except grpc.RpcError as error:
-                await asyncio.sleep(patience.pause(failure(error, request_id, LOST_ALONE)))
+                await asyncio.sleep(policy.pause(failure(error, request_id, LOST_ALONE)))
             except ServiceUnavailable as error:
-                await asyncio.sleep(patience.pause(error))
+                await asyncio.sleep(policy.pause(error))
 
-    def _patience(self) -> RetryPolicy:
+    def _policy(self) -> RetryPolicy:
         return RetryPolicy(self._timeout, self._retries)
 
 

@@ -12,8 +12,8 @@ from typing import Any, Self, Unpack, cast
 
 import httpx
 
-from facet.asking_health import HEALTH_SECONDS, health, no_health
 from facet.errors import BrokeOff, FacetError, ServiceUnavailable, TimedOut, WrongAddress, error_for
+from facet.health import HEALTH_SECONDS, health, no_health
 from facet.messages import DetectOptions, DrawOptions, ImageSource, detection_from_json, read_image
 from facet.results import Annotated, Detection, Health
 from facet.retries import DEFAULT_RETRIES, DEFAULT_TIMEOUT, GRACE, RetryPolicy
@@ -76,12 +76,12 @@ class Client:
         return _health(began, *answers)
 
     def _post(self, path: str, image: ImageSource, options: Mapping[str, Any]) -> httpx.Response:
-        patience, content = RetryPolicy(self._timeout, self._retries), read_image(image)
+        policy, content = RetryPolicy(self._timeout, self._retries), read_image(image)
         while True:
             try:
-                return _checked(self._answer(path, content, options, patience.left))
+                return _checked(self._answer(path, content, options, policy.left))
             except FacetError as error:
-                time.sleep(patience.pause(error))
+                time.sleep(policy.pause(error))
 
     def _answer(self, path: str, content: bytes, options: Mapping[str, Any], seconds: float) -> httpx.Response:
         due = time.monotonic() + seconds + GRACE
@@ -137,12 +137,12 @@ class AsyncClient:
         return _health(began, *answers)
 
     async def _post(self, path: str, image: ImageSource, options: Mapping[str, Any]) -> httpx.Response:
-        patience, content = RetryPolicy(self._timeout, self._retries), await asyncio.to_thread(read_image, image)
+        policy, content = RetryPolicy(self._timeout, self._retries), await asyncio.to_thread(read_image, image)
         while True:
             try:
-                return _checked(await self._answer(path, content, options, patience.left))
+                return _checked(await self._answer(path, content, options, policy.left))
             except FacetError as error:
-                await asyncio.sleep(patience.pause(error))
+                await asyncio.sleep(policy.pause(error))
 
     async def _answer(self, path: str, content: bytes, options: Mapping[str, Any], seconds: float) -> httpx.Response:
         with _in_our_words():

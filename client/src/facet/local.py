@@ -6,8 +6,8 @@ import queue
 import time
 from typing import Self, Unpack
 
-from facet.asking_health import health
 from facet.errors import error_for
+from facet.health import health
 from facet.messages import DetectOptions, DrawOptions, ImageSource, annotated, detection, drawn_request, request
 from facet.results import Annotated, Detection, Health
 from protos import infer_pb2

@@ -44,20 +44,20 @@ def answers(
     so many `seconds` and `retries` from then on. Raises FacetError when the service stays away, and what `requests`
     raises, after the answers to what came before.
     """
-    feed, patience = Feed(requests), None
+    feed, policy = Feed(requests), None
     try:
         while feed.wait():
             try:
                 for answer in _one_stream(stub, feed, read, seconds, key):
-                    patience = None
+                    policy = None
                     yield answer
             except FacetError as error:
-                patience = patience or RetryPolicy(seconds, retries)
+                policy = policy or RetryPolicy(seconds, retries)
                 try:
-                    time.sleep(patience.pause(error))
+                    time.sleep(policy.pause(error))
                 except (BrokeOff, TimedOut):  # it may be this picture: the next one is another matter
                     feed.answered()
-                    patience = None
+                    policy = None
                     yield error
     finally:
         feed.close()
@@ -112,21 +112,21 @@ async def async_answers(
     key: str | None = None,
 ) -> AsyncIterator[Answer | FacetError]:
     """Do what `answers` does, for coroutines."""
-    feed, patience = AsyncFeed(requests), None
+    feed, policy = AsyncFeed(requests), None
     try:
         while await feed.wait():
             try:
                 async with aclosing(_one_async_stream(stub, feed, read, seconds, key)) as stream:
                     async for answer in stream:
-                        patience = None
+                        policy = None
                         yield answer
             except FacetError as error:
-                patience = patience or RetryPolicy(seconds, retries)
+                policy = policy or RetryPolicy(seconds, retries)
                 try:
-                    await asyncio.sleep(patience.pause(error))
+                    await asyncio.sleep(policy.pause(error))
                 except (BrokeOff, TimedOut):
                     await feed.answered()
-                    patience = None
+                    policy = None
                     yield error
     finally:
         await feed.close()

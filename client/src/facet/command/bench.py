@@ -12,9 +12,10 @@ from typing import Annotated, Any
 
 import typer
 
+from facet.command.detector import open_detector
 from facet.command.display import Display
-from facet.command.figures import as_text, check_plot, draw
 from facet.command.inputs import list_inputs, read_stdin
+from facet.command.latency_report import as_text, check_plot, draw
 from facet.command.load import Request, open_loop, report
 from facet.command.options import (
     EXIT_BROKEN_OFF,
@@ -29,7 +30,6 @@ from facet.command.options import (
     check_where,
     wrong,
 )
-from facet.command.service import open_detector
 from facet.errors import FacetError, InvalidOption, ServiceUnavailable, WrongAddress
 from facet.http_client import DEFAULT_URL
 from facet.messages import Options
@@ -92,19 +92,19 @@ def bench(
                 rate=rate,
                 seconds=warm_up + duration,
                 in_flight=in_flight,
-                patience=timeout,
+                send_within=timeout,
                 after_each=after_each,
             )
 
-    shots: list[Request] = []
+    requests: list[Request] = []
     with Display(round(rate * (warm_up + duration)), what="bench", quiet=quiet) as display:
 
-        def count(shot: Request) -> None:
-            shots.append(shot)
-            display.advance(failed=bool(shot.code))
+        def count(request: Request) -> None:
+            requests.append(request)
+            display.advance(failed=bool(request.code))
 
         end = _measure(run(count))
-    measured = [shot for shot in shots if shot.planned >= warm_up] or shots
+    measured = [request for request in requests if request.planned >= warm_up] or requests
     if not measured:
         raise typer.Exit(end)
     found = report(measured, rate)

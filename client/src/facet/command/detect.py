@@ -12,8 +12,9 @@ from typing import Annotated, Literal
 
 import typer
 
+from facet.command.batch import Drawn, Job, ServiceGone
+from facet.command.detector import WrongSetUp, open_detector
 from facet.command.display import Display
-from facet.command.examining import Drawn, Job, ServiceGone
 from facet.command.inputs import read_stdin
 from facet.command.options import (
     EXIT_BROKEN_OFF,
@@ -35,10 +36,9 @@ from facet.command.options import (
     chosen_form,
     wrong,
 )
-from facet.command.outcomes import Outcome, Summary, recorder
 from facet.command.output import OutputFile, Unwritable
-from facet.command.plan import list_pictures, what_is_left
-from facet.command.service import WrongSetUp, open_detector
+from facet.command.results import Outcome, Summary, recorder
+from facet.command.worklist import list_pictures, what_is_left
 from facet.errors import InvalidOption, WrongAddress
 from facet.http_client import DEFAULT_URL
 from facet.messages import DrawOptions, Options

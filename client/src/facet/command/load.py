@@ -18,7 +18,7 @@ from facet.errors import KINDS, FacetError, TimedOut
 
 NOT_SENT = "NOT_SENT"  # no place became free in time
 # Who waited longest is in the percentiles, though the answer never came; a refusal is fast, and is not.
-IN_VAIN = {NOT_SENT, *(code for code, kind in KINDS.items() if kind is TimedOut)}
+TIMEOUT_CODES = {NOT_SENT, *(code for code, kind in KINDS.items() if kind is TimedOut)}
 PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
 LATE_SECONDS = 0.01  # a request that leaves so much after its time says more of the generator than of the service
 
@@ -40,12 +40,13 @@ async def open_loop(
     rate: float,
     seconds: float,
     in_flight: int,
-    patience: float,
+    send_within: float,
     after_each: Callable[[Request], None],
 ) -> None:
     """Send `rate` requests a second for so many seconds, and give each to `after_each` when it has ended.
 
-    At most `in_flight` are under way; one whose turn comes later is late, and after `patience` seconds it is not sent.
+    At most `in_flight` are under way. A request that waits longer for its turn is late; after `send_within` seconds it
+    is not sent.
     """
     places, began = asyncio.Semaphore(in_flight), time.monotonic()
 
@@ -53,10 +54,10 @@ async def open_loop(
         code = ""
         due = began + planned
         try:
-            async with asyncio.timeout(due + patience - time.monotonic()):
+            async with asyncio.timeout(due + send_within - time.monotonic()):
                 await places.acquire()
         except TimeoutError:
-            after_each(Request(planned, patience, patience, NOT_SENT))
+            after_each(Request(planned, send_within, send_within, NOT_SENT))
             return
         late = time.monotonic() - due
         try:
@@ -96,27 +97,28 @@ class Report:
     """Whether the requests left when they should have."""
 
 
-def report(shots: Sequence[Request], rate: float) -> Report:
+def report(requests: Sequence[Request], rate: float) -> Report:
     """Reckon what a load found; there is at least one request."""
-    examined = sum(not shot.code for shot in shots)
-    late = sorted(shot.late for shot in shots)
-    began, ended = min(shot.planned for shot in shots), max(shot.planned + shot.latency for shot in shots)
+    examined = sum(not request.code for request in requests)
+    late = sorted(request.late for request in requests)
+    began = min(request.planned for request in requests)
+    ended = max(request.planned + request.latency for request in requests)
     return Report(
         rate=rate,
         achieved_rate=round(examined / max(ended - began, 1 / rate), 2),
-        requests=len(shots),
+        requests=len(requests),
         examined=examined,
-        errors=dict(Counter(shot.code for shot in shots if shot.code)),
-        in_vain=sum(shot.code in IN_VAIN for shot in shots),
-        latency_ms=_milliseconds(latencies(shots), *PERCENTILES),
+        errors=dict(Counter(request.code for request in requests if request.code)),
+        in_vain=sum(request.code in TIMEOUT_CODES for request in requests),
+        latency_ms=_milliseconds(latencies(requests), *PERCENTILES),
         late_ms=_milliseconds(late, 50.0, 99.0),
         kept_up=percentile(late, 99.0) <= LATE_SECONDS,
     )
 
 
-def latencies(shots: Sequence[Request]) -> list[float]:
+def latencies(requests: Sequence[Request]) -> list[float]:
     """Give those that count, in order: of what was examined and of what waited in vain."""
-    return sorted(shot.latency for shot in shots if not shot.code or shot.code in IN_VAIN)
+    return sorted(request.latency for request in requests if not request.code or request.code in TIMEOUT_CODES)
 
 
 def percentile(ordered: Sequence[float], percent: float) -> float:

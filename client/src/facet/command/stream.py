@@ -29,7 +29,7 @@ from facet.command.options import (
     chosen_form,
     wrong,
 )
-from facet.command.outcomes import Outcome, Summary, recorder
+from facet.command.results import Outcome, Summary, recorder
 from facet.errors import FacetError, InvalidOption, ServiceUnavailable, WrongAddress
 from facet.grpc_client import GrpcClient
 from facet.http_client import DEFAULT_URL

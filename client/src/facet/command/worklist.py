@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from facet.command.examining import Drawn
+from facet.command.batch import Drawn
 from facet.command.inputs import STDIN, Input, list_inputs
 from facet.command.options import wrong
 from facet.command.output import OutputFile, is_there

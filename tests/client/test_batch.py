@@ -9,9 +9,9 @@ from typing import Self, Unpack
 
 import pytest
 from facet import Annotated, Detection, FacetError
-from facet.command.examining import GIVE_UP_AFTER, Drawn, Job, ServiceGone
+from facet.command.batch import GIVE_UP_AFTER, Drawn, Job, ServiceGone
 from facet.command.inputs import Input
-from facet.command.outcomes import Outcome
+from facet.command.results import Outcome
 from facet.errors import error_for
 from facet.messages import DetectOptions, DrawOptions, ImageSource
 

@@ -10,10 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from facet.command.detector import Detector
 from facet.command.inputs import Input
-from facet.command.outcomes import Outcome, Summary
 from facet.command.output import is_there, write_whole
-from facet.command.service import Detector
+from facet.command.results import Outcome, Summary
 from facet.errors import FacetError, ImageRefused, InvalidOption, ServiceUnavailable, TimedOut
 from facet.messages import DrawOptions, Options
 from facet.results import Annotated
@@ -72,8 +72,8 @@ class Job:
         When it is broken off, it still writes those that are examined. Raises ServiceGone, or InvalidOption when the
         service takes the options for no picture.
         """
-        summary, silence = Summary(), FailureStreak()
-        turns = Turns(partial(self._examine, detector), concurrency)
+        summary, streak = Summary(), FailureStreak()
+        pool = OrderedPool(partial(self._examine, detector), concurrency)
 
         def take(outcome: Outcome) -> None:
             write(outcome)
@@ -81,18 +81,18 @@ class Job:
 
         async with detector:
             try:
-                async for outcome in turns.results(pictures):
+                async for outcome in pool.results(pictures):
                     if isinstance(outcome.error, InvalidOption):
                         raise outcome.error
                     take(outcome)
-                    silence.count(outcome.error)
+                    streak.count(outcome.error)
             except (asyncio.CancelledError, ServiceGone):
-                for outcome in await turns.stop():
+                for outcome in await pool.stop():
                     if not outcome.error:  # it would be done again anyway
                         take(outcome)
                 raise
             finally:
-                await turns.stop()
+                await pool.stop()
         return summary
 
     async def _examine(self, detector: Detector, picture: Input) -> Outcome:
@@ -138,7 +138,7 @@ class FailureStreak:
                 raise ServiceGone(error)
 
 
-class Turns(Generic[Item, Result]):
+class OrderedPool(Generic[Item, Result]):
     """Works on many items, `concurrency` at a time, and gives the results in the order of the items."""
 
     def __init__(self, work: Callable[[Item], Awaitable[Result]], concurrency: int) -> None:

@@ -7,20 +7,20 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from facet.command.load import IN_VAIN, Report, Request, histogram, latencies, percentile
+from facet.command.load import TIMEOUT_CODES, Report, Request, histogram, latencies, percentile
 from facet.command.options import wrong
 
 BAR = 40  # characters of the histogram's longest bar
 PLOTS = (".png", ".svg")
 
 
-def as_text(found: Report, shots: Sequence[Request]) -> str:
+def as_text(found: Report, requests: Sequence[Request]) -> str:
     """Put the figures and a histogram into lines."""
     rates = f"{found.achieved_rate:g} of {found.rate:g} a second"
     lines = [f"{found.examined} of {found.requests} pictures examined, {rates}"]
     lines += [f"{count} x {code}" for code, count in found.errors.items()]
-    if counting := latencies(shots):
-        lost = min((1000 * shot.latency for shot in shots if shot.code in IN_VAIN), default=math.inf)
+    if counting := latencies(requests):
+        lost = min((1000 * request.latency for request in requests if request.code in TIMEOUT_CODES), default=math.inf)
         lines += ["", "percentile  latency"]
         for percent, ms in found.latency_ms.items():
             lines += [f"{percent:>10}  {'at least ' if ms >= lost else ''}{ms:.1f} ms"]
@@ -52,19 +52,19 @@ def check_plot(path: Path) -> None:
         raise wrong(f"{path.parent} is no folder")
 
 
-def draw(path: Path, shots: Sequence[Request], found: Report) -> None:
+def draw(path: Path, requests: Sequence[Request], found: Report) -> None:
     """Draw latency over time and by percentile. Raises OSError, also when there is such a file."""
     from matplotlib.figure import Figure  # noqa: PLC0415 - an extra, and takes a second
 
     figure = Figure(figsize=(10, 4), layout="constrained")
     over_time, by_percentile = figure.subplots(1, 2)
-    good, failed = [s for s in shots if not s.code], [s for s in shots if s.code]
+    good, failed = [s for s in requests if not s.code], [s for s in requests if s.code]
     for some, style, label in ((good, ".", "examined"), (failed, "x", "failed")):
         if some:
             over_time.plot([s.planned for s in some], [1000 * s.latency for s in some], style, label=label)
     over_time.set(xlabel="planned time, s", ylabel="latency, ms", ylim=(0, None))
     over_time.legend()
-    if ordered := latencies(shots):
+    if ordered := latencies(requests):
         shares = [100 - 100 / 10 ** (step / 20) for step in range(61)]  # 0 to 99.9 %, as many points for each nine
         by_percentile.plot([100 / (100 - p) for p in shares], [1000 * percentile(ordered, p) for p in shares])
     by_percentile.set(xscale="log", xlabel="percentile", ylabel="latency, ms", ylim=(0, None))
