@@ -17,10 +17,10 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 from inference.rpc.errors import STATUS as WORKER_STATUS
 from inference.rpc.errors import rich_status
-from web.app import DRAWING_PLACES, create_app
+from web.admission import DRAWN_IMAGES, LARGE_FILES
+from web.app import create_app
 from web.errors import STATUS, RequestFailed
 from web.inference_client import InferenceClient
-from web.large_files import PLACES
 from web.settings import Settings
 
 from protos import infer_pb2, infer_pb2_grpc
@@ -228,7 +228,7 @@ def test_large_bodies_have_bounded_room_and_give_it_back(
     """
     megabyte = 1024 * 1024
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
-    monkeypatch.setattr("web.body_room.ROOM", 3 * megabyte + 1000)
+    monkeypatch.setattr("web.admission.BODY_MEMORY", 3 * megabyte + 1000)
     app = create_app(Settings(inference_target=f"127.0.0.1:{workers.port}", max_body_bytes=megabyte))
 
     def large() -> Any:
@@ -274,7 +274,7 @@ def test_a_batch_ends_when_its_caller_leaves(workers: Workers, concurrency: int)
         batch = pool.submit(client.predict_all, images, 60, "left", here, concurrency=concurrency)
         wait_for(lambda: len(workers.servicer.seconds_left) == concurrency, "the first are under way")
         there.close()
-        with pytest.raises(RequestFailed, match="has left"):
+        with pytest.raises(RequestFailed, match="has disconnected"):
             batch.result(30)
     assert len(workers.servicer.seconds_left) <= concurrency + 1
     workers.servicer.go.set()
@@ -293,14 +293,16 @@ def test_pictures_that_are_drawn_have_few_places_and_give_them_back(http: FlaskC
     def annotate() -> Any:
         return http.post("/annotate", data=b"picture", content_type="image/png")
 
-    kept = [annotate() for _ in range(DRAWING_PLACES)]  # none of them is closed, as if nobody had read it yet
+    kept = [annotate() for _ in range(DRAWN_IMAGES)]  # none of them is closed, as if nobody had read it yet
     assert {response.status_code for response in kept} == {200}
     assert (annotate().status_code, annotate().json["code"]) == (503, "BUSY")
     assert predict(http).status_code == 200
     for response in kept:
         response.close()
     workers.servicer.status = (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_IMAGE", "no picture")
-    assert {annotate().status_code for _ in range(2 * DRAWING_PLACES)} == {422}
+    for _ in range(2 * DRAWN_IMAGES):
+        with annotate() as failed:
+            assert failed.status_code == 422
     workers.servicer.status = None
     assert annotate().status_code == 200
 
@@ -311,7 +313,7 @@ def test_large_files_have_few_places_and_give_them_back(http: FlaskClient) -> No
     def get(name: str = "swagger-ui-bundle.js", headers: dict[str, str] | None = None) -> Any:
         return http.get(f"/static/{name}", headers=headers)
 
-    kept = [get() for _ in range(PLACES)]  # none of them is closed, as if nobody had read it yet
+    kept = [get() for _ in range(LARGE_FILES)]  # none of them is closed, as if nobody had read it yet
     assert {response.status_code for response in kept} == {200}
     refused = get()
     assert (refused.status_code, refused.json["code"], refused.headers["Retry-After"]) == (503, "BUSY", "1")
@@ -322,4 +324,4 @@ def test_large_files_have_few_places_and_give_them_back(http: FlaskClient) -> No
     assert predict(http).status_code == 200
     for response in kept:
         response.close()
-    assert [get().status_code for _ in range(PLACES)] == [200] * PLACES
+    assert [get().status_code for _ in range(LARGE_FILES)] == [200] * LARGE_FILES

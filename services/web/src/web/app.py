@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import threading
 import time
 import uuid
 from http import HTTPStatus
@@ -12,11 +11,10 @@ from typing import TYPE_CHECKING
 
 from flask import Flask, Response, g, request
 
-from web.body_room import BodyRoom
+from web.admission import Admission
 from web.errors import register_error_handlers
 from web.image_request import BoundedRequest
 from web.inference_client import InferenceClient
-from web.large_files import LargeFiles
 from web.metrics import IN_FLIGHT, REQUESTS, SECONDS, metrics_on_port
 from web.pages import pages
 from web.routes import PROBES, api
@@ -27,9 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("web")
 
-DRAWING_PLACES = 8  # of each process: 10 MiB that came, and up to 20 MiB that are drawn, two or three times in memory
 LOGGED = 256  # characters of a path
-SPARE_THREADS = 4  # of each process, for health, metrics and refusals while all others wait for workers
 # What may stand in a log line, a header and gRPC metadata; anything else is replaced by an id of ours.
 REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
@@ -43,8 +39,6 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]  # the answer in the order that the documents show
     # The body is measured before it is read; a field of a form may be as large as the file it should have been.
     app.config["MAX_FORM_MEMORY_SIZE"] = settings.max_body_bytes
-    app.extensions["places"] = threading.BoundedSemaphore(max(1, settings.web_threads - SPARE_THREADS))
-    app.extensions["drawing_places"] = threading.BoundedSemaphore(DRAWING_PLACES)
     traces = app.extensions["traces"] = _traces(settings)
     app.extensions["inference"] = InferenceClient(settings.inference_target, [traces] if traces else [])
     app.register_blueprint(api)
@@ -52,8 +46,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     register_error_handlers(app)
     app.before_request(_begin)
     app.after_request(_end)
-    BodyRoom(app, largest=settings.max_body_bytes)
-    LargeFiles(app)
+    app.extensions["admission"] = Admission(app, settings)
     if traces:
         traces.watch(app)
     app.wsgi_app = metrics_on_port(settings.web_metrics_port, app.wsgi_app)  # type: ignore[assignment,method-assign]

@@ -1,4 +1,4 @@
-"""Notices callers who leave while they wait, so that nothing is computed for nobody."""
+"""Notices clients that disconnect while they wait, so that no work is done for them."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ CLOSED = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 
 
 class ClientDisconnects:
-    """One thread that looks after the connections of all requests that wait. Make it after the fork."""
+    """One thread that watches the connections of all waiting requests. Create it after the fork."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
-        self._waiting: dict[int, tuple[socket.socket, Callable[[], None]]] = {}
-        threading.Thread(target=self._look, name="leavers", daemon=True).start()
+        self._watched: dict[int, tuple[socket.socket, Callable[[], None]]] = {}
+        threading.Thread(target=self._run, name="client-disconnects", daemon=True).start()
 
     @contextmanager
-    def told(self, connection: socket.socket | None, leave: Callable[[], None]) -> Iterator[None]:
-        """Have `leave` called, in another thread, when the other end of the connection closes it meanwhile."""
-        if connection is None:  # there is none in a test
+    def watch(self, connection: socket.socket | None, on_disconnect: Callable[[], None]) -> Iterator[None]:
+        """Call `on_disconnect`, in another thread, if the client closes its connection in the meantime."""
+        if connection is None:  # under a WSGI server other than gunicorn, as in tests
             yield
             return
-        number = connection.fileno()
-        self._waiting[number] = connection, leave
-        self._epoll.register(number, CLOSED | select.EPOLLONESHOT)
+        descriptor = connection.fileno()
+        self._watched[descriptor] = connection, on_disconnect
+        self._epoll.register(descriptor, CLOSED | select.EPOLLONESHOT)
         try:
             yield
         finally:
-            self._epoll.unregister(number)
-            del self._waiting[number]
+            self._epoll.unregister(descriptor)
+            del self._watched[descriptor]
 
-    def _look(self) -> None:
+    def _run(self) -> None:
         while True:
-            for number, _ in self._epoll.poll():
-                waiting = self._waiting.get(number)
-                if waiting and _has_left(waiting[0]):  # the number may be somebody else's by now
-                    waiting[1]()
+            for descriptor, _ in self._epoll.poll():
+                watched = self._watched.get(descriptor)
+                if watched and _is_closed(watched[0]):  # another connection may have the descriptor by now
+                    watched[1]()
 
 
-def _has_left(connection: socket.socket) -> bool:
+def _is_closed(connection: socket.socket) -> bool:
     try:
         return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
     except BlockingIOError:

@@ -42,7 +42,7 @@ CHANNEL_OPTIONS = [
 READY_SECONDS = 1.0
 SPARE_SECONDS = 0.25  # more than the caller allows: Envoy takes it off, and says when the time is over, see envoy.yaml
 
-LEFT = "the caller has left"
+DISCONNECTED = "the client has disconnected"
 
 Answer = infer_pb2.InferResults
 
@@ -53,14 +53,14 @@ class InferenceClient:
     def __init__(self, target: str, interceptors: Sequence[grpc.UnaryUnaryClientInterceptor]) -> None:
         channel = grpc.intercept_channel(grpc.insecure_channel(target, CHANNEL_OPTIONS), *interceptors)
         self._inference = infer_pb2_grpc.InferenceStub(channel)
-        self._leavers = ClientDisconnects()
+        self._disconnects = ClientDisconnects()
         self._health: Any = health_pb2_grpc.HealthStub(channel)  # its stubs are untyped
 
     def predict(self, image: infer_pb2.Image, seconds: float, request_id: str, caller: socket.socket | None) -> Answer:
         """Have one image examined within `seconds`, or until the caller has left. Raises RequestFailed."""
         due = time.monotonic() + seconds
         call = self._begin(image, due, request_id)
-        with self._leavers.told(caller, call.cancel):
+        with self._disconnects.watch(caller, call.cancel):
             return _result(call, due)
 
     def predict_all(
@@ -79,15 +79,15 @@ class InferenceClient:
         due = time.monotonic() + seconds
         calls = (self._begin(image, due, request_id) for image in images)
         running = deque(islice(calls, concurrency))
-        left = threading.Event()
+        disconnected = threading.Event()
 
-        def leave() -> None:
-            left.set()
+        def cancel() -> None:
+            disconnected.set()
             for call in list(running):
                 call.cancel()
 
         answers: list[Answer | RequestFailed] = []
-        with self._leavers.told(caller, leave):
+        with self._disconnects.watch(caller, cancel):
             while running:
                 try:
                     answers.append(_result(running[0], due))  # it stays there meanwhile, to be given up with the others
@@ -95,9 +95,9 @@ class InferenceClient:
                     answers.append(failure)
                 running.popleft()
                 running.extend(islice(calls, 1))
-                if left.is_set():
-                    leave()
-                    raise RequestFailed("CALLER_LEFT", LEFT)
+                if disconnected.is_set():
+                    cancel()
+                    raise RequestFailed("CALLER_LEFT", DISCONNECTED)
         return answers
 
     def _begin(self, image: infer_pb2.Image, due: float, request_id: str) -> Any:
@@ -120,7 +120,7 @@ def _result(call: Any, due: float) -> Answer:
     try:
         answer: Answer = call.result()
     except grpc.FutureCancelledError:
-        raise RequestFailed("CALLER_LEFT", LEFT) from None
+        raise RequestFailed("CALLER_LEFT", DISCONNECTED) from None
     except grpc.RpcError as error:
         raise _failure(error, late=time.monotonic() >= due) from error
     return answer

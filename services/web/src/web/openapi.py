@@ -20,7 +20,7 @@ View = TypeVar("View", bound=Callable[..., Any])
 Schema = dict[str, Any]
 
 REFERENCE = "#/components/schemas/{model}"
-PICTURES = ("image/jpeg", "image/png", "image/webp", "application/octet-stream")
+IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp", "application/octet-stream")
 # What may become of any picture; Envoy gives 401, 408, 429 and 431.
 FAILURES = (400, 401, 408, 413, 415, 422, 429, 431, 500, 503, 504)
 SHORTEST_SECONDS = 0.001  # that a caller may allow

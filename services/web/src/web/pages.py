@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from hashlib import sha256
+from http import HTTPStatus
 from importlib.resources import files
 
 from flask import Blueprint, Response, abort, current_app, jsonify, request
 
+from web.admission import LARGE_FILE
 from web.openapi import describe
 
 pages = Blueprint("pages", __name__)
@@ -70,4 +72,6 @@ def _file(name: str, policy: str = POLICY) -> Response:
     response = Response(FILES[name], content_type=TYPES[name.rpartition(".")[2]], headers=headers)
     response.set_etag(ETAGS[name])
     response.make_conditional(request)
+    if response.status_code == HTTPStatus.OK and request.method != "HEAD" and len(FILES[name]) > LARGE_FILE:
+        current_app.extensions["admission"].large_files.hold()
     return response

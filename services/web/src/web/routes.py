@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import socket
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -14,10 +11,11 @@ from flask import Blueprint, Response, current_app, g, jsonify, request
 from google.protobuf.json_format import MessageToDict
 
 from protos import infer_pb2
+from web.admission import Admission
 from web.errors import RequestFailed, error_response, signal_backpressure
 from web.image_request import read_body, read_image, read_images
 from web.inference_client import InferenceClient
-from web.openapi import FAILURES, PICTURES, SHORTEST_SECONDS, Operation
+from web.openapi import FAILURES, IMAGE_TYPES, SHORTEST_SECONDS, Operation
 from web.schemas import (
     AnnotateForm,
     AnnotateJson,
@@ -42,15 +40,14 @@ DRAWN = ("image/jpeg", "image/png")  # what /annotate answers; the first, if all
 @Operation(
     answers={200: Prediction},
     options=PredictOptions,
-    bodies={"multipart/form-data": PredictForm, "application/json": PredictJson, **dict.fromkeys(PICTURES)},
+    bodies={"multipart/form-data": PredictForm, "application/json": PredictJson, **dict.fromkeys(IMAGE_TYPES)},
     failures=FAILURES,
 )
 def predict() -> Response:
     """Find the faces in one image."""
     read_body(request, _settings().max_body_bytes)
     image = read_image(request)
-    with _admitted():
-        return jsonify(_answer(_client().predict(image, _seconds_left(), g.request_id, _caller())))
+    return jsonify(_answer(_examine(image)))
 
 
 @api.post("/predict/batch")
@@ -71,10 +68,10 @@ def predict_batch() -> Response:
         raise RequestFailed("MALFORMED_REQUEST", f"there are {len(images)} images; send at most {limit} at a time")
     for image, file in zip(images, request.files.getlist("image"), strict=True):
         image.image_id = image.image_id or file.filename or ""
-    with _admitted():
-        answers = _client().predict_all(
-            images, _seconds_left(), g.request_id, _caller(), concurrency=_settings().batch_concurrency
-        )
+    _admission().waiting.hold()
+    answers = _client().predict_all(
+        images, _seconds_left(), g.request_id, _caller(), concurrency=_settings().batch_concurrency
+    )
     entries = [_entry(image, answer) for image, answer in zip(images, answers, strict=True)]
     failed = sum(1 for entry in entries if entry["message"])
     message = f"{failed} of {len(entries)} images could not be examined; their entries say why" if failed else ""
@@ -89,7 +86,7 @@ def predict_batch() -> Response:
 @Operation(
     answers={200: DRAWN},
     options=AnnotateOptions,
-    bodies={"multipart/form-data": AnnotateForm, "application/json": AnnotateJson, **dict.fromkeys(PICTURES)},
+    bodies={"multipart/form-data": AnnotateForm, "application/json": AnnotateJson, **dict.fromkeys(IMAGE_TYPES)},
     failures=(*FAILURES, 406),
     headers={"X-Face-Count": "How many faces were found."},
 )
@@ -101,21 +98,8 @@ def annotate() -> Response:
         raise RequestFailed("NOT_ACCEPTABLE", f"the answer is {' or '.join(DRAWN)}; accept one of them")
     image = read_image(request, drawing=True)
     image.drawing.format = infer_pb2.Drawing.Format.Value(media_type.removeprefix("image/").upper())
-    places: threading.BoundedSemaphore = current_app.extensions["drawing_places"]
-    if not places.acquire(blocking=False):
-        raise RequestFailed("BUSY", "too many pictures are being drawn; try again in a second")
-    try:
-        response = _drawn(image, media_type)
-    except BaseException:
-        places.release()
-        raise
-    response.call_on_close(places.release)  # the picture is kept until its caller has taken it
-    return response
-
-
-def _drawn(image: infer_pb2.Image, media_type: str) -> Response:
-    with _admitted():
-        answer = _client().predict(image, _seconds_left(), g.request_id, _caller())
+    _admission().drawn_images.hold()
+    answer = _examine(image)
     if not answer.picture:
         raise RequestFailed("NOT_READY", "an older worker answered, which cannot draw; try again in a second")
     headers = {"Vary": "Accept", "X-Face-Count": str(len(answer.results))}
@@ -146,17 +130,14 @@ def _client() -> InferenceClient:
     return cast("InferenceClient", current_app.extensions["inference"])
 
 
-@contextmanager
-def _admitted() -> Iterator[None]:
-    """Let in as many requests as leave some threads free for health and for saying no. Raises RequestFailed."""
-    places: threading.BoundedSemaphore = current_app.extensions["places"]
-    if not places.acquire(blocking=False):
-        # Whoever waits here waits for a worker.
-        raise RequestFailed("BUSY", "all places are taken; try again in a second", workers_busy=True)
-    try:
-        yield
-    finally:
-        places.release()
+def _admission() -> Admission:
+    return cast("Admission", current_app.extensions["admission"])
+
+
+def _examine(image: infer_pb2.Image) -> infer_pb2.InferResults:
+    """Have a worker examine one image. Raises RequestFailed."""
+    _admission().waiting.hold()
+    return _client().predict(image, _seconds_left(), g.request_id, _caller())
 
 
 def _caller() -> socket.socket | None:
