@@ -9,7 +9,7 @@ WORKERS ?=
 BASE_PORT ?=
 BIN := .venv/bin
 # Each is on or off. What is to hold for all commands stands in .env: what one of them leaves out, it switches off.
-OPTIONS := TRACES KEYS RATE_LIMIT TLS MTLS
+OPTIONS := TRACES KEYS RATE_LIMIT TLS
 $(foreach option,$(OPTIONS),$(eval $(option) ?= $(shell sed -n 's/^$(option)=//p' .env 2>/dev/null)))
 $(foreach option,$(OPTIONS),$(if $(filter-out on off,$($(option))),$(error $(option)=$($(option)) makes no sense: on, or off)))
 $(foreach option,$(OPTIONS),$(eval override $(option) := $(filter on,$($(option)))))
@@ -44,17 +44,17 @@ BUILDS := $(wildcard services/inference/*.py) services/inference/src/inference/m
 	@touch $@
 
 .PHONY: serve
-serve: .venv/ready  ## run the whole stack on this machine without containers (PORT=8080, WORKERS=one per CPU, BASE_PORT=for all other ports; KEYS=on, RATE_LIMIT=on, TLS=on, MTLS=on)
+serve: .venv/ready  ## run the whole stack on this machine without containers (PORT=8080, WORKERS=one per CPU, BASE_PORT=for all other ports; KEYS=on, RATE_LIMIT=on, TLS=on)
 	@set -a; [ ! -f .env ] || . ./.env; exec $(BIN)/python tools/serve.py --port $(PORT) \
 	  $(if $(WORKERS),--workers $(WORKERS)) $(if $(BASE_PORT),--base-port $(BASE_PORT)) \
 	  $(if $(KEYS),--keys .secrets/keys) $(if $(RATE_LIMIT),--rate-limit envoy/rate-limit) \
-	  $(if $(TLS),--edge-tls .secrets/tls/edge) $(if $(MTLS),--mtls .secrets/tls)
+	  $(if $(TLS),--edge-tls .secrets/tls/edge)
 
 # The folder alone keeps others from the keys in it, which the users of the containers read. The umask is for them.
 SECRETS = umask 022; mkdir -p -m 700 .secrets; chmod 700 .secrets
 
 .PHONY: certificates
-certificates: .venv/ready  ## make an authority and certificates to try TLS=on and MTLS=on with (NAME=, besides localhost)
+certificates: .venv/ready  ## make an authority and certificates to try TLS=on with (NAME=, besides localhost)
 	@$(SECRETS); $(BIN)/python tools/certificates.py $(if $(NAME),--name '$(NAME)')
 
 .PHONY: key
@@ -76,19 +76,18 @@ COMPOSE = docker compose $(if $(wildcard .env),--env-file .env) --file deploy/do
   $(if $(TRACES),--file deploy/docker-compose.traces.yml) \
   $(if $(KEYS),--file deploy/docker-compose.keys.yml) \
   $(if $(RATE_LIMIT),--file deploy/docker-compose.rate-limit.yml) \
-  $(if $(TLS),--file deploy/docker-compose.tls.yml) \
-  $(if $(MTLS),--file deploy/docker-compose.mtls.yml)
+  $(if $(TLS),--file deploy/docker-compose.tls.yml)
 
-# Envoy's configuration for TLS; without it the image's counts.
+# Envoy's configuration with TLS; without it, Envoy reads the one in its image.
 .PHONY: .secrets/envoy.yaml
-.secrets/envoy.yaml: .venv/ready
-	@$(SECRETS); $(BIN)/python tools/envoy_tls.py $(if $(TLS),--edge) $(if $(MTLS),--tiers) > $@
+.secrets/envoy.yaml:
+	@$(SECRETS); $(PYTHON) tools/edge_tls.py > $@
 
 # Under a tag of its own, and without anybody's .env.
 BUILD_FOR_TESTS = FACET_TAG=test docker compose --file deploy/docker-compose.yml build
 
 .PHONY: up
-up: $(if $(TLS)$(MTLS),.secrets/envoy.yaml)  ## build and start the compose stack, and wait until it answers (GRPCIO=wheel: without compiling gRPC; TRACES=on, KEYS=on, RATE_LIMIT=on, TLS=on, MTLS=on)
+up: $(if $(TLS),.secrets/envoy.yaml)  ## build and start the compose stack, and wait until it answers (GRPCIO=wheel: without compiling gRPC; TRACES=on, KEYS=on, RATE_LIMIT=on, TLS=on)
 	@$(COMPOSE) up --build --wait --wait-timeout 300 $(ARGS) || \
 	  { $(COMPOSE) logs --no-log-prefix --tail 20 inference web | grep -v '"level": "INFO"' >&2; exit 1; }
 
@@ -170,8 +169,6 @@ check: .venv/ready  ## format, lint, types, generated code, settings' documents,
 	@for overlay in . overlays/local overlays/production; do $(BIN)/kubectl kustomize deploy/k8s/$$overlay | \
 	  $(BIN)/kubernetes-validate --strict --quiet --no-warn --kubernetes-version 1.32 /dev/stdin; done; echo "the manifests are valid"
 	$(BIN)/python tools/settings.py --check
-	@$(BIN)/python tools/envoy_tls.py --tiers | diff deploy/k8s/components/mtls/envoy.yaml - || \
-	  { echo "the component mtls is behind envoy/: run make envoy-tls" >&2; exit 1; }
 	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT && $(call PROTOC,$$fresh) && \
 	  diff -r -x __init__.py -x py.typed -x __pycache__ "$$fresh/protos" protos/src/protos || \
 	  { echo "protos/src/protos differs from what protoc makes: run make protos" >&2; exit 1; }
@@ -190,10 +187,6 @@ audit: .venv/ready  ## ask for known vulnerabilities of all that is locked; need
 .PHONY: protos
 protos: .venv/ready  ## make the Python modules and stubs from protos/infer.proto
 	$(call PROTOC,protos/src)
-
-.PHONY: envoy-tls
-envoy-tls: .venv/ready  ## write the configuration of Envoy for Kubernetes' component mtls
-	$(BIN)/python tools/envoy_tls.py --tiers > deploy/k8s/components/mtls/envoy.yaml
 
 .PHONY: settings
 settings: .venv/ready  ## write .env.example and the README's table from the settings classes

@@ -28,8 +28,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
-from certificates import make_all
-from envoy_tls import render
+from certificates import make_certificate
+from edge_tls import with_edge_tls
 from keys import add_key
 from pydantic import ValidationError
 from web.settings import Settings
@@ -91,12 +91,6 @@ class Plan:
     keys: Path = ROOT / "envoy/off"
     rate_limit: Path = ROOT / "envoy/off"
     edge_tls: Path | None = None
-    mtls: Path | None = None
-
-    @property
-    def tls(self) -> list[str]:
-        """The parts of envoy/tls.yaml that are wanted."""
-        return [*(["edge"] if self.edge_tls else []), *(["tiers"] if self.mtls else [])]
 
 
 def addresses(count: int) -> list[str]:
@@ -105,15 +99,14 @@ def addresses(count: int) -> list[str]:
 
 
 def envoy_yaml(plan: Plan) -> str:
-    """Read envoy/envoy.yaml, with the TLS that is wanted."""
-    return on_this_machine(render(*plan.tls) if plan.tls else (ROOT / "envoy/envoy.yaml").read_text(), plan)
+    """Read envoy/envoy.yaml, with the TLS at the edge if the plan has it."""
+    return on_this_machine(with_edge_tls() if plan.edge_tls else (ROOT / "envoy/envoy.yaml").read_text(), plan)
 
 
 def on_this_machine(text: str, plan: Plan) -> str:
     """Put this machine's folders in the place of those that a container has."""
     folders = {"keys": plan.keys, "rate-limit": plan.rate_limit, "sds": plan.logs / "sds"}
     folders |= {"edge-tls": plan.edge_tls} if plan.edge_tls else {}
-    folders |= {"tls": plan.mtls / "envoy"} if plan.mtls else {}
     for name, folder in folders.items():
         text = text.replace(f"/etc/facet/{name}", str(folder))
     return text
@@ -192,9 +185,6 @@ class Stack:
     def _scheme(self) -> str:
         return "https" if self._plan.edge_tls else "http"
 
-    def _mtls(self, tier: str) -> dict[str, str]:
-        return {"FACET_TLS_FOLDER": str(self._plan.mtls / tier)} if self._plan.mtls else {}
-
     def start(self) -> None:
         """Start all parts and wait until a picture would be examined. Raises CannotServe."""
         ports = self._plan.ports
@@ -217,7 +207,6 @@ class Stack:
             "FACET_METRICS_PORT": str(ports.inference_metrics),
         }
         settings |= {"FACET_WORKERS": str(workers)} if workers else {}
-        settings |= self._mtls("inference")
         self._run(_part("inference", host), [sys.executable, "-m", self._plan.inference], settings)
 
     def _start_web(self, host: str) -> None:
@@ -227,14 +216,14 @@ class Stack:
             "FACET_WEB_PORT": str(ports.web),
             "FACET_WEB_METRICS_PORT": str(ports.web_metrics),
             "FACET_INFERENCE_TARGET": f"{LOOPBACK}:{ports.internal}",
-        } | self._mtls("web")
+        }
         command = [sys.executable, "-m", "gunicorn", "--config", str(ROOT / "services/web/gunicorn.conf.py")]
         self._run(_part("web", host), command, settings)
 
     def _start_envoy(self) -> None:
         config = self._plan.logs / "envoy.json"
         config.write_text(json.dumps(local_envoy_config(self._plan), indent=1))
-        if self._plan.tls:
+        if self._plan.edge_tls:
             write_sds(self._plan)
         command = [envoy_binary(), "--config-path", str(config), "--disable-hot-restart", "--log-level", "warn"]
         # Written every half second and not every ten: somebody is looking.
@@ -343,16 +332,15 @@ def validate() -> int:
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder)
         add_key(here / "keys.yaml", "somebody")
-        make_all(here, "localhost")
+        make_certificate(here, "localhost")
         guarded = Plan(logs=here, keys=here, rate_limit=ROOT / "envoy/rate-limit")
-        write_sds(replace(guarded, edge_tls=here / "edge", mtls=here))
+        with_tls = replace(guarded, edge_tls=here / "edge")
+        write_sds(with_tls)
         local = local_envoy_config(Plan(web_replicas=2, inference_replicas=2))
         texts = {
             "plain": envoy_yaml(Plan()),
             "guarded": envoy_yaml(guarded),
-            "edge-tls": envoy_yaml(replace(guarded, edge_tls=here / "edge")),
-            "mtls": envoy_yaml(replace(guarded, mtls=here)),
-            "both": envoy_yaml(replace(guarded, edge_tls=here / "edge", mtls=here)),
+            "edge-tls": envoy_yaml(with_tls),
             "local": json.dumps(local),
         }
         traces = ["--skip-deprecated-logs", "--config-yaml", (ROOT / "envoy/traces.yaml").read_text()]
@@ -379,9 +367,6 @@ def main() -> int:
     parser.add_argument("--keys", type=Path, default=Plan.keys, help="folder of keys.yaml, which tools/keys.py makes")
     parser.add_argument("--rate-limit", type=Path, default=Plan.rate_limit, help="folder of rate-limit.yaml")
     parser.add_argument("--edge-tls", type=Path, help="folder of tls.crt and tls.key, for TLS at the front door")
-    parser.add_argument(
-        "--mtls", type=Path, help="folder with one for envoy, web and inference, as make certificates makes"
-    )
     parser.add_argument("--logs", type=Path, help="folder for the parts' logs (default: .serve/PORT)")
     parser.add_argument("--inference", default="inference", help="the module that runs as the inference service")
     parser.add_argument("--validate", action="store_true", help="only check envoy.yaml")
@@ -391,7 +376,7 @@ def main() -> int:
     base = arguments.base_port
     ports = Ports.from_base(arguments.port, base) if base else replace(Ports(), edge=arguments.port)
     logs = arguments.logs or LOGS / str(ports.edge)
-    given = {name: getattr(arguments, name) for name in ("keys", "rate_limit", "edge_tls", "mtls")}
+    given = {name: getattr(arguments, name) for name in ("keys", "rate_limit", "edge_tls")}
     plan = Plan(
         ports,
         arguments.workers,

@@ -144,7 +144,6 @@ def test_the_build_context_is_allowed_by_name() -> None:
         "envoy/drain.sh",
         "envoy/envoy.yaml",
         "envoy/off",
-        "envoy/sds",
     }
 
 

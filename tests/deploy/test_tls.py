@@ -1,218 +1,122 @@
-"""TLS and mTLS agree between Envoy, compose, Kubernetes and what make certificates makes."""
+"""TLS at the edge: what it adds to Envoy's configuration, what compose mounts, and what `make certificates` makes."""
 
 from __future__ import annotations
 
-import re
+import os
 import socket
 import ssl
 import stat
 import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import inference.tls
-import kubernetes_validate
 import pytest
-import web.tls
 import yaml
-from certificates import TIERS, Authority, make_all
+from certificates import make_certificate
 from cryptography import x509
-from envoy_tls import render
+from edge_tls import with_edge_tls
+from trustme import CA
 
-from tests.deploy.conftest import COMPONENTS
-from tests.deploy.manifests import ROOT, Manifests, render_with
+from tests.deploy.manifests import ROOT
 
-FOLDER = "/etc/facet/tls"
-FILES = {"tls.crt", "tls.key", "ca.crt"}
-
-
-@pytest.fixture(scope="module")
-def sealed(tmp_path_factory: pytest.TempPathFactory) -> Manifests:
-    """The overlay for production with all components."""
-    components = [*COMPONENTS, "keys", "rate-limit", "mtls"]
-    return render_with("overlays/production", components, tmp_path_factory.mktemp("k8s"))
-
-
-def names_in(config: dict[str, Any]) -> dict[str, list[str]]:
-    """Give the names that Envoy takes from whom it is called by, and from whom it calls."""
-    found = {}
-    resources = config["static_resources"]
-    for place in (*resources["clusters"], *resources["listeners"]):
-        socket = place.get("transport_socket") or place.get("filter_chains", [{}])[0].get("transport_socket")
-        if socket:
-            tls = socket["typed_config"]["common_tls_context"]
-            checked = tls.get("combined_validation_context", {}).get("default_validation_context", {})
-            found[place["name"]] = [n["matcher"]["exact"] for n in checked.get("match_typed_subject_alt_names", ())]
-    return found
-
-
-def test_each_tier_takes_the_others_by_their_names() -> None:
-    """Those in the certificates; itself besides, for its own health check."""
-    assert names_in(yaml.safe_load(render("tiers"))) == {
-        "web": ["web"],
-        "inference": ["inference"],
-        "internal": ["web"],
-    }
-    assert names_in(yaml.safe_load(render("edge"))) == {"edge": []}
-    assert web.tls.CALLERS == ("envoy", "web")
-    assert inference.tls.CALLERS == ("envoy", "inference")
-
-
-def test_tls_adds_to_the_configuration_and_changes_nothing() -> None:
-    """But for the time that a connection to the gateway may take, which then holds a handshake."""
-    plain = yaml.safe_load((ROOT / "envoy/envoy.yaml").read_text())
-    added = yaml.safe_load(render("edge", "tiers"))
-    for place in (*added["static_resources"]["clusters"], *added["static_resources"]["listeners"]):
-        place.pop("transport_socket", None)
-        place.get("filter_chains", [{}])[0].pop("transport_socket", None)
-    (gateway,) = (found for found in added["static_resources"]["clusters"] if found["name"] == "web")
-    gateway["connect_timeout"] = "0.5s"
-    assert added == plain
-
-
-def test_the_certificates_have_the_tiers_names(tmp_path: Path) -> None:
-    """The files are called as Kubernetes' secrets call them, and Envoy finds them so."""
-    make_all(tmp_path, "localhost", "faces.example.com")
-    for tier in TIERS:
-        made = x509.load_pem_x509_certificate((tmp_path / tier / "tls.crt").read_bytes())
-        names = made.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        assert names.get_values_for_type(x509.DNSName) == [tier]
-        assert {path.name for path in (tmp_path / tier).iterdir()} == FILES
-    said = "".join(path.read_text() for path in (ROOT / "envoy/sds").iterdir())
-    assert {Path(name).name for name in re.findall(r"filename: (\S+)\}", said)} == FILES
-
-
-def strict(folder: Path, purpose: ssl.Purpose) -> ssl.SSLContext:
-    """Give the context that Python makes from 3.13 on."""
-    context = ssl.create_default_context(purpose, cafile=str(folder / "ca.crt"))
-    context.load_cert_chain(folder / "tls.crt", folder / "tls.key")
-    context.verify_flags |= ssl.VERIFY_X509_STRICT
-    context.verify_mode = ssl.CERT_REQUIRED
-    return context
-
-
-def test_the_certificates_stand_up_to_the_strict_rules(tmp_path: Path) -> None:
-    """Those of RFC 5280, which Python asks for from 3.13 on, as in the images: at both ends of a connection."""
-    make_all(tmp_path, "localhost")
-    server, client = (
-        strict(tmp_path / "web", ssl.Purpose.CLIENT_AUTH),
-        strict(tmp_path / "envoy", ssl.Purpose.SERVER_AUTH),
-    )
-    inside, outside = socket.socketpair()
-    for end in (inside, outside):
-        end.settimeout(60)
-    with ThreadPoolExecutor(1) as beside:
-        accepted = beside.submit(server.wrap_socket, inside, server_side=True)
-        with client.wrap_socket(outside, server_hostname="web"), accepted.result() as encrypted:
-            certificate: Any = encrypted.getpeercert()
-    assert certificate["subjectAltName"] == (("DNS", "envoy"),)
-
-
-def test_an_authority_that_stands_up_to_them_is_kept(tmp_path: Path) -> None:
-    """One whose certificate does not say that it may sign is made anew."""
-    folder = tmp_path / "authority"
-
-    def authority() -> bytes:
-        Authority(folder)
-        return (folder / "tls.crt").read_bytes()
-
-    first = authority()
-    assert authority() == first
-    make_all(tmp_path, "localhost")
-    for name in ("tls.key", "tls.crt"):
-        (folder / name).write_bytes((tmp_path / "web" / name).read_bytes())
-    assert authority() not in (first, (tmp_path / "web/tls.crt").read_bytes())
+FOLDER = "/etc/facet/edge-tls"
 
 
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-@pytest.mark.usefixtures("narrow_umask")
-def test_who_may_read_the_keys(tmp_path: Path) -> None:
-    """The authority's: who made it. The tiers': the users of their containers, too, whatever the umask was."""
-    make_all(tmp_path, "localhost")
-    assert (mode(tmp_path / "authority"), mode(tmp_path / "authority/tls.key")) == (0o700, 0o600)
-    for name in (*TIERS, "edge"):
-        assert mode(tmp_path / name) == 0o755
-        assert {mode(path) for path in (tmp_path / name).iterdir()} == {0o644}
+def test_tls_changes_nothing_but_the_edge() -> None:
+    """Envoy gets one transport socket more, on the listener for clients."""
+    added = yaml.safe_load(with_edge_tls())
+    (edge,) = (found for found in added["static_resources"]["listeners"] if found["name"] == "edge")
+    assert edge["filter_chains"][0].pop("transport_socket")["name"] == "envoy.transport_sockets.tls"
+    assert added == yaml.safe_load((ROOT / "envoy/envoy.yaml").read_text())
 
 
-def test_make_shuts_the_folder_of_secrets_each_time(tmp_path: Path) -> None:
-    """Also one that is there already: but for it, others on the machine could read the tiers' keys."""
-    rules = (ROOT / "Makefile").read_text()
-    (shut,) = re.findall(r"^SECRETS = (.+)$", rules, re.MULTILINE)
+def test_compose_mounts_what_envoy_reads() -> None:
+    """The configuration with TLS, the file that names the certificate, and the certificate."""
+    (envoy,) = yaml.safe_load((ROOT / "deploy/docker-compose.tls.yml").read_text())["services"].values()
+    mounted = {volume.split(":")[1]: volume.split(":")[0] for volume in envoy["volumes"]}
+    assert mounted == {
+        "/etc/envoy/envoy.yaml": "../.secrets/envoy.yaml",
+        "/etc/facet/sds": "../envoy/sds",
+        FOLDER: "../.secrets/tls/edge",
+    }
+    assert "/etc/facet/sds/edge.yaml" in with_edge_tls()
+    (secret,) = yaml.safe_load((ROOT / "envoy/sds/edge.yaml").read_text())["resources"]
+    assert secret["tls_certificate"] == {
+        "certificate_chain": {"filename": f"{FOLDER}/tls.crt"},
+        "private_key": {"filename": f"{FOLDER}/tls.key"},
+        "watched_directory": {"path": FOLDER},
+    }
+
+
+def test_make_writes_the_configuration_into_a_folder_that_nobody_else_can_enter(tmp_path: Path) -> None:
+    """Even if the folder was there before; it protects the keys in it."""
+    for name in ("Makefile", "envoy", "tools"):
+        (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / ".secrets").mkdir(mode=0o755)
-    subprocess.run(["bash", "-c", shut], cwd=tmp_path, check=True)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    command = ["make", ".secrets/envoy.yaml", "TLS=on", f"PYTHON={sys.executable}"]
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True)
     assert mode(tmp_path / ".secrets") == 0o700
-    makers = re.findall(r"^\t@\$\(SECRETS\); \$\(BIN\)/python tools/(\w+)\.py", rules, re.MULTILINE)
-    assert makers == ["certificates", "keys", "envoy_tls"]
-    assert rules.count("mkdir -p -m 700 .secrets") == 1
+    assert (tmp_path / ".secrets/envoy.yaml").read_text() == with_edge_tls()
 
 
-def test_somebody_elses_certificate_at_the_front_door_stays(tmp_path: Path) -> None:
-    """The tiers get new ones all the same, and so does the front door whose certificate is ours."""
-    folder, theirs = tmp_path / "tls", Authority(tmp_path / "theirs")
-
-    def certificates() -> list[bytes]:
-        return [(folder / name / "tls.crt").read_bytes() for name in ("edge", "web")]
-
-    make_all(folder, "localhost")
-    first = certificates()
-    make_all(folder, "localhost")
-    assert not set(certificates()) & set(first)
-    theirs.sign(folder / "edge", "faces.example.com")
-    edge, web = certificates()
-    make_all(folder, "localhost")
-    assert certificates()[0] == edge
-    assert certificates()[1] != web
+def strict(purpose: ssl.Purpose, authority: Path) -> ssl.SSLContext:
+    """Return the context that Python makes from 3.13 on."""
+    context = ssl.create_default_context(purpose, cafile=authority / "tls.crt")
+    context.verify_flags |= ssl.VERIFY_X509_STRICT
+    return context
 
 
-def test_compose_mounts_what_the_settings_name() -> None:
-    """For each tier its own folder alone; and the health checks have a certificate."""
-    services = yaml.safe_load((ROOT / "deploy/docker-compose.mtls.yml").read_text())["services"]
-    assert set(services) == set(TIERS)
-    for tier, service in services.items():
-        assert f"../.secrets/tls/{tier}:{FOLDER}:ro" in service["volumes"]
-        if tier != "envoy":
-            assert service["environment"] == {"FACET_TLS_FOLDER": FOLDER}
-            assert service["healthcheck"]["test"][-1] == FOLDER
-    (edge,) = yaml.safe_load((ROOT / "deploy/docker-compose.tls.yml").read_text())["services"].values()
-    assert "../.secrets/tls/edge:/etc/facet/edge-tls:ro" in edge["volumes"]
-    dockerfile = (ROOT / "envoy/Dockerfile").read_text()
-    assert re.search(r"^COPY --chmod=0644 envoy/sds/\*\.yaml /etc/facet/sds/$", dockerfile, re.MULTILINE)
+@pytest.mark.parametrize("name", ["localhost", "faces.example.com", "127.0.0.1"])
+def test_strict_clients_accept_the_certificate_for_each_name(tmp_path: Path, name: str) -> None:
+    """RFC 5280 to the letter, as Python checks from 3.13 on."""
+    make_certificate(tmp_path, "localhost", "127.0.0.1", "faces.example.com")
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    server.load_cert_chain(tmp_path / "edge/tls.crt", tmp_path / "edge/tls.key")
+    client = strict(ssl.Purpose.SERVER_AUTH, tmp_path / "authority")
+    inside, outside = socket.socketpair()
+    for end in (inside, outside):
+        end.settimeout(60)
+    with ThreadPoolExecutor(1) as beside:
+        accepted = beside.submit(server.wrap_socket, inside, server_side=True)
+        with client.wrap_socket(outside, server_hostname=name) as encrypted, accepted.result():
+            certificate: Any = encrypted.getpeercert()
+    assert ("DNS", "faces.example.com") in certificate["subjectAltName"]
 
 
-def test_kubernetes_gives_each_tier_its_own_secret(sealed: Manifests) -> None:
-    """For the name by which the others know it, and nobody the key of another."""
-    certificates = {c["spec"]["secretName"]: c["spec"].get("dnsNames") for c in sealed.of("Certificate")}
-    for tier in TIERS:
-        assert certificates[f"{tier}-tls"] == [tier]
-        secrets = [v["secret"]["secretName"] for v in sealed.pod(tier)["spec"]["volumes"] if "secret" in v]
-        assert secrets == [f"{tier}-tls"]
-        mounts = [m["mountPath"] for m in sealed.container(tier)["volumeMounts"] if m["name"] == "tls"]
-        assert mounts == [FOLDER]
-    for tier in TIERS[1:]:
-        assert {"name": "FACET_TLS_FOLDER", "value": FOLDER} in sealed.container(tier)["env"]
-        for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-            asked = sealed.container(tier)[probe]
-            assert asked["exec"]["command"][-1] == FOLDER
-            assert not {"grpc", "httpGet"} & set(asked)
+@pytest.mark.usefixtures("narrow_umask")
+def test_envoys_user_can_read_the_key_and_only_its_owner_the_authoritys(tmp_path: Path) -> None:
+    """Whatever the umask is."""
+    make_certificate(tmp_path, "localhost")
+    assert mode(tmp_path / "authority/tls.key") == 0o600
+    assert mode(tmp_path / "edge") == 0o755
+    assert {path.name: mode(path) for path in (tmp_path / "edge").iterdir()} == {"tls.crt": 0o644, "tls.key": 0o644}
 
 
-def test_kubernetes_has_the_configuration_that_is_made(sealed: Manifests) -> None:
-    """In the ConfigMap that Envoy's pods mount, so that a change of it rolls them."""
-    (mounted,) = (v["configMap"]["name"] for v in sealed.pod("envoy")["spec"]["volumes"] if v["name"] == "config")
-    assert sealed.one("ConfigMap", mounted)["data"]["envoy.yaml"] == render("tiers")
+def test_a_new_certificate_is_of_the_same_authority(tmp_path: Path) -> None:
+    """Clients that trust it accept the new one."""
+    files = [tmp_path / "authority/tls.crt", tmp_path / "edge/tls.crt"]
+    make_certificate(tmp_path, "localhost")
+    first = [file.read_bytes() for file in files]
+    make_certificate(tmp_path, "localhost")
+    second = [file.read_bytes() for file in files]
+    assert first[0] == second[0]
+    assert first[1] != second[1]
+    issuer, issued = (x509.load_pem_x509_certificate(content) for content in second)
+    issued.verify_directly_issued_by(issuer)
 
 
-def test_every_object_is_valid(sealed: Manifests) -> None:
-    """Those that Kubernetes has a schema of."""
-    for found in sealed.objects:
-        if found["apiVersion"].partition("/")[0] not in (
-            "cert-manager.io",
-            "monitoring.coreos.com",
-            "gateway.networking.k8s.io",
-        ):
-            assert kubernetes_validate.validate(found, "1.32", strict=True)
+def test_a_certificate_of_another_authority_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`make certificates` never overwrites the one of a real service."""
+    make_certificate(tmp_path, "localhost")
+    theirs = CA().issue_cert("faces.example.com")
+    theirs.cert_chain_pems[0].write_to_path(tmp_path / "edge/tls.crt")
+    make_certificate(tmp_path, "localhost")
+    assert (tmp_path / "edge/tls.crt").read_bytes() == theirs.cert_chain_pems[0].bytes()
+    assert "which is kept" in capsys.readouterr().err
