@@ -94,11 +94,11 @@ def _examine(data: bytes, connection: Connection) -> None:
     options = DetectOptions(min_face_size=settings.min_face_size)
     detector = load(settings)
     for _ in range(WARM_UP):
-        detector.detect(decode(data, limits).rgb, options, Steps())
+        detector.detect(decode(data, limits).pixels, options, Steps())
     connection.send("ready")
     while (seconds := connection.recv()) is not None:
         latencies, cpu, first = [], time.process_time(), time.monotonic()
         while (began := time.monotonic()) < first + seconds:
-            detector.detect(decode(data, limits).rgb, options, Steps())
+            detector.detect(decode(data, limits).pixels, options, Steps())
             latencies.append(1000 * (time.monotonic() - began))
         connection.send((latencies, 1000 * (time.process_time() - cpu), time.monotonic() - first))

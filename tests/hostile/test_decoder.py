@@ -6,7 +6,7 @@ import random
 
 import pytest
 from inference.imaging.decode import ImageLimits, decode
-from inference.rpc.errors import RequestError
+from inference.imaging.errors import ImageError
 
 from tests.hostile.damage import damaged
 
@@ -22,11 +22,11 @@ def test_a_damaged_picture_is_decoded_or_refused_for_a_reason() -> None:
     for number in range(CASES):
         case = f"{SEED}-{number}"
         try:
-            picture = decode(damaged(random.Random(case)), LIMITS)
-        except RequestError:
+            decoded = decode(damaged(random.Random(case)), LIMITS)
+        except ImageError:
             refused += 1
         except Exception as error:
             raise AssertionError(f"case {case}") from error
         else:
-            assert picture.rgb.shape == (picture.height, picture.width, 3), case
+            assert decoded.pixels.shape == (decoded.height, decoded.width, 3), case
     assert CASES / 4 < refused < CASES  # else the damage is none, or nothing but damage

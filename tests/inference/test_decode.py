@@ -9,7 +9,7 @@ import zlib
 import numpy as np
 import pytest
 from inference.imaging.decode import ImageLimits, decode
-from inference.rpc.errors import EmptyImage, ImageTooLarge, InvalidImage, RequestError, UnsupportedFormat
+from inference.imaging.errors import EmptyImage, ImageError, ImageTooLarge, InvalidImage, UnsupportedFormat
 from PIL import Image
 
 from tests.conftest import encode
@@ -21,10 +21,10 @@ LIMITS = ImageLimits(max_bytes=10 * 1024 * 1024, max_pixels=40_000_000, max_side
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
 def test_the_accepted_formats_are_decoded_to_rgb(face: Image.Image, form: str) -> None:
     """Each gives (height, width, 3) uint8, close to the original."""
-    picture = decode(encode(face, form, quality=95), LIMITS)
-    assert (picture.width, picture.height) == face.size
-    assert picture.rgb.dtype == np.uint8
-    assert np.abs(picture.rgb.astype(int) - np.asarray(face)).mean() < 4
+    decoded = decode(encode(face, form, quality=95), LIMITS)
+    assert (decoded.width, decoded.height) == face.size
+    assert decoded.pixels.dtype == np.uint8
+    assert np.abs(decoded.pixels.astype(int) - np.asarray(face)).mean() < 4
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -43,9 +43,9 @@ def test_every_exif_orientation_is_undone(face: Image.Image, orientation: int) -
     stored = undo[orientation](face)
     exif = Image.Exif()
     exif[0x0112] = orientation
-    picture = decode(encode(stored, exif=exif), LIMITS)
-    assert np.array_equal(picture.rgb, np.asarray(face))
-    assert picture.orientation == orientation
+    decoded = decode(encode(stored, exif=exif), LIMITS)
+    assert np.array_equal(decoded.pixels, np.asarray(face))
+    assert decoded.orientation == orientation
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
@@ -53,41 +53,41 @@ def test_a_senseless_orientation_spoils_nothing(face: Image.Image, orientation: 
     """EXIF that makes no sense is as good as none."""
     exif = Image.Exif()
     exif[0x0112] = orientation
-    picture = decode(encode(face, exif=exif), LIMITS)
-    assert np.array_equal(picture.rgb, np.asarray(face))
-    assert picture.orientation == 1
+    decoded = decode(encode(face, exif=exif), LIMITS)
+    assert np.array_equal(decoded.pixels, np.asarray(face))
+    assert decoded.orientation == 1
 
 
 @pytest.mark.parametrize(("kind", "value"), [(3, struct.pack(">HH", 6, 0)), (11, struct.pack(">f", 6.0))])
 def test_an_orientation_of_another_number_type_is_understood(face: Image.Image, kind: int, value: bytes) -> None:
     """SHORT is what the standard says; from a FLOAT, too, the answer has a whole number."""
     tiff = b"MM\0*" + struct.pack(">IHHHI", 8, 1, 0x0112, kind, 1) + value + bytes(4)
-    picture = decode(encode(face, "JPEG", exif=b"Exif\0\0" + tiff), LIMITS)
-    assert (picture.width, picture.height) == (120, 107)
-    assert (picture.orientation, type(picture.orientation)) == (6, int)
+    decoded = decode(encode(face, "JPEG", exif=b"Exif\0\0" + tiff), LIMITS)
+    assert (decoded.width, decoded.height) == (120, 107)
+    assert (decoded.orientation, type(decoded.orientation)) == (6, int)
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 def test_broken_exif_spoils_nothing(face: Image.Image) -> None:
     """Bytes that are no EXIF at all are passed over."""
-    picture = decode(encode(face, "JPEG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff"), LIMITS)
-    assert (picture.width, picture.height) == face.size
+    decoded = decode(encode(face, "JPEG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff"), LIMITS)
+    assert (decoded.width, decoded.height) == face.size
 
 
 def test_sixteen_bits_are_scaled_and_not_clipped() -> None:
     """Pillow's own conversion would make everything above 255 white."""
     grey = np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16)
-    picture = decode(encode(Image.fromarray(grey)), LIMITS)
-    assert np.array_equal(picture.rgb[..., 0], grey >> 8)
+    decoded = decode(encode(Image.fromarray(grey)), LIMITS)
+    assert np.array_equal(decoded.pixels[..., 0], grey >> 8)
 
 
 def test_transparency_is_shown_over_white() -> None:
     """What is invisible must not come out black, or as the colour that happens to be stored below."""
     image = Image.new("RGBA", (32, 32), (255, 0, 0, 0))
     image.paste((0, 0, 255, 255), (0, 0, 16, 32))
-    picture = decode(encode(image), LIMITS)
-    assert tuple(picture.rgb[0, 31]) == (255, 255, 255)
-    assert tuple(picture.rgb[0, 0]) == (0, 0, 255)
+    decoded = decode(encode(image), LIMITS)
+    assert tuple(decoded.pixels[0, 31]) == (255, 255, 255)
+    assert tuple(decoded.pixels[0, 0]) == (0, 0, 255)
 
 
 def test_a_palette_with_a_transparent_colour_is_shown_over_white() -> None:
@@ -95,24 +95,24 @@ def test_a_palette_with_a_transparent_colour_is_shown_over_white() -> None:
     image = Image.new("P", (16, 16), 1)
     image.putpalette([0, 0, 0, 10, 200, 30])
     image.paste(0, (0, 0, 8, 16))
-    picture = decode(encode(image, transparency=0), LIMITS)
-    assert tuple(picture.rgb[0, 0]) == (255, 255, 255)
-    assert tuple(picture.rgb[0, 15]) == (10, 200, 30)
+    decoded = decode(encode(image, transparency=0), LIMITS)
+    assert tuple(decoded.pixels[0, 0]) == (255, 255, 255)
+    assert tuple(decoded.pixels[0, 15]) == (10, 200, 30)
 
 
 @pytest.mark.parametrize(("mode", "form"), [("L", "PNG"), ("LA", "PNG"), ("P", "PNG"), ("CMYK", "JPEG")])
 def test_other_modes_look_as_a_viewer_shows_them(face: Image.Image, mode: str, form: str) -> None:
     """Grey, grey with alpha, palette and CMYK keep the picture's look."""
-    picture = decode(encode(face.convert(mode), form), LIMITS)
-    assert picture.rgb.shape == (120, 107, 3)
-    assert np.corrcoef(picture.rgb.mean(axis=2).ravel(), np.asarray(face.convert("L")).ravel())[0, 1] > 0.98
+    decoded = decode(encode(face.convert(mode), form), LIMITS)
+    assert decoded.pixels.shape == (120, 107, 3)
+    assert np.corrcoef(decoded.pixels.mean(axis=2).ravel(), np.asarray(face.convert("L")).ravel())[0, 1] > 0.98
 
 
 def test_one_bit_is_black_and_white() -> None:
     """Not zero and one."""
     image = Image.new("1", (16, 16))
     image.paste(1, (8, 0, 16, 16))
-    row = decode(encode(image), LIMITS).rgb[0]
+    row = decode(encode(image), LIMITS).pixels[0]
     assert (tuple(row[0]), tuple(row[15])) == ((0, 0, 0), (255, 255, 255))
 
 
@@ -121,7 +121,7 @@ def test_of_several_frames_the_first_counts(face: Image.Image) -> None:
     black = Image.new("RGB", face.size)
     for form in ("MPO", "PNG", "WEBP"):
         data = encode(face, form, save_all=True, append_images=[black])
-        assert np.abs(decode(data, LIMITS).rgb.astype(int) - np.asarray(face)).mean() < 8, form
+        assert np.abs(decode(data, LIMITS).pixels.astype(int) - np.asarray(face)).mean() < 8, form
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_of_several_frames_the_first_counts(face: Image.Image) -> None:
         (b"\0\0\0\x18ftypheic", UnsupportedFormat),
     ],
 )
-def test_what_cannot_be_examined_is_refused_for_its_own_reason(data: bytes, error: type[RequestError]) -> None:
+def test_what_cannot_be_examined_is_refused_for_its_own_reason(data: bytes, error: type[ImageError]) -> None:
     """Nothing of it becomes an empty picture."""
     with pytest.raises(error):
         decode(data, LIMITS)

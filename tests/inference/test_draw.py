@@ -7,12 +7,12 @@ from itertools import groupby
 
 import numpy as np
 import pytest
-from inference.imaging.decode import ImageLimits, Picture, decode
+from inference.imaging.decode import DecodedImage, ImageLimits, decode
 from inference.imaging.draw import BLUR_MARGIN, BRIGHT, DARK, DrawOptions, draw
+from inference.imaging.errors import ImageTooLarge
 from inference.mtcnn.detector import Box, DetectOptions, Detector, Face, Landmarks, Point
 from inference.mtcnn.engines import EngineSettings, load_detector
 from inference.mtcnn.steps import Steps
-from inference.rpc.errors import ImageTooLarge
 from PIL import Image, ImageCms
 
 PLENTY = 100_000_000
@@ -26,8 +26,8 @@ def detector() -> Detector:
     return load_detector("openvino", EngineSettings())
 
 
-def picture(image: Image.Image) -> Picture:
-    return Picture(np.asarray(image), 1)
+def decoded(image: Image.Image) -> DecodedImage:
+    return DecodedImage(np.asarray(image), 1)
 
 
 def pixels(data: bytes) -> np.ndarray:
@@ -52,7 +52,7 @@ def test_a_box_is_seen_at_any_size_on_any_ground_and_so_is_the_face(
     width, height = size
     left, top = (width - side) // 2, (height - side) // 2
     face = a_face(left, top, left + side, top + side)
-    drawn = pixels(draw(picture(Image.new("RGB", size, ground)), [face], BOXES, PLENTY))
+    drawn = pixels(draw(decoded(Image.new("RGB", size, ground)), [face], BOXES, PLENTY))
     row = [
         tuple(colour) for colour in drawn[top + side // 4, : left + side // 4]
     ]  # over the left edge, beside the dots
@@ -68,7 +68,7 @@ def test_a_box_is_seen_at_any_size_on_any_ground_and_so_is_the_face(
 )
 def test_a_label_is_whole(box: tuple[float, float, float, float]) -> None:
     """Above its box, or where there is no room, within it; never cut off by the picture's edge."""
-    blank = picture(Image.new("RGB", (300, 300), "white"))
+    blank = decoded(Image.new("RGB", (300, 300), "white"))
     with_label, without = (pixels(draw(blank, [a_face(*box)], wish, PLENTY)) for wish in (LABELS, BOXES))
     label = (with_label != without).any(axis=2)
     text = label & (with_label[..., 1] > sum(colour[1] for colour in (BRIGHT, DARK)) / 2)
@@ -83,18 +83,18 @@ def test_a_label_is_whole(box: tuple[float, float, float, float]) -> None:
 @pytest.mark.parametrize("box", [(9, 9, 3, 3), (5, 5, 5, 5), (0, 0, 0.4, 0.4), (-3, -3, 14, 14)])
 def test_no_box_is_too_odd_to_draw(options: DrawOptions, box: tuple[float, float, float, float]) -> None:
     """The networks' corrections may turn a box inside out."""
-    assert draw(picture(Image.new("RGB", (12, 12))), [a_face(*box)], options, PLENTY)
+    assert draw(decoded(Image.new("RGB", (12, 12))), [a_face(*box)], options, PLENTY)
 
 
 def test_a_blurred_face_is_not_found_again(astronaut: Image.Image, detector: Detector) -> None:
     """Nor is anything else of the picture touched."""
-    original = picture(astronaut)
-    (face,) = detector.detect(original.rgb, DetectOptions(), Steps())
+    original = decoded(astronaut)
+    (face,) = detector.detect(original.pixels, DetectOptions(), Steps())
     drawn = pixels(draw(original, [face], BLUR, PLENTY))
     assert detector.detect(drawn.astype(np.uint8), DetectOptions(), Steps()) == []
     box = face.box
     margin = BLUR_MARGIN * (box.lower_right.y - box.up_left.y) + 2
-    rows, columns = np.nonzero((drawn != original.rgb).any(axis=2))
+    rows, columns = np.nonzero((drawn != original.pixels).any(axis=2))
     assert box.up_left.x - margin <= columns.min() <= columns.max() <= box.lower_right.x + margin
     assert box.up_left.y - margin <= rows.min() <= rows.max() <= box.lower_right.y + margin
 
@@ -103,7 +103,7 @@ def test_a_blurred_face_is_not_found_again(astronaut: Image.Image, detector: Det
 def test_a_face_at_the_edge_is_blurred_to_the_edge(side: int) -> None:
     """Half a box may be outside once it is widened; a small one has few pixels to lose."""
     noise = np.random.default_rng(1).integers(0, 256, (side, side, 3), dtype=np.uint8)
-    drawn = pixels(draw(Picture(noise, 1), [a_face(0, 0, side - 1, side - 1)], BLUR, PLENTY))
+    drawn = pixels(draw(DecodedImage(noise, 1), [a_face(0, 0, side - 1, side - 1)], BLUR, PLENTY))
     for edge in (drawn, drawn[0], drawn[-1], drawn[:, 0], drawn[:, -1]):
         assert edge.std() < noise.std() / 1.5
 
@@ -123,8 +123,8 @@ def test_a_file_that_would_be_too_large_is_refused() -> None:
     """With a way out."""
     noise = np.random.default_rng(1).integers(0, 256, (200, 200, 3), dtype=np.uint8)
     with pytest.raises(ImageTooLarge, match="ask for JPEG"):
-        draw(Picture(noise, 1), [], BOXES, 100_000)
-    assert len(draw(Picture(noise, 1), [], DrawOptions(), 100_000)) < 100_000
+        draw(DecodedImage(noise, 1), [], BOXES, 100_000)
+    assert len(draw(DecodedImage(noise, 1), [], DrawOptions(), 100_000)) < 100_000
 
 
 def test_colours_stay_what_they_are(astronaut: Image.Image) -> None:

@@ -23,7 +23,7 @@ PROGRAM = """
 import json, sys
 from pathlib import Path
 from inference.imaging.draw import DrawOptions, draw
-from inference.rpc.errors import ImageTooLarge
+from inference.imaging.errors import ImageTooLarge
 from inference.imaging.decode import ImageLimits, decode
 from inference.mtcnn.detector import DetectOptions
 from inference.mtcnn.engines import EngineSettings, load_detector
@@ -39,12 +39,12 @@ class UntilStep(Steps):
         return super().__call__(name)
 
 detector = load_detector(engine, EngineSettings())
-picture = decode(sys.stdin.buffer.read(), ImageLimits(10 * 1024 * 1024, 40_000_000, 16384))
+decoded = decode(sys.stdin.buffer.read(), ImageLimits(10 * 1024 * 1024, 40_000_000, 16384))
 steps, outcome = UntilStep(), "drawn"
 steps.begun = set()
 try:
-    faces = detector.detect(picture.rgb, DetectOptions(min_face_size=int(min_face_size)), steps)
-    draw(picture, faces, DrawOptions(png=True), 20 * 1024 * 1024)
+    faces = detector.detect(decoded.pixels, DetectOptions(min_face_size=int(min_face_size)), steps)
+    draw(decoded, faces, DrawOptions(png=True), 20 * 1024 * 1024)
 except ImageTooLarge:
     outcome = "drawn until it was too long"
 except Abandoned:

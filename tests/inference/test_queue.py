@@ -25,8 +25,8 @@ def test_one_piece_of_work_runs_at_a_time() -> None:
         running -= 1
 
     async def main() -> None:
-        slot = InferenceQueue(places=10, max_wait=10)
-        await asyncio.gather(*(slot.run(work, Steps()) for _ in range(5)))
+        queue = InferenceQueue(capacity=10, max_wait=10)
+        await asyncio.gather(*(queue.run(work, Steps()) for _ in range(5)))
 
     asyncio.run(main())
     assert most == 1
@@ -36,11 +36,11 @@ def test_who_finds_all_places_taken_is_refused_at_once() -> None:
     """One runs, two wait, the fourth is turned away before the first has ended."""
 
     async def main() -> None:
-        slot, release = InferenceQueue(places=2, max_wait=60), threading.Event()
-        others = [asyncio.create_task(slot.run(release.wait, Steps())) for _ in range(3)]
+        queue, release = InferenceQueue(capacity=2, max_wait=60), threading.Event()
+        others = [asyncio.create_task(queue.run(release.wait, Steps())) for _ in range(3)]
         await asyncio.sleep(0)
         with pytest.raises(Busy, match="2 requests are waiting"):
-            await slot.run(release.wait, Steps())
+            await queue.run(release.wait, Steps())
         release.set()
         await asyncio.gather(*others)
 
@@ -51,18 +51,18 @@ def test_what_waits_is_bounded_in_bytes() -> None:
     """A large one finds no room, a small one does; room comes back with who leaves the line."""
 
     async def main() -> None:
-        slot, release = InferenceQueue(places=9, max_wait=60, room=100), threading.Event()
-        first = asyncio.create_task(slot.run(release.wait, Steps(), size=90))
+        queue, release = InferenceQueue(capacity=9, max_wait=60, memory=100), threading.Event()
+        first = asyncio.create_task(queue.run(release.wait, Steps(), size=90))
         await asyncio.sleep(0)
-        others = [asyncio.create_task(slot.run(release.wait, Steps(), size=size)) for size in (60, 40)]
+        others = [asyncio.create_task(queue.run(release.wait, Steps(), size=size)) for size in (60, 40)]
         await asyncio.sleep(0)
         with pytest.raises(Busy, match="2 requests are waiting"):
-            await slot.run(release.wait, Steps(), size=1)
+            await queue.run(release.wait, Steps(), size=1)
         others.pop(0).cancel()
         await asyncio.sleep(0)
         with pytest.raises(Busy, match="1 requests are waiting"):
-            await slot.run(release.wait, Steps(), size=61)
-        others.append(asyncio.create_task(slot.run(release.wait, Steps(), size=60)))
+            await queue.run(release.wait, Steps(), size=61)
+        others.append(asyncio.create_task(queue.run(release.wait, Steps(), size=60)))
         await asyncio.sleep(0)
         release.set()
         assert all(await asyncio.gather(first, *others))
@@ -73,26 +73,26 @@ def test_what_waits_is_bounded_in_bytes() -> None:
 def test_who_would_wait_too_long_is_refused_at_once() -> None:
     """As long as the last ones took; a single one that took longer does not count."""
 
-    async def wait_behind(slot: InferenceQueue, count: int) -> None:
+    async def wait_behind(queue: InferenceQueue, count: int) -> None:
         release = threading.Event()
-        others = [asyncio.create_task(slot.run(release.wait, Steps())) for _ in range(count)]
+        others = [asyncio.create_task(queue.run(release.wait, Steps())) for _ in range(count)]
         await asyncio.sleep(0)
         try:
-            await asyncio.wait_for(slot.run(lambda: None, Steps()), 0.01)
+            await asyncio.wait_for(queue.run(lambda: None, Steps()), 0.01)
         finally:
             release.set()
             await asyncio.gather(*others)
 
     async def main() -> None:
-        slot = InferenceQueue(places=9, max_wait=0.3)
+        queue = InferenceQueue(capacity=9, max_wait=0.3)
         for seconds in (0, 0.2, 0):
-            await slot.run(partial(time.sleep, seconds), Steps())
+            await queue.run(partial(time.sleep, seconds), Steps())
         with pytest.raises(TimeoutError):  # it was let in to wait
-            await wait_behind(slot, 4)
+            await wait_behind(queue, 4)
         for _ in range(REMEMBERED):
-            await slot.run(partial(time.sleep, 0.2), Steps())
+            await queue.run(partial(time.sleep, 0.2), Steps())
         with pytest.raises(Busy, match="2 requests are waiting"):
-            await wait_behind(slot, 3)
+            await wait_behind(queue, 3)
 
     asyncio.run(main())
 
@@ -101,12 +101,12 @@ def test_who_waits_too_long_is_refused() -> None:
     """The wait is bounded in time, and the place is free again after it."""
 
     async def main() -> None:
-        slot, release = InferenceQueue(places=1, max_wait=0.05), threading.Event()
-        first = asyncio.create_task(slot.run(release.wait, Steps()))
+        queue, release = InferenceQueue(capacity=1, max_wait=0.05), threading.Event()
+        first = asyncio.create_task(queue.run(release.wait, Steps()))
         await asyncio.sleep(0)
         for _ in range(2):
             with pytest.raises(Busy, match=r"waited 0\.05 s"):
-                await slot.run(release.wait, Steps())
+                await queue.run(release.wait, Steps())
         release.set()
         assert await first
 
@@ -117,10 +117,10 @@ def test_a_wait_that_the_process_slept_through_does_not_count() -> None:
     """After SIGSTOP and SIGCONT nobody is turned away for time that was not spent in the line."""
 
     async def main() -> None:
-        slot, release = InferenceQueue(places=1, max_wait=0.2), threading.Event()
-        first = asyncio.create_task(slot.run(release.wait, Steps()))
+        queue, release = InferenceQueue(capacity=1, max_wait=0.2), threading.Event()
+        first = asyncio.create_task(queue.run(release.wait, Steps()))
         await asyncio.sleep(0)
-        second = asyncio.create_task(slot.run(lambda: "computed", Steps()))
+        second = asyncio.create_task(queue.run(lambda: "computed", Steps()))
         await asyncio.sleep(0)
         time.sleep(1)  # noqa: ASYNC251 - this is the process that does not run
         release.set()
@@ -135,14 +135,14 @@ def test_a_caller_who_leaves_the_line_is_not_computed() -> None:
     computed = []
 
     async def main() -> None:
-        slot, release = InferenceQueue(places=1, max_wait=60), threading.Event()
-        first = asyncio.create_task(slot.run(release.wait, Steps()))
+        queue, release = InferenceQueue(capacity=1, max_wait=60), threading.Event()
+        first = asyncio.create_task(queue.run(release.wait, Steps()))
         await asyncio.sleep(0)
-        leaver = asyncio.create_task(slot.run(lambda: computed.append("left"), Steps()))
+        leaver = asyncio.create_task(queue.run(lambda: computed.append("left"), Steps()))
         await asyncio.sleep(0)
         leaver.cancel()
         await asyncio.wait([leaver])
-        stayer = asyncio.create_task(slot.run(lambda: computed.append("stayed"), Steps()))
+        stayer = asyncio.create_task(queue.run(lambda: computed.append("stayed"), Steps()))
         await asyncio.sleep(0)
         release.set()
         await asyncio.gather(first, stayer)
@@ -152,11 +152,11 @@ def test_a_caller_who_leaves_the_line_is_not_computed() -> None:
 
 
 def test_a_running_work_ends_at_its_next_step_when_its_caller_leaves() -> None:
-    """The slot is given back by the work's end, not by the caller's."""
+    """The queue is given back by the work's end, not by the caller's."""
     ended = []
 
     async def main() -> None:
-        slot, started, go_on = InferenceQueue(places=1, max_wait=60), threading.Event(), threading.Event()
+        queue, started, go_on = InferenceQueue(capacity=1, max_wait=60), threading.Event(), threading.Event()
         steps = Steps()
 
         def work() -> None:
@@ -169,14 +169,14 @@ def test_a_running_work_ends_at_its_next_step_when_its_caller_leaves() -> None:
                 ended.append("abandoned")
                 raise
 
-        leaver = asyncio.create_task(slot.run(work, steps))
+        leaver = asyncio.create_task(queue.run(work, steps))
         await asyncio.to_thread(started.wait)
         leaver.cancel()
         await asyncio.wait([leaver])
-        assert slot.running is not None  # the thread still works
+        assert queue.running is not None  # the thread still works
         go_on.set()
-        await slot.run(lambda: ended.append("next caller"), Steps())
-        assert slot.running is None
+        await queue.run(lambda: ended.append("next caller"), Steps())
+        assert queue.running is None
 
     asyncio.run(main())
     assert ended == ["abandoned", "next caller"]

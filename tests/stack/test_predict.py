@@ -137,9 +137,9 @@ def check_grpc(target: str, client: httpx.Client, picture: bytes) -> None:
 
 def test_the_answers_are_those_of_the_detector_called_directly(client: httpx.Client, astronaut_file: bytes) -> None:
     """What lies between adds nothing and loses nothing."""
-    picture = decode(astronaut_file, ImageLimits(max_bytes=10**7, max_pixels=10**6, max_side=1000))
+    decoded = decode(astronaut_file, ImageLimits(max_bytes=10**7, max_pixels=10**6, max_side=1000))
     detector = load_detector("openvino", EngineSettings())
-    expected = detector.detect(picture.rgb, DetectOptions(min_face_size=20), Steps())
+    expected = detector.detect(decoded.pixels, DetectOptions(min_face_size=20), Steps())
     for form in FORMS:
         results = post(client, form, astronaut_file).json()["results"]
         assert len(results) == len(expected) == 1

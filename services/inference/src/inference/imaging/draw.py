@@ -1,4 +1,4 @@
-"""Draws faces on a picture, or blurs them, and encodes it."""
+"""Draws or blurs the faces in an image and encodes it."""
 
 from __future__ import annotations
 
@@ -8,20 +8,24 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont
 
-from inference.imaging.decode import Picture
+from inference.imaging.decode import DecodedImage
+from inference.imaging.errors import ImageTooLarge
 from inference.mtcnn.detector import Box, Face, Point
-from inference.rpc.errors import ImageTooLarge
 
-# Bright on a dark edge is seen on any background.
+# A bright line between dark ones is visible on any background.
 BRIGHT, DARK = (64, 224, 255), (16, 24, 32)
-LINE_SHARE = 1 / 250  # of the picture's shorter side, so that a large picture can be shown small,
-FACE_SHARE = 1 / 24  # but never more of a face's shorter side, or nothing of the face is left to see
-DOT_SHARE = 1 / 40  # of a face's shorter side
-TEXT_SHARE = 1 / 32  # of the picture's shorter side,
-FACE_TEXT_SHARE = 1 / 4  # but never more of a face's width,
-SMALLEST_TEXT = 10  # nor less than what can be read
-BLUR_MARGIN = 0.15  # of the box, on each side: hair, ears and chin
-BLUR_CELLS = 6  # a side is what is left of a face; of a small one, a quarter of its pixels a side
+# Width of a line: a share of the image's shorter side, to stay visible when a large image is scaled down, and at most a
+# share of the face's shorter side, so that the face stays visible.
+LINE_SHARE = 1 / 250
+FACE_SHARE = 1 / 24
+DOT_SHARE = 1 / 40  # radius of a landmark, as a share of the face's shorter side
+# Size of the text: a share of the image's shorter side, at most a share of the face's width, at least SMALLEST_TEXT.
+TEXT_SHARE = 1 / 32
+FACE_TEXT_SHARE = 1 / 4
+SMALLEST_TEXT = 10  # pixels
+BLUR_MARGIN = 0.15  # of the box on each side, for hair, ears and chin
+# A blurred face is scaled down to this many cells per side, and a small face to a quarter of its pixels per side.
+BLUR_CELLS = 6
 JPEG_QUALITY = 90
 PNG_COMPRESSION = 1  # the fastest
 
@@ -30,26 +34,26 @@ Corners = tuple[float, float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class DrawOptions:
-    """What to draw and how to encode it."""
+    """How to draw and encode: blurred faces instead of boxes, PNG instead of JPEG, confidences beside the boxes."""
 
     blur: bool = False
     png: bool = False
     labels: bool = True
 
 
-def draw(picture: Picture, faces: Sequence[Face], options: DrawOptions, max_bytes: int) -> bytes:
-    """Give the upright picture with its faces drawn or blurred, as a JPEG or PNG file; of metadata, with its colours'.
+def draw(decoded: DecodedImage, faces: Sequence[Face], options: DrawOptions, max_bytes: int) -> bytes:
+    """Give the upright image with its faces drawn or blurred, as a JPEG or PNG file.
 
-    Raises ImageTooLarge when the file would have more than `max_bytes`.
+    The file keeps the ICC profile and no other metadata. Raises ImageTooLarge if it would exceed `max_bytes`.
     """
-    image = Image.fromarray(picture.rgb)
+    image = Image.fromarray(decoded.pixels)
     if options.blur:
         for face in faces:
             _blur(image, _corners(face.box))
     else:
         _boxes(image, faces, labels=options.labels)
     file = _BoundedFile(max_bytes)
-    profile = picture.icc_profile or None
+    profile = decoded.icc_profile or None
     if options.png:
         image.save(file, "PNG", compress_level=PNG_COMPRESSION, icc_profile=profile)
     else:
@@ -58,7 +62,7 @@ def draw(picture: Picture, faces: Sequence[Face], options: DrawOptions, max_byte
 
 
 class _BoundedFile(io.BytesIO):
-    """A file in memory that is given up as soon as it would be too long."""
+    """A file in memory that refuses to grow beyond `max_bytes`."""
 
     def __init__(self, max_bytes: int) -> None:
         super().__init__()
@@ -67,7 +71,7 @@ class _BoundedFile(io.BytesIO):
     def write(self, data: bytes, /) -> int:  # type: ignore[override]
         if self.tell() + len(data) > self._max_bytes:
             raise ImageTooLarge(
-                f"the drawn picture would have more than {self._max_bytes} bytes; send a smaller one, or ask for JPEG"
+                f"the drawn image would have more than {self._max_bytes} bytes; send a smaller image, or ask for JPEG"
             )
         return super().write(data)
 
@@ -83,13 +87,13 @@ def _boxes(image: Image.Image, faces: Sequence[Face], *, labels: bool) -> None:
         for point in (marks.left_eye, marks.right_eye, marks.nose, marks.mouth_left, marks.mouth_right):
             for size, colour in ((radius + line / 2, DARK), (radius, BRIGHT)):
                 canvas.ellipse(_grown((point.x, point.y, point.x, point.y), size), fill=colour)
-    if labels:  # over all boxes
+    if labels:  # last, so that no box covers a label
         for face in faces:
             _label(canvas, image, face)
 
 
 def _label(canvas: ImageDraw.ImageDraw, image: Image.Image, face: Face) -> None:
-    """Write the confidence above the box, or within it where there is no room above; never beyond the picture."""
+    """Write the confidence above the box, or inside it at the top edge of the image; always within the image."""
     corners = _corners(face.box)
     size = min(min(image.size) * TEXT_SHARE, (corners[2] - corners[0]) * FACE_TEXT_SHARE)
     font = ImageFont.load_default(max(SMALLEST_TEXT, size))
@@ -103,7 +107,7 @@ def _label(canvas: ImageDraw.ImageDraw, image: Image.Image, face: Face) -> None:
 
 
 def _blur(image: Image.Image, corners: Corners) -> None:
-    """Replace a face and what is around it by a few smooth patches."""
+    """Replace a face and its surroundings with a few smooth patches."""
     left, top, right, bottom = corners
     across, down = BLUR_MARGIN * (right - left), BLUR_MARGIN * (bottom - top)
     region = (
@@ -126,7 +130,7 @@ def _side(corners: Corners) -> float:
 
 
 def _corners(box: Box) -> Corners:
-    """Give left, top, right, bottom, also of a box that a network has turned inside out."""
+    """Give left, top, right, bottom, sorted because the regression can swap the corners of a box."""
     first: Point = box.up_left
     second: Point = box.lower_right
     (left, right), (top, bottom) = sorted((first.x, second.x)), sorted((first.y, second.y))

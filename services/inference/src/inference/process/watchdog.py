@@ -25,14 +25,14 @@ class Watchdog:
 
     def __init__(
         self,
-        slot: InferenceQueue,
+        queue: InferenceQueue,
         heartbeat_fd: int,
         say_serving: Callable[[bool], Awaitable[None]],
         *,
         stall_seconds: float,
         hang_seconds: float,
     ) -> None:
-        self._slot = slot
+        self._queue = queue
         self._heartbeat_fd = heartbeat_fd
         self._say_serving = say_serving
         self._stall_seconds = stall_seconds
@@ -43,7 +43,7 @@ class Watchdog:
         stalled, busy_for, before = False, 0.0, None
         while True:
             # Reckoned in beats, so that time for which the whole process was stopped does not count.
-            running = self._slot.running
+            running = self._queue.running
             busy_for = busy_for + HEARTBEAT_SECONDS if running is not None and running is before else 0.0
             before = running
             if running is not None and busy_for > self._hang_seconds:

@@ -23,8 +23,9 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from inference import logs
-from inference.imaging.decode import ImageLimits, decode
-from inference.mtcnn.detector import CascadeSettings, DetectOptions, Detector
+from inference.examination import Options, examine
+from inference.imaging.decode import ImageLimits
+from inference.mtcnn.detector import CascadeSettings, Detector
 from inference.mtcnn.engines import EngineNotInstalled, EngineSettings, UnknownEngine, load_detector
 from inference.mtcnn.kernels import KernelsMissing
 from inference.mtcnn.networks import BadWeights
@@ -33,7 +34,7 @@ from inference.process.system import CannotStart, die_with, prove_reuse_port
 from inference.process.watchdog import Watchdog
 from inference.rpc.interceptors import MalformedMessages
 from inference.rpc.metrics import WorkerMetrics
-from inference.rpc.queue import ROOM, InferenceQueue
+from inference.rpc.queue import MEMORY, InferenceQueue
 from inference.rpc.servicer import InferenceServicer
 from inference.settings import Settings
 from protos import infer_pb2, infer_pb2_grpc
@@ -66,15 +67,15 @@ class Worker:
         self._settings = settings
         self._grace = max(0.0, settings.grace_seconds - settings.drain_seconds - 1)  # the supervisor's, less a second
         self._load = load
-        room = max(ROOM, settings.max_body_bytes)
-        self._slot = InferenceQueue(settings.queue_places, settings.queue_seconds, room=room)
+        memory = max(MEMORY, settings.max_body_bytes)
+        self._queue = InferenceQueue(settings.queue_places, settings.queue_seconds, memory=memory)
         self._health = health.aio.HealthServicer()
         name = f"{socket.gethostname() if settings.host in ANY_ADDRESS else settings.host}:{port}"
         self._traces = _traces(settings, name)
         self._servicer = InferenceServicer(
-            self._slot,
+            self._queue,
             ImageLimits(settings.max_body_bytes, settings.max_pixels, settings.max_side),
-            defaults=DetectOptions(min_face_size=settings.min_face_size),
+            min_face_size=settings.min_face_size,
             deadline=settings.deadline_seconds,
             max_streams=settings.max_streams,
             worker=name,
@@ -82,7 +83,7 @@ class Worker:
             traces=self._traces,
         )
         self._watchdog = Watchdog(
-            self._slot,
+            self._queue,
             heartbeat_fd,
             self._say_serving,
             stall_seconds=settings.stall_seconds,
@@ -93,7 +94,7 @@ class Worker:
     @property
     def waiting(self) -> int:
         """How many callers stand in line for an inference."""
-        return self._slot.waiting
+        return self._queue.waiting
 
     def stop(self) -> None:
         """Begin to drain."""
@@ -191,9 +192,9 @@ def load(settings: Settings) -> Detector:
     log.info("loaded", extra={"engine": detector.engine, "device": detector.device})
     if detector.engine == "onnxruntime" and settings.onnxruntime_provider not in ("", detector.device):
         log.warning("%s is not present: the networks run on the CPU", settings.onnxruntime_provider)
-    picture = decode(files("inference").joinpath("warm_up.webp").read_bytes(), WARM_UP_LIMITS)
-    if not detector.detect(picture.rgb, DetectOptions(), Steps()):
-        log.warning("no face in the warm-up picture, which has one: look at the thresholds and the weights")
+    image = files("inference").joinpath("warm_up.webp").read_bytes()
+    if not examine(image, Options(), detector, WARM_UP_LIMITS, Steps()).faces:
+        log.warning("no face found in the warm-up image, which has one: check the thresholds and the weights")
     return detector
 
 

@@ -1,4 +1,4 @@
-"""What can go wrong with a request, and the one table of gRPC statuses for it."""
+"""The errors of a call, and the one table of gRPC statuses for them and for the errors of the examination."""
 
 from __future__ import annotations
 
@@ -6,51 +6,34 @@ from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
 from grpc import StatusCode
 
-# The `domain` of google.rpc.ErrorInfo: whose reasons these are.
+from inference.examination import InvalidOption
+from inference.imaging.errors import EmptyImage, ImageTooLarge, InvalidImage, UnsupportedFormat
+
+# The `domain` of google.rpc.ErrorInfo, in which the reasons are defined.
 DOMAIN = "facet"
 
 
 class RequestError(Exception):
-    """Something about a request that its sender can mend. The text is written for the sender."""
+    """A call that is refused before or after its examination. The message is written for the sender."""
 
 
 class MalformedRequest(RequestError):
-    """The message is not what the contract says."""
-
-
-class EmptyImage(RequestError):
-    """There are no bytes to look at."""
-
-
-class InvalidImage(RequestError):
-    """The bytes cannot be decoded."""
-
-
-class UnsupportedFormat(RequestError):
-    """A picture, but not of an accepted format."""
-
-
-class ImageTooLarge(RequestError):
-    """More bytes or pixels than the limits allow."""
-
-
-class InvalidOption(RequestError):
-    """An option is outside its range."""
+    """The message is not the one that infer.proto defines."""
 
 
 class Busy(RequestError):
-    """The places for waiting are taken, or the wait took too long."""
+    """The queue is full, or the wait took too long."""
 
 
 class NotReady(RequestError):
-    """The worker has not loaded its model yet."""
+    """The worker is loading its model, or is being replaced."""
 
 
 class DeadlineExceeded(RequestError):
-    """The answer would come too late."""
+    """The deadline passed before there was an answer."""
 
 
-STATUS: dict[type[RequestError], tuple[StatusCode, str]] = {
+STATUS: dict[type[Exception], tuple[StatusCode, str]] = {
     MalformedRequest: (StatusCode.INVALID_ARGUMENT, "MALFORMED_REQUEST"),
     EmptyImage: (StatusCode.INVALID_ARGUMENT, "EMPTY_IMAGE"),
     InvalidImage: (StatusCode.INVALID_ARGUMENT, "INVALID_IMAGE"),
@@ -65,17 +48,17 @@ INTERNAL = (StatusCode.INTERNAL, "INTERNAL")
 
 
 def describe(error: Exception) -> tuple[StatusCode, str, str]:
-    """Give the status, the machine-readable reason and the text that the sender of a request gets for an error.
+    """Give the status, the machine-readable reason and the message that the sender gets for an error.
 
-    The text of an error that was not foreseen stays in the log.
+    The message of an unexpected error stays in the log.
     """
-    if isinstance(error, RequestError):
+    if type(error) in STATUS:
         return *STATUS[type(error)], str(error)
-    return *INTERNAL, "the picture could not be examined because of a fault in the service; the log has the details"
+    return *INTERNAL, "the image could not be examined because of a fault in the service; the log has the details"
 
 
 def rich_status(code: StatusCode, reason: str, message: str) -> status_pb2.Status:
-    """Make the status that also carries the reason, as google.rpc.ErrorInfo."""
+    """Make a status that carries the reason as google.rpc.ErrorInfo."""
     detail = any_pb2.Any()
     detail.Pack(error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN))
     return status_pb2.Status(code=code.value[0], message=message, details=[detail])

@@ -1,49 +1,56 @@
-"""Between the contract's messages and the detector's own types."""
+"""Translates between the messages of infer.proto and the types of the examination."""
 
 from __future__ import annotations
 
+from inference.examination import Examination, InvalidOption, Options
 from inference.imaging.draw import DrawOptions
-from inference.mtcnn.detector import SMALLEST_FACE, DetectOptions, Face, Point
-from inference.rpc.errors import InvalidOption
+from inference.mtcnn.detector import DetectOptions, Face, Point
 from protos import infer_pb2
 
 
-def read_options(wish: infer_pb2.DetectOptions, defaults: DetectOptions) -> DetectOptions:
-    """Check the options of a request; what it leaves open is the server's default. Raises InvalidOption."""
-    options = DetectOptions(
-        min_face_size=wish.min_face_size if wish.HasField("min_face_size") else defaults.min_face_size,
-        min_confidence=wish.min_confidence if wish.HasField("min_confidence") else defaults.min_confidence,
-        max_faces=wish.max_faces if wish.HasField("max_faces") else defaults.max_faces,
+def read_options(image: infer_pb2.Image, default_min_face_size: int) -> Options:
+    """Read the options of a request. A field that is not set gets its default. Raises InvalidOption."""
+    sent = image.options
+    return Options(
+        DetectOptions(
+            min_face_size=sent.min_face_size if sent.HasField("min_face_size") else default_min_face_size,
+            min_confidence=sent.min_confidence,
+            max_faces=sent.max_faces,
+        ),
+        _read_drawing(image.drawing) if image.HasField("drawing") else None,
     )
-    if options.min_face_size < SMALLEST_FACE:
-        raise InvalidOption(f"min_face_size is {options.min_face_size}; it must be at least {SMALLEST_FACE} pixels")
-    if not 0 <= options.min_confidence <= 1:
-        raise InvalidOption(f"min_confidence is {options.min_confidence:g}; it must be between 0 and 1")
-    if options.max_faces < 0:
-        raise InvalidOption(f"max_faces is {options.max_faces}; it must be 1 or more, or 0 for all")
-    return options
 
 
-def read_drawing(image: infer_pb2.Image) -> DrawOptions | None:
-    """Check what is to be drawn on an image, None if nothing is. Raises InvalidOption."""
-    if not image.HasField("drawing"):
-        return None
-    wish = image.drawing
+def _read_drawing(sent: infer_pb2.Drawing) -> DrawOptions:
     for name, kind in (("style", infer_pb2.Drawing.Style), ("format", infer_pb2.Drawing.Format)):
-        if getattr(wish, name) not in kind.values():  # an enumeration may hold any number
-            raise InvalidOption(f"drawing.{name} is {getattr(wish, name)}; it must be {' or '.join(kind.keys())}")
-    blur = wish.style == infer_pb2.Drawing.BLUR
-    if blur and (image.options.max_faces or image.options.min_confidence):
-        raise InvalidOption("a blurred picture with max_faces or min_confidence would show faces; leave them out")
+        if getattr(sent, name) not in kind.values():  # proto3 enumerations are open: any int32 arrives here
+            raise InvalidOption(f"drawing.{name} is {getattr(sent, name)}; it must be {' or '.join(kind.keys())}")
     return DrawOptions(
-        blur=blur,
-        png=wish.format == infer_pb2.Drawing.PNG,
-        labels=wish.labels if wish.HasField("labels") else True,
+        blur=sent.style == infer_pb2.Drawing.BLUR,
+        png=sent.format == infer_pb2.Drawing.PNG,
+        labels=sent.labels if sent.HasField("labels") else True,
     )
 
 
-def result(face: Face) -> infer_pb2.Result:
-    """Make the message for a face."""
+def write_results(examination: Examination, image_id: str, worker: str = "") -> infer_pb2.InferResults:
+    """Make the answer to a request. `worker` is the id of the worker process."""
+    return infer_pb2.InferResults(
+        image_id=image_id,
+        results=map(_result, examination.faces),
+        _meta_data=infer_pb2.MetaData(
+            width=examination.width,
+            height=examination.height,
+            orientation=examination.orientation,
+            model=examination.model,
+            engine=examination.engine,
+            worker=worker,
+            milliseconds={name: round(ms, 3) for name, ms in examination.milliseconds.items()},
+        ),
+        picture=examination.drawn,
+    )
+
+
+def _result(face: Face) -> infer_pb2.Result:
     box, marks = face.box, face.landmarks
     return infer_pb2.Result(
         box=infer_pb2.Box(up_left=_point(box.up_left), lower_right=_point(box.lower_right)),
