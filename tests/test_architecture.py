@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,14 +27,15 @@ def imports(path: Path) -> set[str]:
 
 
 def files(package: str) -> list[Path]:
-    """List the sources of a package; there are some."""
-    found = sorted((SOURCES / package).rglob("*.py"))
+    """List the source files of a package, or the one file of a module."""
+    path = SOURCES / package
+    found = [path] if path.is_file() else sorted(path.rglob("*.py"))
     assert found
     return found
 
 
 def offenders(package: str, *forbidden: str) -> list[str]:
-    """Name the files of a package that import what they must not."""
+    """Name the files of a package that import a forbidden module, with the module."""
     return [
         f"{path.name}: {name}"
         for path in files(package)
@@ -41,16 +44,42 @@ def offenders(package: str, *forbidden: str) -> list[str]:
     ]
 
 
-def test_the_detector_knows_no_transport_no_settings_and_nothing_else_of_ours() -> None:
-    """`inference.mtcnn` could be used by anyone."""
-    assert offenders("inference/src/inference/mtcnn", "grpc", "protos", "pydantic_settings", "logging", "PIL") == []
-    ours = {
-        name
-        for path in files("inference/src/inference/mtcnn")
-        for name in imports(path)
-        if name.startswith("inference.") and not name.startswith("inference.mtcnn")
-    }
-    assert ours == set()
+def parts_of_inference(package: str) -> set[str]:
+    """Name the parts of `inference` (its folders and top modules) that a package imports, other than its own."""
+    names = {name for path in files(package) for name in imports(path) if name.startswith("inference.")}
+    return {name.split(".")[1] for name in names} - {Path(package).stem}
+
+
+@pytest.mark.parametrize(
+    ("package", "parts"),
+    [
+        ("mtcnn", set()),
+        ("imaging", {"mtcnn"}),
+        ("examination.py", {"imaging", "mtcnn"}),
+        ("rpc", {"examination", "imaging", "mtcnn", "logs"}),
+        ("process/supervisor.py", set()),
+    ],
+)
+def test_the_arrows_of_the_inference_service_point_one_way(package: str, parts: set[str]) -> None:
+    """The order is rpc, examination, imaging, mtcnn: no part imports one before it."""
+    assert parts_of_inference(f"inference/src/inference/{package}") <= parts
+
+
+@pytest.mark.parametrize("package", ["mtcnn", "imaging", "examination.py"])
+def test_the_domain_knows_no_transport_and_no_settings(package: str) -> None:
+    """It could be used without the service, as `facet detect --local` does."""
+    transport = ("grpc", "grpc_health", "grpc_status", "google", "protos", "pydantic_settings", "logging")
+    assert offenders(f"inference/src/inference/{package}", *transport) == []
+    assert offenders("inference/src/inference/mtcnn", "PIL") == []
+
+
+def test_the_supervisor_starts_without_grpc_and_without_a_model_runtime() -> None:
+    """Each worker is a fresh interpreter that imports its own."""
+    program = "import sys, inference.__main__; print(*{name.partition('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    imported = set(done.stdout.split())
+    assert "inference" in imported
+    assert imported.isdisjoint({"grpc", "openvino", "onnxruntime", "tensorflow", "numpy", "PIL"})
 
 
 def test_the_gateway_knows_the_contract_and_nothing_of_the_workers() -> None:
@@ -85,11 +114,3 @@ def test_only_the_settings_read_the_environment() -> None:
 def test_no_module_is_named_after_nothing(name: str) -> None:
     """A name says what is in it."""
     assert not [*SOURCES.rglob(f"{name}*"), *(ROOT / "client").rglob(f"{name}*")]
-
-
-def test_the_main_path_is_short() -> None:
-    """A request is followed through files of at most about 200 lines."""
-    for name in ("web/src/web/routes.py", "web/src/web/inference_client.py", "inference/src/inference/rpc/servicer.py"):
-        assert len((SOURCES / name).read_text().splitlines()) <= 210, name
-    for name in ("imaging/decode.py", "mtcnn/detector.py"):
-        assert len((SOURCES / "inference/src/inference" / name).read_text().splitlines()) <= 210, name
