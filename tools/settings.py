@@ -1,4 +1,4 @@
-"""Writes .env.example and the tables of settings in README.md: `make settings`.
+"""Writes .env.example and the tables of settings in docs/settings.md: `make settings`.
 
 The services' settings come from their settings classes, those of the compose stack from its files in deploy/.
 """
@@ -68,7 +68,7 @@ def env_example() -> str:
 
 
 def table() -> str:
-    """Make the README's table."""
+    """Make the tables of docs/settings.md."""
     rows = [
         f"| `{name}` | {value(field) or 'open'} | {field.description} |\n" for name, (field, _) in settings().items()
     ]
@@ -79,10 +79,10 @@ def table() -> str:
 
 def main() -> int:
     """Write both files, or with --check only say whether they are up to date."""
-    readme = ROOT / "README.md"
-    before, rest = readme.read_text().split(BEGIN)
+    page = ROOT / "docs/settings.md"
+    before, rest = page.read_text().split(BEGIN)
     after = rest.split(END)[1]
-    wanted = {ROOT / ".env.example": env_example(), readme: before + BEGIN + table() + END + after}
+    wanted = {ROOT / ".env.example": env_example(), page: before + BEGIN + table() + END + after}
     behind = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
     if "--check" in sys.argv:
         for path in behind:

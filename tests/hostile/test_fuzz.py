@@ -11,7 +11,7 @@ CASES, MANY = 5_000, 100_000
 
 
 def test_whatever_is_sent_has_a_documented_answer(attacked: RunningStack, figures: Figures, *, long: bool) -> None:
-    """In the README's table; no process dies, no log complains, and good pictures are answered as before."""
+    """In the table of docs/api.md; no process dies, no log complains, and good pictures are answered as before."""
     cases = MANY if long else CASES
     report = Fuzz(attacked, SLOWEST if long else GIVE_UP).run(SEED, range(cases))
     assert [(outcome.case.name, outcome.case.kind, outcome.fault) for outcome in report.faults] == []

@@ -29,6 +29,7 @@ ELSEWHERE = {
     "facet_gateway": "tests/stack/test_traces_compose.py has a collector in these networks",
     "facet_workers": "likewise",
     "make up TRACES=on": "likewise",
+    "make up": "tests/stack/test_readme.py runs it",
     "OTEL_EXPORTER_OTLP_ENDPOINT=": "tests/stack/test_traces.py starts the stack so",
     "make key": "tests/stack/test_security_page.py runs the commands of that page one after the other",
     "make certificates": "likewise",

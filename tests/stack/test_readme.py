@@ -1,4 +1,4 @@
-"""What the README shows is what happens: its commands are run, its answers compared."""
+"""The README's commands work and give the answers that it shows."""
 
 from __future__ import annotations
 
@@ -8,40 +8,54 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+import pytest
 
+from tests.stack.compose import ComposeStack, docker
 from tests.stack.conftest import FrontDoor
-from tests.stack.running import ROOT
+from tests.stack.running import ROOT, free_base_port
 
 README = (ROOT / "README.md").read_text()
-
-
-ANNOTATE = "curl -F image=@tests/images/astronaut.webp -F style=blur localhost:8080/annotate --output hidden.jpg"
+# Commands that another test runs.
+ELSEWHERE = {"make serve": "test_serve.py", "pip install ./client": "test_command.py"}
+TIMES_AND_PLACES = ("milliseconds", "worker", "engine")  # what differs between runs, workers and tested engines
 
 
 def blocks(language: str) -> list[str]:
-    """Give the README's code blocks of a language."""
+    """Return the README's code blocks in a language."""
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
-def run(command: str, stack: FrontDoor) -> Any:
-    """Run a command of the README against the test's stack and read the JSON that it prints."""
-    here = command.replace("curl", "curl --silent --show-error").replace("localhost:8080", stack.edge)
+def commands() -> list[str]:
+    """Return the commands of all console blocks."""
+    return [line[2:] for block in blocks("console") for line in block.splitlines() if line.startswith("$ ")]
+
+
+def command(start: str) -> str:
+    """Return the only command that begins like this."""
+    (found,) = [line for line in commands() if line.startswith(start)]
+    return found
+
+
+def ask(front_door: FrontDoor) -> dict[str, Any]:
+    """Run the README's curl command against a stack."""
+    here = command("curl").replace("curl", "curl --silent --show-error").replace("localhost:8080", front_door.edge)
     done = subprocess.run(["bash", "-c", here], cwd=ROOT, capture_output=True, text=True, check=True)
-    return json.loads(done.stdout)
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
 
 
 def without_times(answer: dict[str, Any]) -> dict[str, Any]:
-    """Leave out what differs from run to run: times, which worker it was, and its engine."""
-    did = {key: value for key, value in answer["metaData"].items() if key not in ("milliseconds", "worker", "engine")}
-    return answer | {"metaData": did}
+    """Remove what differs from run to run."""
+    kept = {key: value for key, value in answer["metaData"].items() if key not in TIMES_AND_PLACES}
+    return answer | {"metaData": kept}
 
 
 def close(one: Any, other: Any) -> bool:
-    """Compare two JSON values; numbers may differ in the last digits, which depend on the processor."""
+    """Compare two JSON values; the last digits of numbers depend on the processor."""
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(close(one[key], other[key]) for key in one)
     if isinstance(one, list) and isinstance(other, list):
@@ -51,54 +65,61 @@ def close(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-def test_every_curl_gives_the_answer_that_is_shown(stack: FrontDoor) -> None:
-    """All of them ask about the same picture."""
-    commands = [line[2:] for block in blocks("console") for line in block.splitlines() if "curl" in line]
-    commands.remove(ANNOTATE)
-    assert len(commands) == 4
-    shown = json.loads(blocks("json")[0])
-    for command in commands:
-        answer = run(command, stack)
-        assert close(without_times(answer), without_times(shown)), command
-        if answer["metaData"]["engine"] == shown["metaData"]["engine"]:  # FACET_ENGINE may be set for all tests
-            assert set(answer["metaData"]["milliseconds"]) == set(shown["metaData"]["milliseconds"])
+def test_the_call_gives_the_answer_that_is_shown(stack: FrontDoor) -> None:
+    """All fields are there, with these values; times, worker and engine may differ."""
+    (block,) = blocks("json")
+    shown, answer = json.loads(block), ask(stack)
+    assert close(without_times(answer), without_times(shown))
+    if answer["metaData"]["engine"] == shown["metaData"]["engine"]:  # FACET_ENGINE may be set for all tests
+        assert answer["metaData"]["milliseconds"].keys() == shown["metaData"]["milliseconds"].keys()
+    assert re.fullmatch(r"[0-9a-f]{8}", shown["metaData"]["worker"])
 
 
-def test_the_drawn_picture_is_written(stack: FrontDoor, tmp_path: Path) -> None:
-    """To the file that the command names."""
-    command = ANNOTATE.replace("tests/", f"{ROOT}/tests/").replace("localhost:8080", stack.edge)
-    subprocess.run(["bash", "-c", f"{command} --silent --fail"], cwd=tmp_path, check=True)
-    with Image.open(tmp_path / "hidden.jpg") as hidden:
-        assert hidden.size == (512, 512)
-
-
-def test_the_error_that_is_shown_is_the_one_that_comes(stack: FrontDoor) -> None:
-    """A GIF."""
-    shown = json.loads(blocks("json")[1])
-    answer = run("printf GIF89a | curl -H 'Content-Type: image/gif' --data-binary @- localhost:8080/predict", stack)
-    assert answer | {"requestId": ""} == shown | {"requestId": ""}
-
-
-def test_the_python_client_runs(stack: FrontDoor) -> None:
-    """As it stands there."""
-    (code,) = blocks("python")
-    command = [sys.executable, "-c", code.replace("localhost:8080", stack.edge)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout == "0.9991 at (182, 64)\n"
-
-
-def test_the_command_of_the_client_runs(stack: FrontDoor, tmp_path: Path) -> None:
-    """The one behind its installation, which test_command.py tries."""
-    (block,) = [block for block in blocks("console") if "pip install ./client" in block]
-    command = block.splitlines()[1].removeprefix("$ ").replace("tests/images", f"{ROOT}/tests/images")
+def test_the_client_writes_a_row_per_face(stack: FrontDoor, tmp_path: Path) -> None:
+    """The command after its installation, which test_command.py tests."""
+    here = command("facet").replace("tests/images", f"{ROOT}/tests/images")
     environment = os.environ | {"FACET_URL": stack.url, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environment, check=True)
+    subprocess.run(["bash", "-c", here], cwd=tmp_path, env=environment, check=True)
     assert (tmp_path / "faces.csv").read_text().count("\n") == 2
 
 
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[ComposeStack]:
+    """An empty compose project with its own image tag; whatever a test starts and builds in it is removed."""
+    env_file = tmp_path / "settings.env"
+    env_file.write_text("FACET_WORKERS=1\n")
+    port = free_base_port()
+    empty = ComposeStack(f"facet-readme-{port}", port, {"FACET_TAG": "readme"}, env_file)
+    try:
+        yield empty
+    finally:
+        empty.compose("down", "--volumes", "--remove-orphans", "--timeout", "5")
+        if images := docker("images", "--quiet", "--filter", "reference=facet-*:readme").split():
+            docker("rmi", "--force", *images)
+
+
+@pytest.mark.usefixtures("compose")  # which keeps it to --compose
+def test_make_up_starts_a_stack_that_answers_and_make_down_removes_it(project: ComposeStack) -> None:
+    """The quick start with containers, from the build on."""
+    subprocess.run(command("make up").split(), cwd=ROOT, env=project.environment, check=True)
+    assert len(ask(project)["results"]) == 1
+    assert "`make down`" in README
+    subprocess.run(["make", "down"], cwd=ROOT, env=project.environment, check=True)
+    assert project.compose("ps", "--all", "--quiet") == ""
+
+
+def test_every_command_is_run_by_a_test() -> None:
+    """By one in this file, or by one that is named."""
+    here = [command(start) for start in ("curl", "facet", "make up")]
+    elsewhere = [line for line in commands() if line in ELSEWHERE]
+    assert sorted(here + elsewhere) == sorted(commands())
+    assert all((ROOT / "tests/stack" / file).exists() for file in ELSEWHERE.values())
+
+
 def test_every_make_target_that_is_named_exists() -> None:
-    """In the README and in CONTRIBUTING."""
-    text = README + (ROOT / "CONTRIBUTING.md").read_text()
+    """In the README, in CONTRIBUTING and in docs/."""
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
+    text = "".join(page.read_text() for page in pages)
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = set(re.findall(r"(?:`|\$ )make ([a-z-]+)", text))
     assert {"serve", "test", "check"} <= named <= targets
