@@ -189,7 +189,7 @@ protos: .venv/ready  ## make the Python modules and stubs from protos/infer.prot
 	$(call PROTOC,protos/src)
 
 .PHONY: settings
-settings: .venv/ready  ## write .env.example and the README's table from the settings classes
+settings: .venv/ready  ## write .env.example and docs/settings.md from the settings classes
 	$(BIN)/python tools/settings.py
 
 .PHONY: screenshots

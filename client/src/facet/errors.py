@@ -60,7 +60,7 @@ class BrokeOff(ServiceUnavailable):
     """The worker, or the connection to it, was lost while the picture was examined: perhaps the picture's own doing."""
 
 
-# README.md lists the codes; what is not here is a FacetError itself.
+# docs/api.md lists the codes; what is not here is a FacetError itself.
 KINDS: dict[str, type[FacetError]] = {
     "EMPTY_IMAGE": ImageRefused,
     "INVALID_IMAGE": ImageRefused,

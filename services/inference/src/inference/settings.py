@@ -12,7 +12,7 @@ from inference.process.cgroup import available_cpus, available_memory
 
 # Envoy lists the ports of so many workers a host, and one more for the successor during a rolling restart.
 MAX_WORKERS = 16
-# What a worker takes for the worst picture that was found, with room: see the README's figures of memory.
+# What a worker takes for the worst picture that was found, with room: see docs/detector.md.
 WORKER_BYTES = 1.5 * 1024**3
 
 
