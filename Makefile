@@ -13,7 +13,7 @@ OPTIONS := TRACES KEYS RATE_LIMIT TLS
 $(foreach option,$(OPTIONS),$(eval $(option) ?= $(shell sed -n 's/^$(option)=//p' .env 2>/dev/null)))
 $(foreach option,$(OPTIONS),$(if $(filter-out on off,$($(option))),$(error $(option)=$($(option)) makes no sense: on, or off)))
 $(foreach option,$(OPTIONS),$(eval override $(option) := $(filter on,$($(option)))))
-PACKAGES := protos services/inference services/web client
+PACKAGES := protos telemetry services/inference services/web client
 LOCKS := uv inference onnxruntime tensorflow web grpcio grpcio-build build dev
 BUILT := services/inference/src/inference/mtcnn/built
 # What protoc makes; -Iprotos=protos gives the file the import path protos.infer_pb2 whatever the folder is called.

@@ -137,6 +137,8 @@ def test_the_build_context_is_allowed_by_name() -> None:
         "requirements/*.txt",
         "protos/pyproject.toml",
         "protos/src",
+        "telemetry/pyproject.toml",
+        "telemetry/src",
         "services/*/pyproject.toml",
         "services/*/src",
         "services/inference/*.py",

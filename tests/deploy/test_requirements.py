@@ -31,6 +31,10 @@ def test_nothing_that_reports_to_its_makers_is_locked() -> None:
 
 @pytest.mark.parametrize("name", ["inference", "web"])
 def test_a_service_depends_on_what_its_lock_holds(name: str) -> None:
-    """And on the contract, which is ours."""
-    project = tomllib.loads((ROOT / f"services/{name}/pyproject.toml").read_text())["project"]
-    assert set(project["dependencies"]) == declared(name) | {"facet-protos"}
+    """Itself, or through `telemetry`."""
+    needed = {
+        requirement
+        for package in (f"services/{name}", "telemetry")
+        for requirement in tomllib.loads((ROOT / package / "pyproject.toml").read_text())["project"]["dependencies"]
+    }
+    assert needed == declared(name) | {"facet-protos", "facet-telemetry"}

@@ -43,11 +43,11 @@ time.sleep(0.1)
 # Runs the supervisor on the stand-in: `python supervise.py STAND_IN BEHAVIOUR WORKERS START SILENCE GRACE`.
 SUPERVISE = """
 import sys
-from inference import logs
+from telemetry import logs
 from inference.process.supervisor import Policy, Supervisor
 stand_in, behaviour, workers, *seconds = sys.argv[1:]
 start, silence, grace = map(float, seconds)
-logs.configure("INFO", "supervisor")
+logs.configure("INFO", tier="inference", part="supervisor")
 policy = Policy(
     int(workers), start_seconds=start, silence_seconds=silence, handover_seconds=0.1, grace_seconds=grace
 )

@@ -466,7 +466,7 @@ def _listens(port: int) -> bool:
 # A worker in a process of its own, whose engine never comes back.
 HANGING_WORKER = """
 import asyncio, sys, threading
-from inference import logs
+from telemetry import logs
 from inference.mtcnn.detector import Detector
 from inference.settings import Settings
 from inference.process.watchdog import EXIT_HUNG
@@ -475,7 +475,7 @@ class Hanging:
     name = "hanging"
     def find_faces(self, *_):
         threading.Event().wait()
-logs.configure("INFO", "worker")
+logs.configure("INFO", tier="inference", part="worker")
 async def main():
     await Worker(Settings(), 0, lambda _: Detector(Hanging()), 1).run()
 asyncio.run(main())

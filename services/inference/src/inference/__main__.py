@@ -8,11 +8,11 @@ import sys
 
 from pydantic import ValidationError
 
-from inference import logs
 from inference.process.metrics_server import metrics_server
 from inference.process.ports import PortInUse, check_ports, own_address
 from inference.process.supervisor import Policy, Supervisor
-from inference.settings import Settings, complaints
+from inference.settings import Settings
+from telemetry import logs
 
 EXIT_BAD_SETTINGS = 2
 EXIT_PORT_IN_USE = 2
@@ -32,9 +32,9 @@ def main() -> int:
     try:
         settings = Settings()
     except ValidationError as error:
-        print(complaints(error), file=sys.stderr)  # noqa: T201 - no log yet
+        print(Settings.format_errors(error), file=sys.stderr)  # noqa: T201 - no log yet
         return EXIT_BAD_SETTINGS
-    logs.configure(settings.log_level, "supervisor")
+    logs.configure(settings.log_level, tier="inference", part="supervisor")
     workers = settings.worker_count
     ports = [settings.port, *(settings.worker_port + slot for slot in range(workers + 1))]
     try:

@@ -10,6 +10,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from flask import Flask, Response, g, request
+from telemetry.logs import request_id, trace_id
 
 from web.admission import Admission
 from web.errors import register_error_handlers
@@ -46,6 +47,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     register_error_handlers(app)
     app.before_request(_begin)
     app.after_request(_end)
+    app.teardown_request(_forget_ids)
     app.extensions["admission"] = Admission(app, settings)
     if traces:
         traces.watch(app)
@@ -65,6 +67,8 @@ def _begin() -> None:
     g.arrived = time.monotonic()
     given = request.headers.get("X-Request-ID", "")
     g.request_id = given if REQUEST_ID.fullmatch(given) else str(uuid.uuid4())
+    request_id.set(g.request_id)
+    trace_id.set("")
     IN_FLIGHT.inc()
 
 
@@ -88,6 +92,12 @@ def _end(response: Response) -> Response:
         },
     )
     return response
+
+
+def _forget_ids(_error: BaseException | None) -> None:
+    """Keep the ids out of what gunicorn logs on this thread after the request."""
+    request_id.set("")
+    trace_id.set("")
 
 
 def _is_routine(response: Response) -> bool:

@@ -17,6 +17,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, format_trace_id, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from telemetry.logs import trace_id
 
 from web.routes import PROBES
 
@@ -59,7 +60,7 @@ class Traces(grpc.UnaryUnaryClientInterceptor):
         parent = self._propagator.extract(request.headers)
         g.span = self._tracer.start_span(name, parent, SpanKind.SERVER, attributes)
         if g.span.is_recording():
-            g.trace_id = format_trace_id(g.span.get_span_context().trace_id)
+            trace_id.set(format_trace_id(g.span.get_span_context().trace_id))
 
     def _end(self, response: Response) -> Response:
         span: Span | None = g.get("span")

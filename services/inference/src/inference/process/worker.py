@@ -22,7 +22,6 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from inference import logs
 from inference.examination import Options, examine
 from inference.imaging.decode import ImageLimits
 from inference.mtcnn.detector import CascadeSettings, Detector
@@ -38,6 +37,7 @@ from inference.rpc.queue import MEMORY, InferenceQueue
 from inference.rpc.servicer import InferenceServicer
 from inference.settings import Settings
 from protos import infer_pb2, infer_pb2_grpc
+from telemetry import logs
 
 if TYPE_CHECKING:
     from inference.rpc.traces import Traces
@@ -208,7 +208,7 @@ def main() -> None:
     die_with(arguments.supervisor)
     os.set_blocking(arguments.heartbeat_fd, False)
     settings = Settings()
-    logs.configure(settings.log_level, f"worker {arguments.slot}")
+    logs.configure(settings.log_level, tier="inference", part=f"worker {arguments.slot}")
     try:
         asyncio.run(_run(settings, arguments.slot, arguments.heartbeat_fd))
     except (CannotStart, UnknownEngine, EngineNotInstalled, BadWeights, KernelsMissing) as error:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, NoReturn
 
 import grpc
 from grpc_status import rpc_status
+from telemetry.logs import request_id
 
 from inference.examination import Examination, examine
 from inference.imaging.decode import ImageLimits
-from inference.logs import request_id
 from inference.mtcnn.detector import Detector
 from inference.mtcnn.steps import Abandoned, Steps
 from inference.rpc.context import Context, request_id_of, seconds_left

@@ -18,8 +18,8 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Span, SpanKind, Status, format_trace_id, set_span_in_context
 from opentelemetry.trace import StatusCode as SpanStatus
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from telemetry.logs import request_id, trace_id
 
-from inference.logs import request_id, trace_id
 from inference.mtcnn.steps import Steps
 from inference.rpc.context import Context, metadata, seconds_left
 from inference.rpc.errors import describe

@@ -1,0 +1,43 @@
+"""Each line of the log is one JSON object with the ids of its request, and with the fields of its process."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+PROGRAM = """
+import logging, warnings
+from telemetry import logs
+logs.configure("INFO", tier="inference", part="worker 0", worker="7f3a")
+log = logging.getLogger("any")
+log.debug("too detailed")
+logs.request_id.set("a-1")
+log.info("first", extra={"faces": 2})
+logs.trace_id.set("4bf9")
+warnings.warn("of Python")
+try:
+    1 / 0
+except ZeroDivisionError:
+    log.exception("second\\nof two lines")
+"""
+
+
+def test_a_line_is_one_json_object() -> None:
+    """Also a warning of Python and an exception with its traceback; nothing goes to stderr."""
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    first, warning, second = map(json.loads, done.stdout.splitlines())
+    assert (first["level"], first["message"], first["faces"]) == ("INFO", "first", 2)
+    assert (warning["level"], second["level"], second["message"]) == ("WARNING", "ERROR", "second\nof two lines")
+    assert "ZeroDivisionError" in second["exc_info"]
+    assert "trace_id" not in first
+    for line in (first, warning, second):
+        assert (line["tier"], line["part"], line["worker"], line["request_id"]) == (
+            "inference",
+            "worker 0",
+            "7f3a",
+            "a-1",
+        )
+        assert line["ts"]
+    assert warning["trace_id"] == second["trace_id"] == "4bf9"
