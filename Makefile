@@ -14,7 +14,7 @@ $(foreach option,$(OPTIONS),$(eval $(option) ?= $(shell sed -n 's/^$(option)=//p
 $(foreach option,$(OPTIONS),$(if $(filter-out on off,$($(option))),$(error $(option)=$($(option)) makes no sense: on, or off)))
 $(foreach option,$(OPTIONS),$(eval override $(option) := $(filter on,$($(option)))))
 PACKAGES := protos telemetry services/inference services/web client
-LOCKS := uv inference onnxruntime tensorflow web grpcio grpcio-build build dev
+LOCKS := uv serve inference onnxruntime tensorflow web grpcio grpcio-build build dev
 BUILT := services/inference/src/inference/mtcnn/built
 # What protoc makes; -Iprotos=protos gives the file the import path protos.infer_pb2 whatever the folder is called.
 PROTOC = $(BIN)/python -m grpc_tools.protoc -Iprotos=protos --python_out=$(1) --grpc_python_out=$(1) --mypy_out=quiet:$(1) \
@@ -45,7 +45,7 @@ BUILDS := $(wildcard services/inference/*.py) services/inference/src/inference/m
 
 .PHONY: serve
 serve: .venv/ready  ## run the whole stack on this machine without containers (PORT=8080, WORKERS=one per CPU, BASE_PORT=for all other ports; KEYS=on, RATE_LIMIT=on, TLS=on)
-	@set -a; [ ! -f .env ] || . ./.env; exec $(BIN)/python tools/serve.py --port $(PORT) \
+	@set -a; [ ! -f .env ] || . ./.env; exec $(BIN)/python -m tools.serve --port $(PORT) \
 	  $(if $(WORKERS),--workers $(WORKERS)) $(if $(BASE_PORT),--base-port $(BASE_PORT)) \
 	  $(if $(KEYS),--keys .secrets/keys) $(if $(RATE_LIMIT),--rate-limit envoy/rate-limit) \
 	  $(if $(TLS),--edge-tls .secrets/tls/edge)
@@ -55,11 +55,11 @@ SECRETS = umask 022; mkdir -p -m 700 .secrets; chmod 700 .secrets
 
 .PHONY: certificates
 certificates: .venv/ready  ## make an authority and certificates to try TLS=on with (NAME=, besides localhost)
-	@$(SECRETS); $(BIN)/python tools/certificates.py $(if $(NAME),--name '$(NAME)')
+	@$(SECRETS); $(BIN)/python -m tools.certificates $(if $(NAME),--name '$(NAME)')
 
 .PHONY: key
 key: .venv/ready  ## make an API key and print it (NAME=, DAYS=), or take one back (REMOVE=); else name them
-	@$(SECRETS); $(BIN)/python tools/keys.py $(if $(NAME),--add '$(NAME)') $(if $(DAYS),--days $(DAYS)) \
+	@$(SECRETS); $(BIN)/python -m tools.keys $(if $(NAME),--add '$(NAME)') $(if $(DAYS),--days $(DAYS)) \
 	  $(if $(REMOVE),--remove '$(REMOVE)')
 
 # All of them in three processes, each with a stack of its own: much of the time is waiting. A file's tests stay together.
@@ -165,7 +165,7 @@ check: .venv/ready  ## format, lint, types, generated code, settings' documents,
 	$(BIN)/mypy
 	$(BIN)/yamllint --strict .
 	$(BIN)/hadolint services/*/Dockerfile envoy/Dockerfile
-	$(BIN)/python tools/serve.py --validate
+	$(BIN)/python -m tools.check_envoy
 	@for overlay in . overlays/local overlays/production; do $(BIN)/kubectl kustomize deploy/k8s/$$overlay | \
 	  $(BIN)/kubernetes-validate --strict --quiet --no-warn --kubernetes-version 1.32 /dev/stdin; done; echo "the manifests are valid"
 	$(BIN)/python tools/settings.py --check
@@ -194,7 +194,7 @@ settings: .venv/ready  ## write .env.example and docs/settings.md from the setti
 
 .PHONY: screenshots
 screenshots: .venv/ready  ## take the pictures of the documents; needs Chromium and Prometheus (ARGS=page: one of them)
-	@exec $(BIN)/python tools/screenshots.py $(ARGS)
+	@exec $(BIN)/python -m tools.screenshots $(ARGS)
 
 # dev is solved first and constrains the rest, so that all images and this machine run the same versions. Existing pins are
 # kept where they still fit: UPGRADE=1 takes the newest.

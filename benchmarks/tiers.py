@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[1]
 TIERS = ("envoy", "web", "inference")
 SIZES = ((320, 240), (640, 480), (1920, 1080))
 WORKERS = 2
-PORTS = 25  # of a stack: the front door, and what tools/serve.py puts above --base-port
+PORTS = 25  # of a stack: the front door, and what tools/serve puts above --base-port
 FEWEST = 50  # pictures to measure: the kernel counts CPU time in hundredths of a second
 
 
@@ -132,7 +132,7 @@ def main() -> int:
     parser.add_argument("--callers", type=int, default=8, help="at the same time")
     arguments = parser.parse_args()
     port = free_ports(PORTS)
-    command = [sys.executable, "tools/serve.py", f"--port={port}", f"--base-port={port + 1}", f"--workers={WORKERS}"]
+    command = [sys.executable, "-m", "tools.serve", f"--port={port}", f"--base-port={port + 1}", f"--workers={WORKERS}"]
     stack = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
         if "answers" not in (stack.stdout.readline() if stack.stdout else ""):

@@ -16,11 +16,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import dashboard as board
 import httpx
 import psutil
 from PIL import Image
 from playwright.sync_api import sync_playwright
+
+from tools import dashboard as board
 
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs/images"
@@ -39,7 +40,7 @@ DASHBOARD_SECONDS = 360  # the longest window of a panel, and a minute more
 @contextmanager
 def running_stack() -> Iterator[psutil.Process]:
     """Start a stack of processes, and stop it."""
-    command = ["tools/serve.py", "--workers=2", f"--base-port={BASE_PORT}", f"--port={PORT}"]
+    command = ["-m", "tools.serve", "--workers=2", f"--base-port={BASE_PORT}", f"--port={PORT}"]
     process = subprocess.Popen([sys.executable, *command], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
         if process.stdout is None or "facet answers at" not in process.stdout.readline():

@@ -84,7 +84,7 @@ def facet(workers: int, request: bytes, *, inference: str = "inference") -> Iter
     """Run facet as `make serve` does, with a module of ours in place of the inference service if one is named."""
     first = free_ports(PORTS)
     with tempfile.TemporaryDirectory() as logs:
-        command = ["tools/serve.py", f"--port={first}", f"--base-port={first + 1}", f"--workers={workers}"]
+        command = ["-m", "tools.serve", f"--port={first}", f"--base-port={first + 1}", f"--workers={workers}"]
         with _running("facet", [*command, f"--logs={logs}", f"--inference={inference}"], first, request) as stack:
             yield stack
 

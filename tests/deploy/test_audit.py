@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from audit import UNKNOWN, VULNERABLE, CannotAudit, ask, judge
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from keys import add_key
+
+from tools.audit import UNKNOWN, VULNERABLE, CannotAudit, ask, judge
+from tools.keys import add_key
 
 ROOT = Path(__file__).parents[2]
 
@@ -82,6 +83,6 @@ def test_a_lock_that_cannot_be_read_is_no_missing_network(tmp_path: Path, monkey
     (tmp_path / "requirements").mkdir()
     (tmp_path / "requirements/web.in").touch()
     (tmp_path / "requirements/web.txt").write_text("flask 3.1 = nonsense\n")
-    monkeypatch.setattr("audit.ROOT", tmp_path)
+    monkeypatch.setattr("tools.audit.ROOT", tmp_path)
     with pytest.raises(CannotAudit):
         ask()

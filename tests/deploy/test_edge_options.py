@@ -9,10 +9,11 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
-from keys import CannotChange, add_key, names, remove_key
-from serve import Plan, envoy_yaml
 
 from tests.deploy.manifests import ROOT, render_with
+from tools.keys import CannotChange, add_key, names, remove_key
+from tools.serve.plan import Plan
+from tools.serve.rendering import envoy_yaml
 
 OPTIONS = ("keys", "rate-limit")
 

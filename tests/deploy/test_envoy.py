@@ -11,8 +11,9 @@ import yaml
 from inference.process.worker import MESSAGE_OVERHEAD
 from inference.settings import MAX_WORKERS
 from inference.settings import Settings as InferenceSettings
-from serve import Ports
 from web.settings import Settings as WebSettings
+
+from tools.serve.plan import Ports
 
 ROOT = Path(__file__).parents[2]
 

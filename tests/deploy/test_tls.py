@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 import yaml
-from certificates import make_certificate
 from cryptography import x509
-from edge_tls import with_edge_tls
 from trustme import CA
 
 from tests.deploy.manifests import ROOT
+from tools.certificates import make_certificate
+from tools.edge_tls import with_edge_tls
 
 FOLDER = "/etc/facet/edge-tls"
 

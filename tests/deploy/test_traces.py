@@ -12,10 +12,11 @@ import web.settings
 import yaml
 from inference.settings import Settings as InferenceSettings
 from pydantic import ValidationError
-from serve import CannotServe, envoy_traces
 from web.settings import Settings as WebSettings
 
 from tests.deploy.manifests import ROOT, TIERS, Manifests, Object, render, render_with
+from tools.serve.plan import CannotServe
+from tools.serve.rendering import envoy_traces
 
 COLLECTOR = "http://collector:4317"
 

@@ -146,7 +146,7 @@ class RunningStack:
 def running_stack(logs: Path, *arguments: str, **settings: str) -> Iterator[RunningStack]:
     """Start the stack as `make serve` does, and stop it whatever happens."""
     base = free_base_port()
-    command = [sys.executable, "tools/serve.py", f"--base-port={base}", f"--port={base + 24}", f"--logs={logs}"]
+    command = [sys.executable, "-m", "tools.serve", f"--base-port={base}", f"--port={base + 24}", f"--logs={logs}"]
     process = subprocess.Popen(
         [*command, *arguments],
         cwd=ROOT,

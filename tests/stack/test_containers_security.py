@@ -7,12 +7,12 @@ import ssl
 from pathlib import Path
 
 import httpx
-from certificates import make_certificate
-from edge_tls import with_edge_tls
-from keys import add_key
 
 from tests.stack.compose import ComposeStack, compose_stack
 from tests.stack.running import ROOT
+from tools.certificates import make_certificate
+from tools.edge_tls import with_edge_tls
+from tools.keys import add_key
 
 
 def test_keys_and_tls_in_containers(compose: ComposeStack, face_file: bytes, tmp_path: Path) -> None:

@@ -16,13 +16,13 @@ import pytest
 from facet import AsyncClient, AsyncGrpcClient, Client, GrpcClient, ImageRefused, KeyRefused, ServiceUnavailable
 from facet.command.app import app
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from keys import add_key, names, remove_key
 from playwright.sync_api import expect
 from typer.testing import CliRunner
 
 from protos import infer_pb2, infer_pb2_grpc
 from tests.stack.browser import FacetPage, chromium
 from tests.stack.running import ROOT, RunningStack, running_stack, wait_for
+from tools.keys import add_key, names, remove_key
 
 BURST = 100  # what envoy/rate-limit/rate-limit.yaml lets one client do at once
 REFLECTION = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"

@@ -124,7 +124,7 @@ def test_a_part_that_is_killed_takes_the_rest_with_it(tmp_path: Path, part: str)
     """Also when it is the launcher itself: the kernel tells the others."""
     with make_serve(free_base_port(), tmp_path) as serve:
         serve.wait_for_line()
-        word = {"envoy": "--config-path", "launcher": "tools/serve.py"}[part]
+        word = {"envoy": "--config-path", "launcher": "tools.serve"}[part]
         (victim,) = [process for process in serve.look() if word in command_of(process)]
         victim.kill()
         assert serve.end() != 0

@@ -11,11 +11,11 @@ from pathlib import Path
 import grpc
 import httpx
 import pytest
-from certificates import make_certificate
 from cryptography import x509
 
 from protos import infer_pb2, infer_pb2_grpc
 from tests.stack.running import Load, RunningStack, running_stack, wait_for
+from tools.certificates import make_certificate
 
 
 @dataclass
