@@ -134,6 +134,8 @@ def test_the_build_context_is_allowed_by_name() -> None:
     assert rules[[rule.startswith("#") for rule in rules].index(False)] == "*"
     allowed = {rule.removeprefix("!") for rule in rules if rule.startswith("!")}
     assert allowed == {
+        "LICENSE",
+        "LICENSES",
         "requirements/*.txt",
         "protos/pyproject.toml",
         "protos/src",

@@ -119,7 +119,7 @@ class InferenceServicer(infer_pb2_grpc.InferenceServicer):
         with self._metrics.request(method):
             answering = self._examine(request, seconds, steps, streaming=streaming)
             if self._traces:
-                answering = self._traces.picture(method, request, context, steps, answering)
+                answering = self._traces.image(method, request, context, steps, answering)
             return await answering
 
     async def _examine(
