@@ -1,4 +1,4 @@
-"""What tests measure is printed, written down, and put into a document."""
+"""Figures that tests measure are printed, saved and written into a document."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_that_does_not_measure():
 
 @pytest.mark.parametrize("arguments", [[], ["--numprocesses=2"], ["--long"]])
 def test_figures_are_printed_and_written(tmp_path: Path, arguments: list[str]) -> None:
-    """In one process or in several; --long leaves out what does not measure."""
+    """In one process or in several; --long deselects tests that measure nothing."""
     (tmp_path / "test_it.py").write_text(MEASURING.replace("LONG", str("--long" in arguments)))
     command = [sys.executable, "-m", "pytest", "-p", "tests.conftest", "-c", "pyproject.toml", str(tmp_path)]
     file = tmp_path / "figures.jsonl"
@@ -66,8 +66,8 @@ def test_figures_are_printed_and_written(tmp_path: Path, arguments: list[str]) -
 
 
 @pytest.mark.parametrize("arguments", [[], ["--numprocesses=2"]])
-def test_what_was_not_measured_has_a_row(tmp_path: Path, arguments: list[str]) -> None:
-    """Whether the test fails or what it needs; one that has handed in its figures has their row alone."""
+def test_a_failed_measurement_has_a_row(tmp_path: Path, arguments: list[str]) -> None:
+    """Whether the test or its fixture fails. A test that fails after it reported figures has only their row."""
     (tmp_path / "test_it.py").write_text(FAILING)
     command = [sys.executable, "-m", "pytest", "-p", "tests.conftest", "-c", "pyproject.toml", str(tmp_path)]
     file = tmp_path / "figures.jsonl"
@@ -83,7 +83,7 @@ def test_what_was_not_measured_has_a_row(tmp_path: Path, arguments: list[str]) -
 
 
 def test_a_section_is_replaced_and_the_others_stay(tmp_path: Path) -> None:
-    """Between its markers, as often as it is measured."""
+    """The text between the markers is replaced on each run."""
     report = tmp_path / "figures.md"
     report.write_text("# Figures\n<!-- soak: make soak -->\n<!-- end of soak -->\nThe end.\n")
     for text in ("first", "second"):
@@ -98,7 +98,7 @@ def test_a_section_is_replaced_and_the_others_stay(tmp_path: Path) -> None:
         write_section("fuzz", "make fuzz", "text", report)
 
 
-def test_a_machine_without_git_measures_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The commit is left out."""
+def test_without_git_the_commit_is_left_empty(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Figures can be measured outside a clone."""
     monkeypatch.setenv("PATH", str(tmp_path))
     assert commit() == ""

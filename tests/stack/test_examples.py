@@ -1,4 +1,4 @@
-"""What docs/ shows is what happens: every example is run against the stack."""
+"""Every example in docs/ works and prints what the page shows."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ PAGES = sorted(path.name for path in (ROOT / "docs").glob("*.md"))
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$(?:\n+^```text\n(.*?)^```$)?", re.DOTALL | re.MULTILINE)
 RUN = {
     "python": [sys.executable, "-c"],
-    # Playwright brings a Node.js for itself.
+    # Playwright ships with Node.js.
     "javascript": [str(Path(playwright.__file__).parent / "driver/node"), "--input-type=module", "--eval"],
     "console": ["bash", "-c"],
 }
-# What is not run here, and where it is tested instead.
+# Commands that are not run here, by a part of them, and the test that runs them.
 ELSEWHERE = {
-    "pip install ./client": "tests/stack/test_command.py installs it",
-    "facet_gateway": "tests/stack/test_traces_compose.py has a collector in these networks",
-    "facet_workers": "likewise",
-    "make up TRACES=on": "likewise",
-    "make up": "tests/stack/test_readme.py runs it",
-    "OTEL_EXPORTER_OTLP_ENDPOINT=": "tests/stack/test_traces.py starts the stack so",
-    "make key": "tests/stack/test_security_page.py runs the commands of that page one after the other",
-    "make certificates": "likewise",
-    "make serve": "likewise",
-    "FACET_API_KEY": "likewise",
-    "--cacert": "likewise",
-    "make images": "make test-stack builds them",
-    "kind ": "it takes a cluster: tests/deploy and test_rollout.py stand for one",
-    "kubectl ": "it takes a cluster: tests/deploy renders what is applied, test_rollout.py rehearses a rollout",
+    "pip install ./client": "tests/stack/test_command.py",
+    "facet_gateway": "tests/stack/test_traces_compose.py",
+    "facet_workers": "tests/stack/test_traces_compose.py",
+    "make up TRACES=on": "tests/stack/test_traces_compose.py",
+    "make up": "tests/stack/test_readme.py",
+    "OTEL_EXPORTER_OTLP_ENDPOINT=": "tests/stack/test_traces.py",
+    "make key": "tests/stack/test_security_page.py",
+    "make certificates": "tests/stack/test_security_page.py",
+    "make serve": "tests/stack/test_security_page.py",
+    "FACET_API_KEY": "tests/stack/test_security_page.py",
+    "--cacert": "tests/stack/test_security_page.py",
+    "make images": "make test-stack builds the images",
+    "kind ": "needs a cluster; tests/stack/test_rollout.py imitates one",
+    "kubectl ": "needs a cluster; tests/deploy renders the manifests, test_rollout.py rehearses a rollout",
 }
 
 
 @dataclass(frozen=True)
 class Example:
-    """Something that is run, and what it prints; `...` stands for anything."""
+    """A command or a program, and its expected output; `...` stands for anything."""
 
     page: str
     language: str
@@ -56,7 +56,7 @@ class Example:
 
 
 def examples() -> list[Example]:
-    """Collect them: a console has a command in each line that begins with `$ `, and below it what that prints."""
+    """Collect all examples. In a console block, each `$ ` line is a command and the lines below it are its output."""
     found = []
     for page in PAGES:
         for language, code, shown in BLOCK.findall((ROOT / "docs" / page).read_text()):
@@ -69,13 +69,13 @@ def examples() -> list[Example]:
 
 
 def elsewhere(command: str) -> bool:
-    """Whether a command is tested by another test."""
+    """Whether another test runs the command."""
     return any(part in command for part in ELSEWHERE)
 
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory, film: Path) -> Path:
-    """A folder with what examples take from a clone, and a film. They write to it; the next ones go on with that."""
+    """A folder with the files that examples use, and a film. Later examples see what earlier ones wrote there."""
     folder = tmp_path_factory.mktemp("clone")
     for path in (*(ROOT / name for name in ("README.md", "tests", "services", ".venv")), film):
         (folder / path.name).symlink_to(path)
@@ -83,13 +83,13 @@ def clone(tmp_path_factory: pytest.TempPathFactory, film: Path) -> Path:
 
 
 def without_times(text: str) -> str:
-    """Leave out how long something took."""
+    """Replace durations and rates."""
     return re.sub(r"[\d.]+(?=( ms| s\b|/s\)))", "#", text).strip()
 
 
 @pytest.mark.parametrize("example", examples(), ids=str)
 def test_an_example_prints_what_is_shown(stack: FrontDoor, clone: Path, example: Example) -> None:
-    """And ends well."""
+    """It also exits with status 0."""
     done = subprocess.run(
         [*RUN[example.language], example.code.replace("localhost:8080", stack.edge)],
         cwd=clone,
@@ -105,8 +105,8 @@ def test_an_example_prints_what_is_shown(stack: FrontDoor, clone: Path, example:
     assert re.fullmatch(pattern, printed, re.DOTALL), printed
 
 
-def test_every_block_is_one_that_is_run() -> None:
-    """But for files, pictures made of letters, and commands that another test runs."""
+def test_every_code_block_is_run() -> None:
+    """Except file contents, diagrams, and commands that another test runs."""
     for page in PAGES:
         text = (ROOT / "docs" / page).read_text()
         for language, code in re.findall(r"^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
