@@ -150,11 +150,11 @@ def test_each_target_says_whether_it_is_met() -> None:
     """By the figure as it is shown, and at random times with what no queue can beat."""
     rows = [line.strip("| ").split(" | ")[3:] for line in target_table(small_run()).splitlines()[2:]]
     assert rows == [
-        ["10.0x", "yes, and the aim"],
-        ["15.0x (10.0 to 20.0)", "yes, and the aim"],
-        ["15.0x (10.0 to 20.0)", "yes, and the aim"],
+        ["10.0x", "yes, and the goal"],
+        ["15.0x (10.0 to 20.0)", "yes, and the goal"],
+        ["15.0x (10.0 to 20.0)", "yes, and the goal"],
         ["3.0x", "yes"],
-        ["99.0 %", "yes, and the aim"],
+        ["99.0 %", "yes, and the goal"],
         ["4.0 ms", "yes"],
         ["3.1x", "**falls short**; a perfect queue has 2.9x"],
         ["3.0x", "yes"],
@@ -179,16 +179,15 @@ def test_figures_of_known_numbers() -> None:
     assert share_of_busiest({1: 5.0, 2: 1.0}, {1: 6.0, 2: 1.0, 3: 3.0}) == 0.75
 
 
-def test_needs_are_reckoned_from_the_costs() -> None:
-    """Of 20 ms for inference, 2 for web and 1 for Envoy, with the production overlay's pods."""
+def test_needs_follow_from_the_costs() -> None:
+    """20 ms for inference, 2 for web and 1 for Envoy, with the pods of the production overlay."""
     said = needs(small_run())
-    assert "| worker | 50 |\n| process of the gateway | 500 |\n| CPU of Envoy | 1,000 |" in said
+    assert "| worker | 50 |\n| gateway process | 500 |\n| Envoy CPU | 1,000 |" in said
     assert "| 100 | 2.0 | 0.2 | 0.1 | 3 | 3 | 4 | 51 | 0.2 |" in said
     assert "| 10,000 | 200.0 | 20.0 | 10.0 | 72 | 29 | 10 | 1,224 | 20.0 |" in said
-    assert "carries 2,800 pictures/s (20 of inference 2,800, 12 of web 4,200, 4 of Envoy 4,000)." in " ".join(
-        said.split()
-    )
-    assert "10,000 pictures/s take 4 such stacks" in " ".join(said.split())
+    text = " ".join(said.split())
+    assert "handles 2,800 images/s (20 of inference 2,800, 12 of web 4,200, 4 of Envoy 4,000)." in text
+    assert "10,000 images/s need 4 such stacks" in text
 
 
 def test_faces_are_the_same_when_each_has_its_box() -> None:

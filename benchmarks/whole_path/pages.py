@@ -1,4 +1,4 @@
-"""Writes what a run found into docs/figures.md, docs/scaling.md and the headline of README.md."""
+"""Writes the results of a run into docs/figures.md, docs/scaling.md and the headline of README.md."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ from whole_path.stacks import CannotCompare
 
 COMMAND = "make bench"
 PARTS = {"side_by_side", "overhead", "scale"}
-# What lies between two ways to ask: the one with it, and the one without.
+# The cost of a part: the difference between a path with it and one without.
 HOPS = {
     "Envoy before the workers": (ENVOY, WORKER),
     "the gateway, with its hop": (GATEWAY, ENVOY),
     "Envoy at the edge": (WHOLE, GATEWAY),
-    "multipart instead of the picture": (FORM, WHOLE),
-    "JSON with base64 instead of the picture": (JSON, WHOLE),
+    "multipart instead of the image": (FORM, WHOLE),
+    "JSON with base64 instead of the image": (JSON, WHOLE),
 }
 
 
 def write_pages(run: dict[str, Any], docs: Path) -> str:
-    """Write the sections and the plots, and give the text of the report. Raises CannotCompare for part of a run."""
+    """Write the sections and the plots, and return the report. Raises CannotCompare for an incomplete run."""
     if missing := PARTS - run.keys():
         raise CannotCompare(f"the run has ended before it measured {', '.join(sorted(missing))}: measure again")
     text = "\n\n".join(part(run) for part in (target_table, comparison, contents, resources, overhead, scale))
@@ -62,7 +62,7 @@ def write_pages(run: dict[str, Any], docs: Path) -> str:
 
 
 def headline(run: dict[str, Any]) -> str:
-    """Say in three numbers how facet compares with the baseline."""
+    """Return three figures that compare facet with the baseline."""
     cpu, rate = (target.got.text("x") for target in against_the_baseline(run)[:2])
     rows = [
         ["requests/s", rate],
@@ -73,24 +73,24 @@ def headline(run: dict[str, Any]) -> str:
 
 
 def target_table(run: dict[str, Any]) -> str:
-    """Say of each target whether it is met."""
+    """Return the targets, and whether each is met."""
     rows = []
     for target in targets(run):
         bound = "at most " if target.most else ""
         must, aim = (f"{bound}{each:g}{target.unit}" for each in (target.must, target.aim))
         rows.append([target.what, must, aim, target.got.text(target.unit), verdict(target)])
-    return lay_out(["target", "must", "aim", "got", "met"], rows)
+    return lay_out(["target", "required", "goal", "measured", "met"], rows)
 
 
 def verdict(target: Target) -> str:
-    """Say whether a target is met."""
+    """Return whether a target is met, in words."""
     if target.reaches(target.aim):
-        return "yes, and the aim"
+        return "yes, and the goal"
     return "yes" if target.reaches(target.must) else f"**falls short**{target.short_of_must}"
 
 
 def comparison(run: dict[str, Any]) -> str:
-    """Lay both stacks side by side."""
+    """Compare both stacks."""
     rows = []
     for size, callers in dict.fromkeys((cell["size"], cell["callers"]) for cell in run["side_by_side"]["cells"]):
         theirs, ours = (cells(run, stack, size, callers) for stack in ("baseline", "facet"))
@@ -103,33 +103,33 @@ def comparison(run: dict[str, Any]) -> str:
             row.append(" / ".join(rank(waited, each) for each in (50, 95, 99)) + f" of {len(waited)}")
         rows.append(row)
     head = [
-        "picture",
+        "image",
         "callers",
         "baseline, requests/s",
         "facet",
-        "times",
+        "ratio",
         "baseline, per CPU-second",
         "facet",
-        "times",
+        "ratio",
     ]
     head += ["baseline, p50 / p95 / p99 ms", "facet"]
     both = run["side_by_side"]
     generator = Figure.of([cell["callers_cpu"] for cell in both["cells"]])
     text = paragraph(f"""
-        Facet with {both["workers"]} workers, one a CPU, and the [baseline](../benchmarks/baseline/README.md) with
-        {both["processes"]} processes get the same requests, JSON with base64, in turns: three pictures of a size, with
-        one face, with several and with none, one after the other. Figures are medians over the rounds, {run["rounds"]}
-        of them, with their range; "times" compares round by round; percentiles are of all requests, and p99 takes a
-        hundred of them. A rate leaves out the last answers, when no more is asked. The callers, who wait for each
-        answer, run on the same CPUs; they take {generator} ms of CPU time for a request, which is not counted.
-        The machine's load was {run["load_before"]:.1f} when it began.
+        facet with {both["workers"]} workers, one per CPU, and the [baseline](../benchmarks/baseline/README.md) with
+        {both["processes"]} processes get the same requests in turns: JSON with base64, and three images per size, one
+        with one face, one with several and one with none. Figures are medians over {run["rounds"]} rounds, with their
+        range; "ratio" compares round by round. Percentiles cover all requests; p99 needs at least a hundred. The rate
+        excludes the last responses, after the callers have stopped sending. The callers wait for each response and run
+        on the same CPUs. They use {generator} ms of CPU time per request, which is not counted. The load average of the
+        machine was {run["load_before"]:.1f} at the start.
     """)
     plot = "![Requests per second and p95 over the callers](images/callers.png)"
     return "\n\n".join([text, lay_out(head, rows), spread(run), plot])
 
 
 def spread(run: dict[str, Any]) -> str:
-    """Say how evenly each stack uses its processes."""
+    """Show how evenly each stack uses its processes."""
     both = run["side_by_side"]
     callers = sorted({cell["callers"] for cell in both["cells"]})
     rows = []
@@ -137,32 +137,31 @@ def spread(run: dict[str, Any]) -> str:
         those = [[cell for cell in both["cells"] if (cell["stack"], cell["callers"]) == (stack, n)] for n in callers]
         shares = [f"{100 * median(cell['busiest'] for cell in each):.0f} %" for each in those]
         rows.append([f"{stack}, {count}", f"{100 / count:.0f} %", *shares])
-    head = ["share of the busiest process", "if all were even", *(f"callers: {count}" for count in callers)]
+    head = ["share of the busiest process", "if all were equal", *(f"callers: {count}" for count in callers)]
     text = paragraph("""
-        Of the CPU time of all processes that detect, the busiest takes this share. The baseline makes a channel for
-        each request, and gRPC lets those that live at the same time share a connection, which leads to one process.
+        The busiest process uses this share of the CPU time of all detector processes. The baseline opens a channel for
+        each request, and gRPC lets channels that exist at the same time share a connection, which leads to one process.
     """)
     return f"{text}\n\n{lay_out(head, rows)}"
 
 
 def contents(run: dict[str, Any]) -> str:
-    """Say what was in the pictures, and how long one caller waits for each."""
+    """Describe the images, and show how long one caller waits for each."""
     both = run["side_by_side"]
     rows = []
     for name, faces in both["faces"].items():
         size = name.partition(",")[0]
         waited = [rank(latencies(cells(run, stack, size, 1), name), 50) for stack in ("baseline", "facet")]
         rows.append([name, f"{both['bytes'][name] / 1000:.0f}", str(faces), *waited])
-    head = ["picture", "kB", "faces, both", "baseline, p50 ms, one caller", "facet"]
+    head = ["image", "kB", "faces, both", "baseline, p50 ms, one caller", "facet"]
     text = paragraph(f"""
-        Both find the same faces, within {SAME_PIXELS} pixels, and as many in every one of these answers; else the run
-        ends.
+        Both find the same faces, within {SAME_PIXELS} pixels, in every response; otherwise the run fails.
     """)
     return f"{text}\n\n{lay_out(head, rows)}"
 
 
 def resources(run: dict[str, Any]) -> str:
-    """Say what it takes before there is any work."""
+    """Show memory and start time."""
     both = run["side_by_side"]
     starts = {
         f"facet, {both['workers']}": Figure.of(both["cold_start"]["facet"]),
@@ -170,19 +169,19 @@ def resources(run: dict[str, Any]) -> str:
     }
     rows = [[name, f"{megabytes:.0f}", str(starts.get(name, ""))] for name, megabytes in both["memory"].items()]
     head = [
-        "stack, and its workers",
+        "stack and workers",
         "memory of all processes (PSS), MB",
-        "from the command to the first right answer, s",
+        "from the command to the first correct response, s",
     ]
     text = paragraph("""
-        Each runs alone when its memory is read, after some three pictures of each kind for each of its processes, and
-        when all of them have had work.
+        Each stack runs alone while its memory is read, after about three images of each kind per process and when every
+        process has done some work.
     """)
     return f"{text}\n\n{lay_out(head, rows)}"
 
 
 def overhead(run: dict[str, Any]) -> str:
-    """Say what the path costs beside the detector."""
+    """Show what the path costs in addition to the detector."""
     found = run["overhead"]
     rows = []
     for name, samples in found["one_caller"].items():
@@ -190,58 +189,59 @@ def overhead(run: dict[str, Any]) -> str:
         used = [f"{split[tier]:.1f}" if tier in split else "" for tier in ("envoy", "web", "inference")]
         ranks = [rank(waited, each, 1) for each in (50, 99)]
         rows.append([name, *ranks, str(Figure.of(each_cpu(samples))), *used])
-    head = ["asked by one caller", "p50, ms", "p99, ms", "CPU, ms", "of it Envoy", "web", "inference"]
+    head = ["one caller of", "p50, ms", "p99, ms", "CPU, ms", "of which Envoy", "web", "inference"]
     text = paragraph(f"""
-        What the path costs, with the picture `{found["picture"]}` as the request's body where nothing else is said. The
-        detector alone decodes and detects in a loop, without a network; gRPC's caller is itself part of the latency.
+        The cost of the path, with the image `{found["picture"]}` as the request body unless the row says otherwise. The
+        detector alone decodes and detects in a loop, without a network. The gRPC client is part of the measured
+        latency.
     """)
     return "\n\n".join([text, lay_out(head, rows), hops(run), busy(run), seventy(run)])
 
 
 def hops(run: dict[str, Any]) -> str:
-    """Say what each hop and each form adds."""
+    """Show what each hop and each form adds."""
     one = run["overhead"]["one_caller"]
     rows = []
     for name, (having, lacking) in HOPS.items():
         added = [minus(each(one[having]), each(one[lacking])) for each in (each_p50, each_cpu)]
         rows.append([name, *map(str, added)])
     text = paragraph("""
-        So each part adds, in the median over the rounds of the differences between two of these rows. The gateway's row
-        holds a caller by HTTP against one by gRPC. Base64 and the form were made before: what that costs a client is
-        not in it.
+        What each part adds: the median, over the rounds, of the difference between two of these rows. The gateway's row
+        compares an HTTP client with a gRPC client. The base64 text and the form are built beforehand, so their cost to
+        a client is not included.
     """)
     return f"{text}\n\n{lay_out(['what is added', 'p50, ms', 'CPU, ms'], rows)}"
 
 
 def busy(run: dict[str, Any]) -> str:
-    """Say what many callers get, and what it costs."""
+    """Show the throughput with many callers, and its cost."""
     rows = []
     for name, samples in run["overhead"]["busy"].items():
         callers = f"{samples[0]['callers_cpu']:.1f}"
         rows.append([name, str(Figure.of(each_rate(samples))), str(Figure.of(each_cpu(samples))), callers])
-    text = f"With {CALLERS} callers, and the detector alone in as many processes as there are workers:"
-    return f"{text}\n\n{lay_out(['', 'pictures/s', 'CPU, ms', 'callers, ms'], rows)}"
+    text = f"With {CALLERS} callers. The detector alone runs in as many processes as there are workers."
+    return f"{text}\n\n{lay_out(['', 'images/s', 'CPU, ms', 'callers, ms'], rows)}"
 
 
 def seventy(run: dict[str, Any]) -> str:
-    """Say how long requests wait that come at 70 % of what the stack bears."""
+    """Show how long requests wait at 70 % of the capacity."""
     found = run["overhead"]
     waits = {when: [Figure.of(at_seventy(run, when, percent)) for percent in (50, 99)] for when in found["loaded"]}
     parts = [part for rounds in found["loaded"].values() for part in rounds]
     answers = sum(len(part["latencies"]) for part in parts)
     wrong = sum(count for part in parts for count in part["wrong"].values())
     middle, worst = found["ideal"]
-    said = "; ".join(f"at {when} p50 is {ours} ms and p99 {tail} ms" for when, (ours, tail) in waits.items())
+    said = "; ".join(f"at {when}, p50 is {ours} ms and p99 {tail} ms" for when, (ours, tail) in waits.items())
     return paragraph(f"""
-        At 70 % of that, {found["rate"]:.0f} requests/s that heed no answer: {said} ({answers} requests, and
-        {wrong or "no"} refusals, which count as waiting for ever). At random times some requests come together by
-        chance: in a perfect queue before {run["side_by_side"]["workers"]} servers that always take just as long, p99
-        would then be {worst / middle:.1f} times p50.
+        At 70 % of that rate, {found["rate"]:.0f} requests/s, sent without waiting for responses: {said} ({answers}
+        requests, {wrong or "no"} refusals; a refusal counts as an infinite wait). At random times, some requests arrive
+        together by chance: with a perfect queue in front of {run["side_by_side"]["workers"]} servers with a constant
+        service time, p99 would be {worst / middle:.1f} times p50.
     """)
 
 
 def scale(run: dict[str, Any]) -> str:
-    """Say how throughput and spread go with the number of workers."""
+    """Show throughput and balance by the number of workers."""
     rows, seconds = [], run["scale"]["service_seconds"]
     for row in run["scale"]["rows"]:
         ideal = row["workers"] / seconds
@@ -258,8 +258,8 @@ def scale(run: dict[str, Any]) -> str:
         )
     head = ["workers", "requests/s", "of the ideal", "busiest worker over idlest, worst round", "CPU, ms"]
     text = paragraph(f"""
-        How it grows: the workers' detector is a stand-in that sleeps for {1000 * seconds:.0f} ms, so that these CPUs
-        suffice for all of them; everything else is real. Ideal are {1 / seconds:.0f} requests/s a worker, as if the
-        sleep alone took time. [scaling.md](scaling.md) reckons on from there.
+        Throughput by the number of workers. Here the detector is a stand-in that sleeps for {1000 * seconds:.0f} ms, so
+        that these CPUs suffice for all workers; everything else is real. The ideal is {1 / seconds:.0f} requests/s per
+        worker, as if only the sleep took time. [scaling.md](scaling.md) extrapolates from here.
     """)
     return f"{text}\n\n{lay_out(head, rows)}\n\n![Requests per second over the sleeping workers](images/scale.png)"
