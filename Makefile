@@ -67,6 +67,10 @@ key: .venv/ready  ## make an API key and print it (NAME=, DAYS=), or take one ba
 test: .venv/ready  ## run all tests that need no container engine (ARGS= goes to pytest)
 	@exec $(BIN)/python -m pytest $(or $(ARGS),--numprocesses=3 --dist=loadfile --no-loadscope-reorder)
 
+.PHONY: test-fast
+test-fast: .venv/ready  ## run the tests that need no running stack, within a minute (ARGS= is added)
+	@exec $(BIN)/python -m pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder --ignore=tests/stack --ignore=tests/hostile $(ARGS)
+
 .PHONY: fuzz
 fuzz: .venv/ready  ## send damaged pictures, requests and frames to a stack of its own (N=100000, SEED=, ARGS=--case=N for one of them)
 	@exec $(BIN)/python -m tests.hostile.fuzz $(if $(N),--cases $(N)) $(if $(SEED),--seed $(SEED)) $(ARGS)

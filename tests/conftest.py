@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 IMAGES = Path(__file__).parent / "images"
-# Their tests take long and begin first, or one process would be left with them when the others have nothing more to do.
-SLOW = ("test_benchmarks.py", "stack", "hostile")
+# The longest files start first; otherwise one process would run them while the others are idle.
+SLOW = ("test_benchmark_runs.py", "stack", "hostile")
 
 
 def encode(image: Image.Image, form: str = "PNG", **options: Any) -> bytes:
@@ -95,7 +95,9 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     lines += dict.fromkeys(
         not_measured(each.nodeid)
         for each in failed
-        if "measures" in dict(each.user_properties) and "figures" not in dict(each.user_properties)
+        if isinstance(each, pytest.TestReport)
+        and "measures" in dict(each.user_properties)
+        and "figures" not in dict(each.user_properties)
     )
     if lines:
         terminalreporter.section("figures")
