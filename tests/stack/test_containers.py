@@ -187,6 +187,14 @@ def test_images_are_small_and_hold_what_runs_and_no_more(compose: ComposeStack) 
             assert not packages & {"numpy", "openvino", "onnxruntime", "pillow"}
 
 
+def test_containers_hold_the_licenses(compose: ComposeStack) -> None:
+    """That of facet, and that of the package whose weights the workers use."""
+    for tier in ("inference", "web"):
+        for path in ("LICENSE", "LICENSES/mtcnn.txt"):
+            shown = compose.execute(compose.container(tier), "cat", f"/usr/share/doc/facet/{Path(path).name}")
+            assert shown.stdout == (ROOT / path).read_text(), tier
+
+
 def test_an_idle_stack_takes_little_memory(compose: ComposeStack) -> None:
     """With two workers, all containers together; the engine's own figure, without the page cache."""
     used = docker("stats", "--no-stream", "--format", "{{.MemUsage}}", *(compose.container(tier) for tier in TIERS))
