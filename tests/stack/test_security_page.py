@@ -1,4 +1,4 @@
-"""docs/security.md leads from a clone to a guarded answer: its commands, one after the other."""
+"""The commands of docs/security.md, one after the other: from a clone to an answer with API keys and with TLS."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ CLONED = (
     "pyproject.toml",
     "requirements",
     "services",
+    "telemetry",
     "tests",
-    ".venv",
+    "tools",
 )
 
 
 def commands() -> list[str]:
-    """All that are shown but those that take a cluster."""
+    """Collect the commands that need no cluster."""
     blocks = re.findall(r"^```console\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
     found = [line.removeprefix("$ ") for block in blocks for line in block.splitlines() if line.startswith("$ ")]
     return [command for command in found if "kubectl" not in command]
@@ -38,7 +39,7 @@ def commands() -> list[str]:
 
 @contextmanager
 def served(command: str, base: int, clone: Path) -> Iterator[None]:
-    """Run `make serve` with its options while the block runs."""
+    """Run a `make serve` of the page during the block."""
     output = clone / "serve.txt"
     with output.open("wb") as file:
         process = subprocess.Popen(
@@ -54,17 +55,19 @@ def served(command: str, base: int, clone: Path) -> Iterator[None]:
         assert process.poll() is None, output.read_text()
         yield
     finally:
-        with suppress(ProcessLookupError):  # it has ended: what the block says of that counts
+        with suppress(ProcessLookupError):  # it has ended, and the block has failed
             os.killpg(process.pid, signal.SIGINT)
         process.wait(60)
 
 
 def test_the_commands_of_the_page_lead_to_an_answer(tmp_path: Path) -> None:
-    """In a clone, with keys and certificates of its own; without the key or the authority there is none."""
-    for name in CLONED:
+    """In a clone with new keys and certificates; a request without the key or without the authority fails."""
+    subprocess.run(["make", ".serve/venv/ready"], cwd=ROOT, check=True)
+    (tmp_path / ".serve").mkdir()
+    for name in (*CLONED, ".serve/venv"):
         (tmp_path / name).symlink_to(ROOT / name)
     base = free_base_port()
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}  # no make's child
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
 
     def run(command: str) -> subprocess.CompletedProcess[str]:
@@ -74,6 +77,8 @@ def test_the_commands_of_the_page_lead_to_an_answer(tmp_path: Path) -> None:
         )
 
     key, with_keys, by_curl, by_command, certificates, with_tls, over_tls = commands()
+    too_early = run(with_keys)
+    assert "error: API keys are on, but there is no .secrets/keys/keys.yaml" in too_early.stderr
     done = run(key)
     assert done.returncode == 0, done.stderr
     environment["FACET_API_KEY"] = done.stdout.strip()
@@ -82,6 +87,8 @@ def test_the_commands_of_the_page_lead_to_an_answer(tmp_path: Path) -> None:
         assert len(json.loads(run(by_curl).stdout)["results"]) == 1
         assert json.loads(run(by_curl.replace("$FACET_API_KEY", "sesame")).stdout)["code"] == "UNAUTHENTICATED"
         assert run(by_command.replace("FACET_API_KEY=... ", "")).returncode == 0
+    too_early = run(with_tls)
+    assert "error: TLS is on, but there is no .secrets/tls/edge/tls.crt" in too_early.stderr
     assert run(certificates).returncode == 0
     with served(with_tls, base, tmp_path):
         assert len(json.loads(run(over_tls).stdout)["results"]) == 1

@@ -17,9 +17,17 @@ import pytest
 
 from tests.stack.running import ROOT, RunningStack, command_of, free_base_port, gone, wait_for
 
+READY = ".serve/venv/ready"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def serve_environment() -> None:
+    """What `make serve` runs on, set up before the tests wait for it."""
+    subprocess.run(["make", READY], cwd=ROOT, check=True)
+
 
 class MakeServe:
-    """`make serve` as a person at a terminal runs it: in a process group of its own, which Ctrl-C goes to."""
+    """`make serve` as a person at a terminal runs it: in a process group, to which Ctrl-C goes."""
 
     def __init__(self, base: int, output: Path, **settings: str) -> None:
         self.url = f"http://127.0.0.1:{base + 24}"
@@ -94,6 +102,26 @@ def test_one_line_says_where_it_answers_and_ctrl_c_leaves_nothing(tmp_path: Path
         wait_for(serve.nothing_is_left, "all processes end")
         assert all(is_free(base + offset) for offset in range(24))
     assert "Traceback" not in serve.output
+
+
+def test_it_installs_what_it_runs_and_nothing_else() -> None:
+    """No other engine, no compiler and no tests; 700 MB at most."""
+    installed = {path.name for path in (ROOT / ".serve/venv").glob("lib/python*/site-packages/*")}
+    assert {"openvino", "envoy", "gunicorn"} <= installed
+    assert not {"tensorflow", "onnxruntime", "ziglang", "mtcnn", "onnx", "pytest", "playwright"} & installed
+    used = subprocess.run(["du", "--summarize", "--block-size=1M", ".serve/venv"], cwd=ROOT, stdout=-1, check=True)
+    assert int(used.stdout.split()[0]) <= 700
+
+
+@pytest.mark.parametrize("source", ["kernels.c", "cascade.py"])
+def test_only_what_is_built_is_installed_again(source: str) -> None:
+    """Other sources take effect as they are."""
+    changed = f"services/inference/src/inference/mtcnn/{source}"
+    assert (ROOT / changed).exists()
+    done = subprocess.run(
+        ["make", "--dry-run", f"--what-if={changed}", READY], cwd=ROOT, stdout=-1, text=True, check=True
+    )
+    assert ("--editable services/inference" in done.stdout) == (source == "kernels.c")
 
 
 def test_a_port_in_use_is_one_clear_line(tmp_path: Path) -> None:

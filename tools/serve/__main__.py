@@ -17,7 +17,7 @@ from pathlib import Path
 from tools.serve.options import check_options
 from tools.serve.plan import LOGS, CannotServe, Plan, Ports
 from tools.serve.processes import Stack
-from tools.serve.validation import check_extensions
+from tools.serve.validation import check_engine, check_extensions
 
 
 def read_plan() -> Plan:
@@ -57,6 +57,7 @@ def main() -> int:
         signal.signal(number, signal.default_int_handler)
     stack, failed = Stack(plan), False
     try:
+        check_engine()
         check_options(plan)
         check_extensions(plan)
         print("starting, a few seconds ...", file=sys.stderr, flush=True)

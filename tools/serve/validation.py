@@ -1,21 +1,39 @@
-"""Has Envoy validate the files of the options, which it would otherwise read only while it runs."""
+"""Checks that need the installed packages: of the engine, and of the files that Envoy reads only while it runs."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import os
 import re
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import yaml
+from inference.settings import Settings
+from pydantic import ValidationError
 
-from tools.serve.plan import CannotServe, Plan
+from tools.serve.plan import ROOT, CannotServe, Plan
 from tools.serve.rendering import OFF, envoy_binary
 
 NEAR = re.compile(r",\s*near [^)]*\)")  # a place in the JSON that Envoy was given, not in the file
+NOT_INSTALLED = ("onnxruntime", "tensorflow")  # by `make serve`
 EXTENSIONS = "type.googleapis.com/envoy.extensions.filters"
+
+
+def check_engine() -> None:
+    """Check that FACET_ENGINE's runtime is installed; `make serve` installs openvino alone. Raises CannotServe."""
+    try:
+        engine = Settings().engine
+    except ValidationError:
+        return  # the supervisor reports what is wrong
+    if engine in NOT_INSTALLED and not importlib.util.find_spec(engine):
+        where = os.path.relpath(sys.prefix, ROOT)
+        command = f"{where}/bin/uv pip install --no-deps --python {where} -r requirements/{engine}.txt"
+        raise CannotServe(f"the engine {engine} is not installed here; install it with `{command}`")
 
 
 def envoy_errors(config: str, *arguments: str) -> str:
