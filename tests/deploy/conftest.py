@@ -8,7 +8,7 @@ from itertools import chain, combinations
 
 import pytest
 
-from tests.deploy.manifests import ROOT, Manifests, render, render_with
+from tests.deploy.manifests import ROOT, Manifests, render, render_all
 
 OVERLAYS = ("base", "overlays/local", "overlays/production")
 COMPONENTS = ("monitoring", "gateway-api", "tls", "traces")  # in the order in which they are listed
@@ -30,10 +30,8 @@ def overlay(request: pytest.FixtureRequest) -> Manifests:
 @pytest.fixture(scope="session")
 def combined(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, tuple[str, ...]], Manifests]:
     """Every overlay with every set of components."""
-    scratch = tmp_path_factory.mktemp("k8s")
-    return {
-        (overlay, components): render_with(overlay, components, scratch) for overlay in OVERLAYS for components in SETS
-    }
+    combinations = [(overlay, components) for overlay in OVERLAYS for components in SETS]
+    return dict(zip(combinations, render_all(combinations, tmp_path_factory.mktemp("k8s")), strict=True))
 
 
 @pytest.fixture

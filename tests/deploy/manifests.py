@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -56,26 +57,48 @@ class Manifests:
 
 
 def render(folder: Path) -> Manifests:
-    """Render a kustomization; what kubectl remarks upon is a fault."""
+    """Render a kustomization; a warning of kubectl is an error."""
     done = subprocess.run([KUBECTL, "kustomize", folder], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
-    return Manifests(tuple(yaml.safe_load_all(done.stdout)))
+    return Manifests(tuple(yaml.load_all(done.stdout, yaml.CSafeLoader)))  # ten times as fast as the one in Python
 
 
 def render_with(overlay: str, components: Sequence[str], scratch: Path) -> Manifests:
-    """Render an overlay with other components than its own, from a copy of the manifests."""
+    """Render a copy of an overlay with other components than its own."""
+    copy_manifests(scratch)
+    return render(choose_components(scratch / "deploy/k8s" / overlay, components))
+
+
+def render_all(combinations: Sequence[tuple[str, tuple[str, ...]]], scratch: Path) -> list[Manifests]:
+    """Render overlays with sets of components, two at a time."""
+    copy_manifests(scratch)
+    folders = []
+    for number, (overlay, components) in enumerate(combinations):
+        folder = scratch / "deploy/k8s" / f"{overlay}-{number}"
+        shutil.copytree(ROOT / "deploy/k8s" / overlay, folder)
+        folders.append(choose_components(folder, components))
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(render, folders))
+
+
+def copy_manifests(scratch: Path) -> None:
+    """Copy what the kustomizations read."""
     shutil.copytree(ROOT / "deploy/k8s", scratch / "deploy/k8s", dirs_exist_ok=True)
     shutil.copytree(ROOT / "envoy", scratch / "envoy", dirs_exist_ok=True)
-    folder = scratch / "deploy/k8s" / overlay
-    up = "../" * len(Path(overlay).parts)
-    kustomization = yaml.safe_load((folder / "kustomization.yaml").read_text())
+
+
+def choose_components(folder: Path, components: Sequence[str]) -> Path:
+    """Replace the components of a copied overlay."""
+    file = folder / "kustomization.yaml"
+    kustomization = yaml.safe_load(file.read_text())
+    up = "../" * (len(folder.parts) - folder.parts.index("k8s") - 1)
     kustomization["components"] = [f"{up}components/{component}" for component in components]
-    (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
-    return render(folder)
+    file.write_text(yaml.safe_dump(kustomization))
+    return folder
 
 
 def envoy_config() -> Object:
-    config: Object = yaml.safe_load((ROOT / "envoy/envoy.yaml").read_text())
+    config: Object = yaml.load((ROOT / "envoy/envoy.yaml").read_text(), yaml.CSafeLoader)
     return config
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from tools.certificates import make_certificate
 from tools.keys import add_key
 from tools.serve.options import check_options
 from tools.serve.plan import CannotServe, Plan
+from tools.serve.validation import check_extensions
 
 RATE_LIMIT = (ROOT / "envoy/rate-limit/rate-limit.yaml").read_text()
 
@@ -36,27 +38,39 @@ def error_of(command: list[str], folder: Path, **settings: str) -> str:
     return line
 
 
-def serve_error(folder: Path, *options: str, **settings: str) -> str:
-    return error_of([sys.executable, "-m", "tools.serve", f"--logs={folder / 'logs'}", *options], ROOT, **settings)
+def refuse(plan: Plan) -> str:
+    """Return why a plan is refused."""
+    try:
+        check_options(plan)
+        check_extensions(plan)
+    except CannotServe as error:
+        return str(error)
+    pytest.fail("it is accepted")
+
+
+def test_make_serve_ends_with_one_line(tmp_path: Path) -> None:
+    """Before anything is started."""
+    command = [sys.executable, "-m", "tools.serve", f"--keys={tmp_path}", f"--logs={tmp_path / 'logs'}"]
+    assert f"there is no {tmp_path}/keys.yaml" in error_of(command, ROOT)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
     ("option", "advice"),
-    [("keys", "`make key NAME=alice`"), ("rate-limit", "envoy/rate-limit"), ("edge-tls", "`make certificates`")],
+    [("keys", "`make key NAME=alice`"), ("rate_limit", "envoy/rate-limit"), ("edge_tls", "`make certificates`")],
 )
 def test_a_missing_file_is_named_with_what_to_do(tmp_path: Path, option: str, advice: str) -> None:
     """The folder may be missing, empty, or a file."""
     (tmp_path / "file").touch()
     for folder in (tmp_path / "missing", tmp_path, tmp_path / "file"):
-        error = serve_error(tmp_path, f"--{option}={folder}")
+        error = refuse(replace(Plan(), **{option: folder}))  # type: ignore[arg-type]
         assert f"there is no {folder}/" in error
         assert advice in error
-    assert not (tmp_path / "logs").exists()  # nothing was started
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "keys.yaml").mkdir()
-    assert f"{tmp_path}/keys.yaml cannot be read: Is a directory" in serve_error(tmp_path, f"--keys={tmp_path}")
+    assert f"{tmp_path}/keys.yaml cannot be read: Is a directory" in refuse(Plan(keys=tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -72,7 +86,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 def test_a_file_that_envoy_would_reject_is_named_with_the_reason(tmp_path: Path, content: str, reason: str) -> None:
     """Envoy itself would start, and then serve nothing."""
     (tmp_path / "rate-limit.yaml").write_text(content)
-    error = serve_error(tmp_path, f"--rate-limit={tmp_path}")
+    error = refuse(Plan(rate_limit=tmp_path))
     assert f"{tmp_path}/rate-limit.yaml" in error
     assert reason in error
 
@@ -86,7 +100,7 @@ def test_a_certificate_needs_its_own_key(tmp_path: Path) -> None:
     another = trustme.CA().issue_cert("localhost").private_key_pem.bytes()
     for key in (another, b"", b"no PEM", encrypted):
         (folder / "tls.key").write_bytes(key)
-        error = serve_error(tmp_path, f"--edge-tls={folder}")
+        error = refuse(Plan(edge_tls=folder))
         assert "must be a certificate and its private key, as PEM without a password" in error
 
 
