@@ -8,7 +8,6 @@ import json
 import socket
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -234,23 +233,6 @@ def test_one_bad_image_does_not_spoil_a_batch(client: httpx.Client, face_file: b
     assert [len(entry["results"]) for entry in entries] == [1, 0, 1]
     assert entries[1]["code"] == "INVALID_IMAGE"
     assert entries[1]["message"]
-
-
-def test_the_request_id_goes_everywhere(stack: FrontDoor, client: httpx.Client, face_file: bytes) -> None:
-    """Given by the client, it is returned and stands in the log of every tier; without one, one is made."""
-    mine = "3f0c7a6e-0000-4000-8000-00000000beef"  # the form in which Envoy would hide a digit of its own
-    headers = {"Content-Type": "image/png", "X-Request-ID": mine}
-    assert client.post("/predict", content=face_file, headers=headers).headers["X-Request-ID"] == mine
-
-    def logged_by(part: str) -> bool:
-        return mine in [line.get("request_id") for line in stack.log_lines(part)]
-
-    for part in ("envoy", "web", "inference"):
-        wait_for(partial(logged_by, part), f"{part} logs it")
-    made = client.post("/predict", content=face_file, headers={"Content-Type": "image/png"}).headers["X-Request-ID"]
-    assert len(made) == 36
-    refused = client.post("/predict", content=b"", headers=headers)
-    assert refused.json()["requestId"] == refused.headers["X-Request-ID"] == mine
 
 
 def test_the_gateway_sends_an_answer_in_one_piece(processes: RunningStack) -> None:
