@@ -10,8 +10,8 @@ from google.protobuf.descriptor import Descriptor
 from pydantic import BaseModel
 from web import schemas
 from web.errors import STATUS
-from web.image_request import DRAWING, OPTIONS
 from web.openapi import describe
+from web.options import DRAWING, OPTIONS
 from web.routes import api
 from web.settings import Settings
 

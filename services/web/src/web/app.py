@@ -1,4 +1,4 @@
-"""The application: what it consists of."""
+"""The application and what it consists of."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from web.errors import register_error_handlers
 from web.image_request import BoundedRequest
 from web.inference_client import InferenceClient
 from web.metrics import IN_FLIGHT, REQUESTS, SECONDS, metrics_on_port
-from web.pages import pages
+from web.openapi import describe
+from web.pages import File, pages
 from web.routes import PROBES, api
 from web.settings import Settings
 
@@ -26,24 +27,26 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("web")
 
-LOGGED = 256  # characters of a path
-# What may stand in a log line, a header and gRPC metadata; anything else is replaced by an id of ours.
+LOGGED = 256  # characters of a path in the log
+# What is valid in a log line, a header and gRPC metadata; Envoy applies the same rule, see envoy.yaml.
 REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 
 def create_app(settings: Settings | None = None) -> Flask:
-    """Make the gateway. It is called in each gunicorn process, after the fork: it makes the gRPC channel."""
+    """Create the gateway, in each gunicorn process after the fork: a gRPC channel does not survive one."""
     settings = settings or Settings()
     app = Flask("web", static_folder=None)
     app.request_class = BoundedRequest
     app.config["SETTINGS"] = settings
-    app.json.sort_keys = False  # type: ignore[attr-defined]  # the answer in the order that the documents show
-    # The body is measured before it is read; a field of a form may be as large as the file it should have been.
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # in the order that the documents show
+    # The whole body is bounded; a form field may be as large as the file it should have been.
     app.config["MAX_FORM_MEMORY_SIZE"] = settings.max_body_bytes
     traces = app.extensions["traces"] = _traces(settings)
     app.extensions["inference"] = InferenceClient(settings.inference_target, [traces] if traces else [])
     app.register_blueprint(api)
     app.register_blueprint(pages)
+    openapi = app.json.dumps(describe(app), separators=(",", ":"))
+    app.extensions["openapi"] = File("openapi.json", openapi.encode())
     register_error_handlers(app)
     app.before_request(_begin)
     app.after_request(_end)
@@ -58,7 +61,7 @@ def create_app(settings: Settings | None = None) -> Flask:
 def _traces(settings: Settings) -> Traces | None:
     if not settings.traces:
         return None
-    from web.traces import Traces  # noqa: PLC0415 - switched off, traces cost nothing
+    from web.traces import Traces  # noqa: PLC0415 - traces that are off cost nothing
 
     return Traces()
 
@@ -101,6 +104,6 @@ def _forget_ids(_error: BaseException | None) -> None:
 
 
 def _is_routine(response: Response) -> bool:
-    """Whether it is only a probe, or a file for a page."""
+    """Whether it answers a probe or serves a file of a page."""
     found = response.status_code < HTTPStatus.BAD_REQUEST
     return request.endpoint in PROBES or (request.blueprint == "pages" and found)

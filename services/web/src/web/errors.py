@@ -1,4 +1,4 @@
-"""What can go wrong with a request, and the one table of HTTP statuses for it."""
+"""The reasons why a request fails, and the one table of their HTTP statuses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from werkzeug.exceptions import HTTPException
 
 log = logging.getLogger(__name__)
 
-# The reasons that workers give (inference/errors.py) and our own.
+# The reasons of the workers (inference/rpc/errors.py) and of the gateway.
 STATUS: dict[str, int] = {
     "MALFORMED_REQUEST": HTTPStatus.BAD_REQUEST,
     "MISSING_IMAGE": HTTPStatus.BAD_REQUEST,
@@ -29,20 +29,20 @@ STATUS: dict[str, int] = {
     "BUSY": HTTPStatus.SERVICE_UNAVAILABLE,
     "NOT_READY": HTTPStatus.SERVICE_UNAVAILABLE,
     "DEADLINE_EXCEEDED": HTTPStatus.GATEWAY_TIMEOUT,
-    "CALLER_LEFT": 499,  # for the log and the metrics; nobody is there to read it
+    "CALLER_LEFT": 499,  # for the log and the metrics; the client has disconnected
 }
-# For a gRPC status that comes without a reason: Envoy's own, or gRPC's.
+# For a gRPC status without a reason, from Envoy or from gRPC itself.
 BY_GRPC_STATUS: dict[StatusCode, tuple[str, str]] = {
     StatusCode.DEADLINE_EXCEEDED: ("DEADLINE_EXCEEDED", "no answer in time; allow more time or send less"),
     StatusCode.RESOURCE_EXHAUSTED: ("BUSY", "the service is busy; try again in a second"),
     StatusCode.UNAVAILABLE: ("NOT_READY", "no worker can be reached right now; try again in a second"),
 }
 RETRY_AFTER_SECONDS = "1"
-UNFORESEEN = "the request failed because of a fault in the service; its log has the details under this requestId"
+UNEXPECTED = "the request failed because of a fault in the service; its log has the details under this requestId"
 
 
 class RequestFailed(Exception):
-    """A request that ends with a reason of the table and a sentence for its sender."""
+    """The request fails for a reason of the table; the message is for the client."""
 
     def __init__(self, code: str, message: str, *, workers_busy: bool = False) -> None:
         super().__init__(message)
@@ -52,10 +52,10 @@ class RequestFailed(Exception):
 
 
 def register_error_handlers(app: Flask) -> None:
-    """Let every error be JSON with a true status."""
+    """Make every error JSON with a true status."""
     app.register_error_handler(RequestFailed, _request_failed)
     app.register_error_handler(HTTPException, _http_error)
-    app.register_error_handler(Exception, _unforeseen)
+    app.register_error_handler(Exception, _unexpected)
 
 
 def _request_failed(error: RequestFailed) -> Response:
@@ -66,12 +66,12 @@ def _request_failed(error: RequestFailed) -> Response:
 
 
 def signal_backpressure(response: Response) -> None:
-    """Have the edge know that the workers are full: it takes this off, and lets in fewer pictures for a while."""
+    """Tell Envoy that the workers are full: it removes the header and admits fewer images for a while."""
     response.headers["X-Workers-Busy"] = "1"
 
 
 def error_response(code: str, message: str) -> Response:
-    """Make the answer for a reason of the table."""
+    """Create the response for a reason of the table."""
     g.code = code
     response = jsonify(message=message, code=code, requestId=g.request_id)
     response.status_code = STATUS[code]
@@ -81,7 +81,7 @@ def error_response(code: str, message: str) -> Response:
 
 
 def _http_error(error: HTTPException) -> Response:
-    """Turn what Flask itself refuses (no such path, wrong method, ...) into the same form."""
+    """Give an error of Flask itself (no such path, wrong method, ...) the same form."""
     status = HTTPStatus(error.code or HTTPStatus.INTERNAL_SERVER_ERROR)
     code = next((code for code, known in STATUS.items() if known == status), "MALFORMED_REQUEST")
     response = error_response(code, _HINTS.get(status) or error.description or status.phrase)
@@ -93,13 +93,13 @@ def _http_error(error: HTTPException) -> Response:
 
 
 _HINTS = {
-    HTTPStatus.NOT_FOUND: "there is nothing here; /docs describes what there is",
-    HTTPStatus.METHOD_NOT_ALLOWED: "this path does not take this method; see the Allow header",
+    HTTPStatus.NOT_FOUND: "there is nothing here; /docs describes the API",
+    HTTPStatus.METHOD_NOT_ALLOWED: "this path does not accept this method; see the Allow header",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "the form has too many parts; send at most 1000",
 }
 
 
-def _unforeseen(error: Exception) -> Response:
-    """Log what nobody foresaw; the sender gets the request's id and not its text."""
+def _unexpected(error: Exception) -> Response:
+    """Log an unexpected error; the client gets the request's id, not the error's text."""
     log.error("request failed", exc_info=error)
-    return error_response("INTERNAL", UNFORESEEN)
+    return error_response("INTERNAL", UNEXPECTED)

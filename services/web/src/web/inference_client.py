@@ -1,4 +1,4 @@
-"""Calls the workers: one channel per process, a deadline on every call, and errors in the gateway's own words."""
+"""Calls the workers: one channel per process, a deadline on every call, and failures as reasons of `errors`."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from grpc_status import rpc_status
 
 from protos import infer_pb2, infer_pb2_grpc
 from web.client_disconnects import ClientDisconnects
-from web.errors import BY_GRPC_STATUS, STATUS, UNFORESEEN, RequestFailed
+from web.errors import BY_GRPC_STATUS, STATUS, UNEXPECTED, RequestFailed
 
 log = logging.getLogger(__name__)
 
 CHANNEL_OPTIONS = [
-    # The image was measured when it came in; a limit here would only look like overload.
+    # The body was bounded when it was read; a limit here would only look like overload.
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
-    # Envoy repeats what may be repeated, within its budget; no policy here says to. But a call that it has not begun,
-    # since it drains and says GOAWAY, is made anew by gRPC itself, if it still holds the picture.
+    # Retries are Envoy's, within its budget; no policy here adds any. But when Envoy drains and sends GOAWAY, gRPC
+    # itself repeats a call that Envoy has not begun, provided that it still holds the image.
     ("grpc.per_rpc_retry_buffer_size", 16 * 1024 * 1024),
-    # Envoy is next door, whatever http_proxy says.
+    # Envoy is in our own network, whatever http_proxy says.
     ("grpc.enable_http_proxy", 0),
-    # An Envoy whose machine is gone neither answers nor refuses: within 10 s another one is called.
+    # An Envoy whose machine has gone neither answers nor refuses: give it up within 10 s and call another.
     ("grpc.keepalive_time_ms", 5000),
     ("grpc.keepalive_timeout_ms", 5000),
-    # When Envoy has been away, come back within a second and not within two minutes.
+    # Reconnect within a second after Envoy has been away; gRPC's default grows to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
-    ("grpc.min_reconnect_backoff_ms", 1000),  # the time that one attempt has, also on a machine without a CPU to spare
+    ("grpc.min_reconnect_backoff_ms", 1000),  # the time for one attempt, enough on a busy machine
 ]
 READY_SECONDS = 1.0
-SPARE_SECONDS = 0.25  # more than the caller allows: Envoy takes it off, and says when the time is over, see envoy.yaml
+SPARE_SECONDS = 0.25  # beyond the client's deadline: Envoy subtracts it and reports the deadline, see envoy.yaml
 
 DISCONNECTED = "the client has disconnected"
 
@@ -48,7 +48,7 @@ Answer = infer_pb2.InferResults
 
 
 class InferenceClient:
-    """The service `Inference` behind Envoy. Make it after the fork: a gRPC channel does not survive one."""
+    """The service `Inference` behind Envoy. Create it after the fork: a gRPC channel does not survive one."""
 
     def __init__(self, target: str, interceptors: Sequence[grpc.UnaryUnaryClientInterceptor]) -> None:
         channel = grpc.intercept_channel(grpc.insecure_channel(target, CHANNEL_OPTIONS), *interceptors)
@@ -57,7 +57,7 @@ class InferenceClient:
         self._health: Any = health_pb2_grpc.HealthStub(channel)  # its stubs are untyped
 
     def predict(self, image: infer_pb2.Image, seconds: float, request_id: str, caller: socket.socket | None) -> Answer:
-        """Have one image examined within `seconds`, or until the caller has left. Raises RequestFailed."""
+        """Have one image examined within `seconds`; cancel if the client disconnects. Raises RequestFailed."""
         due = time.monotonic() + seconds
         call = self._begin(image, due, request_id)
         with self._disconnects.watch(caller, call.cancel):
@@ -72,9 +72,9 @@ class InferenceClient:
         *,
         concurrency: int,
     ) -> list[Answer | RequestFailed]:
-        """Have images examined, all of them within `seconds`, and give each its answer or its failure, in their order.
+        """Have images examined within `seconds` altogether; return an answer or a failure for each, in order.
 
-        `concurrency` of them are under way at a time. Raises RequestFailed when the caller has left.
+        At most `concurrency` calls run at a time. Raises RequestFailed if the client disconnects.
         """
         due = time.monotonic() + seconds
         calls = (self._begin(image, due, request_id) for image in images)
@@ -90,7 +90,7 @@ class InferenceClient:
         with self._disconnects.watch(caller, cancel):
             while running:
                 try:
-                    answers.append(_result(running[0], due))  # it stays there meanwhile, to be given up with the others
+                    answers.append(_result(running[0], due))  # stays in `running`, so that it can be cancelled
                 except RequestFailed as failure:
                     answers.append(failure)
                 running.popleft()
@@ -105,7 +105,7 @@ class InferenceClient:
         return self._inference.Predict.future(image, timeout=seconds, metadata=(("x-request-id", request_id),))
 
     def is_ready(self) -> bool:
-        """Ask through Envoy whether a worker serves."""
+        """Check through Envoy whether a worker is serving."""
         try:
             answer = self._health.Check(health_pb2.HealthCheckRequest(service="Inference"), timeout=READY_SECONDS)
         except grpc.RpcError:
@@ -116,7 +116,7 @@ class InferenceClient:
 def _result(call: Any, due: float) -> Answer:
     done = threading.Event()
     call.add_done_callback(lambda _: done.set())
-    done.wait()  # its result() would wake up ten times a second to look
+    done.wait()  # result() would wake up ten times a second
     try:
         answer: Answer = call.result()
     except grpc.FutureCancelledError:
@@ -127,13 +127,13 @@ def _result(call: Any, due: float) -> Answer:
 
 
 def _failure(error: Any, *, late: bool) -> RequestFailed:
-    """Put a failed call into the gateway's words: the worker's own reason and text, or a sentence for the status."""
+    """Translate a failed call: to the worker's own reason and message, or to a reason for its status."""
     status = rpc_status.from_call(error)
     for detail in status.details if status else ():
         info = error_details_pb2.ErrorInfo()
         if detail.Unpack(info) and info.reason in STATUS:
             return RequestFailed(info.reason, status.message, workers_busy=info.reason == "BUSY")
-    # When its time is over in the middle of the answer, Envoy breaks it off without a word.
+    # When the deadline passes in the middle of an answer, Envoy resets the stream without a status.
     code = grpc.StatusCode.DEADLINE_EXCEEDED if late else error.code()
     log.warning("call failed", extra={"grpc_status": code.name, "details": error.details()})
-    return RequestFailed(*BY_GRPC_STATUS.get(code, ("INTERNAL", UNFORESEEN)))
+    return RequestFailed(*BY_GRPC_STATUS.get(code, ("INTERNAL", UNEXPECTED)))

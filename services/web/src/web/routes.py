@@ -1,4 +1,4 @@
-"""The HTTP API: each view reads a request, asks the workers, and gives the answer."""
+"""The HTTP API: each view reads a request, calls the workers and returns the answer."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from web.errors import RequestFailed, error_response, signal_backpressure
 from web.image_request import read_body, read_image, read_images
 from web.inference_client import InferenceClient
 from web.openapi import FAILURES, IMAGE_TYPES, SHORTEST_SECONDS, Operation
+from web.options import NUMBER, quoted
 from web.schemas import (
     AnnotateForm,
     AnnotateJson,
@@ -32,8 +33,8 @@ from web.settings import Settings
 
 api = Blueprint("api", __name__)
 
-PROBES = ("api.healthz", "api.readyz")  # asked all the time, and by machines
-DRAWN = ("image/jpeg", "image/png")  # what /annotate answers; the first, if all the same to the caller
+PROBES = ("api.healthz", "api.readyz")  # polled all the time
+DRAWN = ("image/jpeg", "image/png")  # what /annotate returns; the first unless the client prefers the other
 
 
 @api.post("/predict")
@@ -58,14 +59,14 @@ def predict() -> Response:
     failures=FAILURES,
 )
 def predict_batch() -> Response:
-    """Find the faces in several images; each has an entry with a message of its own.
+    """Find the faces in several images; the answer has an entry with a message for each.
 
-    The status is 200 when all were examined and 207 when one was not: an error never hides behind a 200.
+    The status is 200 if all were examined and 207 if any was not: an error never hides behind a 200.
     """
     read_body(request, _settings().max_body_bytes)
     images, limit = read_images(request), _settings().max_batch_images
     if len(images) > limit:
-        raise RequestFailed("MALFORMED_REQUEST", f"there are {len(images)} images; send at most {limit} at a time")
+        raise RequestFailed("MALFORMED_REQUEST", f"there are {len(images)} images; send at most {limit} in a batch")
     for image, file in zip(images, request.files.getlist("image"), strict=True):
         image.image_id = image.image_id or file.filename or ""
     _admission().waiting.hold()
@@ -91,17 +92,17 @@ def predict_batch() -> Response:
     headers={"X-Face-Count": "How many faces were found."},
 )
 def annotate() -> Response:
-    """Give the picture back with its faces drawn or blurred: JPEG, or PNG for who accepts that rather."""
+    """Return the image with its faces drawn or blurred, as JPEG or PNG, whichever `Accept` prefers."""
     read_body(request, _settings().max_body_bytes)
     media_type = request.accept_mimetypes.best_match(DRAWN) if request.accept_mimetypes else DRAWN[0]
     if media_type is None:
-        raise RequestFailed("NOT_ACCEPTABLE", f"the answer is {' or '.join(DRAWN)}; accept one of them")
+        raise RequestFailed("NOT_ACCEPTABLE", f"the answer is {' or '.join(DRAWN)}; accept one of these")
     image = read_image(request, drawing=True)
     image.drawing.format = infer_pb2.Drawing.Format.Value(media_type.removeprefix("image/").upper())
     _admission().drawn_images.hold()
     answer = _examine(image)
     if not answer.picture:
-        raise RequestFailed("NOT_READY", "an older worker answered, which cannot draw; try again in a second")
+        raise RequestFailed("NOT_READY", "an older worker, which cannot draw, has answered; try again in a second")
     headers = {"Vary": "Accept", "X-Face-Count": str(len(answer.results))}
     return Response(answer.picture, mimetype=media_type, headers=headers)
 
@@ -109,17 +110,17 @@ def annotate() -> Response:
 @api.get("/healthz")
 @Operation(answers={200: Status})
 def healthz() -> Response:
-    """Say that this process answers."""
+    """Report that this process answers."""
     return jsonify(status="alive")
 
 
 @api.get("/readyz")
 @Operation(answers={200: Status}, failures=(503,))
 def readyz() -> Response:
-    """Say whether a picture would be examined: a worker serves, and Envoy reaches it."""
+    """Report whether an image would be examined: Envoy reaches a worker that serves."""
     if _client().is_ready():
         return jsonify(status="ready")
-    return error_response("NOT_READY", "no worker serves yet; try again in a second")
+    return error_response("NOT_READY", "no worker is serving yet; try again in a second")
 
 
 def _settings() -> Settings:
@@ -141,44 +142,40 @@ def _examine(image: infer_pb2.Image) -> infer_pb2.InferResults:
 
 
 def _caller() -> socket.socket | None:
-    """Give the connection on which somebody waits for the answer."""
+    """Return the connection on which the client waits for the answer."""
     return cast("socket.socket | None", request.environ.get("gunicorn.socket"))
 
 
 def _seconds_left() -> float:
-    """Say how long the caller still waits: the wish in X-Request-Timeout, at most the limit. Raises RequestFailed."""
+    """Return how long the client still waits: its X-Request-Timeout, at most the limit. Raises RequestFailed."""
     limit = _settings().deadline_seconds
-    wish = request.headers.get("X-Request-Timeout")
-    try:
-        seconds = limit if wish is None else float(wish)
-    except ValueError:
-        seconds = 0.0
-    if not seconds >= SHORTEST_SECONDS:  # NaN, too
-        hint = f"it must be a number of seconds, at least {SHORTEST_SECONDS}"
-        raise RequestFailed("INVALID_OPTION", f"X-Request-Timeout is {wish!r}; {hint}")
-    left: float = min(seconds, limit) - (time.monotonic() - g.arrived)
+    timeout = request.headers.get("X-Request-Timeout", str(limit))
+    if not NUMBER.fullmatch(timeout) or float(timeout) < SHORTEST_SECONDS:
+        hint = f"it must be a number of seconds in the digits 0 to 9, at least {SHORTEST_SECONDS}"
+        raise RequestFailed("INVALID_OPTION", f"X-Request-Timeout is {quoted(timeout)}; {hint}")
+    left: float = min(float(timeout), limit) - (time.monotonic() - g.arrived)
     if left <= 0:
-        raise RequestFailed("DEADLINE_EXCEEDED", "the request took its whole time to arrive; allow more")
+        raise RequestFailed("DEADLINE_EXCEEDED", "the deadline passed before the request had arrived; allow more time")
     return left
 
 
 def _answer(results: infer_pb2.InferResults) -> dict[str, Any]:
-    """Give the JSON form of an answer; fields that are zero are there."""
+    """Return the JSON form of an answer, with the fields that are zero."""
     answer = MessageToDict(results, always_print_fields_with_no_presence=True)
-    did = answer.get("metaData", {})
+    metadata = answer.get("metaData", {})
     return {
         "message": "",
         "imageId": answer["imageId"],
-        "width": did.get("width", 0),
-        "height": did.get("height", 0),
+        "width": metadata.get("width", 0),
+        "height": metadata.get("height", 0),
         "results": answer["results"],
-        "metaData": did,
+        "metaData": metadata,
     }
 
 
 def _entry(image: infer_pb2.Image, answer: infer_pb2.InferResults | RequestFailed) -> dict[str, Any]:
     if isinstance(answer, RequestFailed):
-        if answer.code == "INVALID_OPTION":  # the options are those of all images
+        if answer.code == "INVALID_OPTION":  # the options apply to all images
             raise answer
         return {"message": answer.message, "code": answer.code, "imageId": image.image_id, "results": []}
     return _answer(answer)
