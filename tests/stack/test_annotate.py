@@ -74,8 +74,8 @@ def test_blurred_faces_are_not_found_again(client: httpx.Client, astronaut_file:
         ({"stile": "blur"}, "*/*", 400, "INVALID_OPTION", "did you mean style?"),
         ({"min_face_size": "3"}, "*/*", 400, "INVALID_OPTION", "at least 12"),
         ({"image_id": "7"}, "*/*", 400, "INVALID_OPTION", "no option"),
-        ({"style": "blur", "max_faces": "1"}, "*/*", 400, "INVALID_OPTION", "would show faces"),
-        ({"style": "blur", "min_confidence": "0.9"}, "*/*", 400, "INVALID_OPTION", "would show faces"),
+        ({"style": "blur", "max_faces": "1"}, "*/*", 400, "INVALID_OPTION", "leave faces unblurred"),
+        ({"style": "blur", "min_confidence": "0.9"}, "*/*", 400, "INVALID_OPTION", "leave faces unblurred"),
         ({}, "application/json", 406, "NOT_ACCEPTABLE", "image/jpeg or image/png"),
     ],
 )
