@@ -56,9 +56,13 @@ class StandInWorker(infer_pb2_grpc.InferenceServicer):
 
 
 @contextmanager
-def working(trouble: dict[int, str], *, always: bool = False, host: str = "127.0.0.1") -> Iterator[StandInWorker]:
-    """Let one work at its address."""
-    server, worker = grpc.server(ThreadPoolExecutor(4, "worker")), StandInWorker(trouble, always=always)
+def working(
+    trouble: dict[int, str], *, always: bool = False, host: str = "127.0.0.1", limit: int = -1
+) -> Iterator[StandInWorker]:
+    """Run one at its address. `limit` is its message limit in bytes; gRPC itself refuses larger ones."""
+    options = [("grpc.max_receive_message_length", limit)]
+    server = grpc.server(ThreadPoolExecutor(4, "worker"), options=options)
+    worker = StandInWorker(trouble, always=always)
     infer_pb2_grpc.add_InferenceServicer_to_server(worker, server)
     worker.address = f"{host}:{server.add_insecure_port(f'{host}:0')}"
     server.start()

@@ -177,25 +177,25 @@ def test_a_proxys_own_503_is_a_reason_to_try_again(service: StandInService) -> N
 def test_pauses_grow_and_never_reach_beyond_the_deadline() -> None:
     """They are jittered, so that refused callers do not come back together."""
     away = error_for("UNREACHABLE", "nobody is there")
-    pauses = [[policy.pause(away) for _ in range(4)] for policy in (RetryPolicy(60, 9), RetryPolicy(60, 9))]
+    pauses = [[policy.next_delay(away) for _ in range(4)] for policy in (RetryPolicy(60, 9), RetryPolicy(60, 9))]
     assert pauses[0] != pauses[1]
     for first, second, third, fourth in pauses:
         assert 0.05 <= first <= 0.1 <= second <= 0.2 <= third <= 0.4 <= fourth <= 0.8
     with pytest.raises(ServiceUnavailable):
-        RetryPolicy(0.01, 9).pause(away)
+        RetryPolicy(0.01, 9).next_delay(away)
     with pytest.raises(TimedOut):
-        RetryPolicy(60, 9).pause(error_for("DEADLINE_EXCEEDED", "too late"))
+        RetryPolicy(60, 9).next_delay(error_for("DEADLINE_EXCEEDED", "too late"))
 
 
 @pytest.mark.parametrize("url", ["localhost", "ftp://x", "http://", "http://x:port"])
 def test_an_address_that_is_none_is_said_at_once(url: str) -> None:
     """Before anything is sent."""
-    with pytest.raises(WrongAddress, match="no address"):
+    with pytest.raises(WrongAddress, match="not an address"):
         Client(url)
 
 
 @pytest.mark.parametrize("address", ["ftp://x:80", "http://", "http://:80", "http://x:port", "http://[::1"])
 def test_over_grpc_too(address: str) -> None:
     """A URL that is none; what is no URL is gRPC's to understand."""
-    with pytest.raises(WrongAddress, match="no address"):
+    with pytest.raises(WrongAddress, match="not an address"):
         GrpcClient(address)

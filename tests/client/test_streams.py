@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -10,12 +12,22 @@ from itertools import repeat
 from typing import Any
 
 import pytest
-from facet import Annotated, AsyncGrpcClient, Detection, FacetError, GrpcClient, ServiceUnavailable
+from facet import (
+    Annotated,
+    AsyncGrpcClient,
+    Detection,
+    FacetError,
+    GrpcClient,
+    ImageRefused,
+    ServiceUnavailable,
+)
 
 from tests.client.stand_in_worker import working
 
 PASSING = {3: "busy", 4: "ended", 5: "lost", 6: "killed", 7: "replaced"}
-PICTURES = [b"x" * length for length in range(1, 10)]
+IMAGES = [b"x" * length for length in range(1, 10)]
+LIMIT = 1000  # bytes
+LARGE = b"x" * 2000
 
 Streamed = Callable[..., list[Any]]
 
@@ -50,7 +62,7 @@ both = pytest.mark.parametrize("stream", [sync_stream, async_stream])
 def test_each_picture_has_one_answer_in_its_place(stream: Streamed) -> None:
     """Those that met a busy worker, a lost one, or one that was being replaced are sent again."""
     with working({2: "bad", **PASSING}) as worker:
-        assert stream(worker.address, PICTURES) == [1, "INVALID_IMAGE", *range(3, 10)]
+        assert stream(worker.address, IMAGES) == [1, "INVALID_IMAGE", *range(3, 10)]
 
 
 @both
@@ -58,7 +70,7 @@ def test_each_picture_has_one_answer_in_its_place(stream: Streamed) -> None:
 def test_a_picture_that_kills_its_worker_is_sent_once_more_and_no_oftener(stream: Streamed, trouble: str) -> None:
     """It has its error, and those behind it their answers."""
     with working({5: trouble}, always=True) as worker:
-        assert stream(worker.address, PICTURES) == [*range(1, 5), "BROKE_OFF", *range(6, 10)]
+        assert stream(worker.address, IMAGES) == [*range(1, 5), "BROKE_OFF", *range(6, 10)]
     assert worker.seen[5] == 2
 
 
@@ -66,7 +78,55 @@ def test_a_picture_that_kills_its_worker_is_sent_once_more_and_no_oftener(stream
 def test_a_picture_whose_answer_does_not_come_has_come_too_late(stream: Streamed) -> None:
     """Its worker hangs; those behind it have their answers."""
     with working({5: "hung"}, always=True) as worker:
-        assert stream(worker.address, PICTURES, timeout=0.1) == [*range(1, 5), "DEADLINE_EXCEEDED", *range(6, 10)]
+        assert stream(worker.address, IMAGES, timeout=0.1) == [*range(1, 5), "DEADLINE_EXCEEDED", *range(6, 10)]
+
+
+@both
+@pytest.mark.parametrize("large", [{0}, {3}, {4}, {3, 4}, {8}, set(range(9))])
+def test_an_image_above_the_message_limit_has_an_error_and_the_stream_goes_on(
+    stream: Streamed, large: set[int]
+) -> None:
+    """The image is not sent again, and the one in flight beside it gets its answer."""
+    images = [LARGE if number in large else image for number, image in enumerate(IMAGES)]
+    with working({}, limit=LIMIT) as worker:
+        expected = ["BODY_TOO_LARGE" if image is LARGE else len(image) for image in images]
+        assert stream(worker.address, images) == expected
+    assert len(LARGE) not in worker.seen
+
+
+def test_a_single_image_above_the_message_limit_is_refused_at_the_first_try() -> None:
+    """The error is that of an image, not that of a busy service."""
+
+    async def ask() -> None:
+        async with AsyncGrpcClient(worker.address, retries=0) as client:
+            await client.detect(LARGE)
+
+    with working({}, limit=LIMIT) as worker, GrpcClient(worker.address, retries=0) as client:
+        with pytest.raises(ImageRefused, match="BODY_TOO_LARGE"):
+            client.detect(LARGE)
+        with pytest.raises(ImageRefused, match="BODY_TOO_LARGE"):
+            asyncio.run(ask())
+        assert client.detect(b"x").width == 1
+
+
+def test_a_slow_source_does_not_block_the_event_loop() -> None:
+    """Each image is taken in a thread, so other coroutines run meanwhile."""
+    ran = threading.Event()
+
+    def images() -> Iterator[bytes]:
+        yield b"x"
+        assert ran.wait(60), "the event loop is blocked"
+        yield b"xx"
+
+    async def ask() -> list[int | str]:
+        async with AsyncGrpcClient(worker.address) as client:
+            stream = client.stream(images())
+            found = [plain(await anext(stream))]
+            ran.set()
+            return found + [plain(entry) async for entry in stream]
+
+    with working({}) as worker:
+        assert asyncio.run(ask()) == [1, 2]
 
 
 def test_a_single_picture_that_kills_its_worker_is_sent_twice_too() -> None:
@@ -101,7 +161,7 @@ def test_a_worker_that_cannot_draw_is_a_reason_to_ask_another() -> None:
 def test_a_service_that_does_not_recover_ends_the_stream(stream: Streamed) -> None:
     """After so many tries as there may be."""
     with working({2: "busy"}, always=True) as worker, pytest.raises(ServiceUnavailable, match="BUSY"):
-        stream(worker.address, PICTURES, retries=2)
+        stream(worker.address, IMAGES, retries=2)
     assert worker.seen[2] == 3
 
 
@@ -123,7 +183,7 @@ def test_an_answer_waits_for_no_picture() -> None:
     answered = threading.Semaphore()
 
     def pictures() -> Iterator[bytes]:
-        for picture in PICTURES:
+        for picture in IMAGES:
             assert answered.acquire(timeout=60)
             yield picture
 
@@ -131,7 +191,7 @@ def test_an_answer_waits_for_no_picture() -> None:
         for count, entry in enumerate(client.stream(pictures()), 1):
             assert plain(entry) == count
             answered.release()
-    assert count == len(PICTURES)
+    assert count == len(IMAGES)
 
 
 def test_an_answer_waits_for_no_picture_in_coroutines_either() -> None:
@@ -141,7 +201,7 @@ def test_an_answer_waits_for_no_picture_in_coroutines_either() -> None:
         answered, found = asyncio.Semaphore(), []
 
         async def pictures() -> AsyncIterator[bytes]:
-            for picture in PICTURES:
+            for picture in IMAGES:
                 await asyncio.wait_for(answered.acquire(), 60)
                 yield picture
 
@@ -159,7 +219,7 @@ def test_a_fault_of_the_pictures_source_comes_after_the_answers() -> None:
     """It ends the stream as it is."""
 
     def pictures() -> Iterator[bytes]:
-        yield from PICTURES[:2]
+        yield from IMAGES[:2]
         raise KeyError("mine")
 
     async def ask() -> None:
@@ -178,7 +238,7 @@ def test_a_fault_of_the_pictures_source_comes_after_the_answers() -> None:
 
 
 def test_a_stream_may_be_left() -> None:
-    """While pictures wait to be answered; the next one begins anew, and no thread stays."""
+    """While images wait for an answer. The next stream starts afresh, and only the clients' one thread stays."""
     with working({}) as worker:
         before = set(threading.enumerate())
         with GrpcClient(worker.address) as client:
@@ -199,6 +259,24 @@ def endless(ahead: threading.Event) -> Iterator[bytes]:
     yield from [b"x"] * 2
     ahead.set()
     yield from repeat(b"x")
+
+
+FORKS = """
+import os, sys
+from facet import GrpcClient
+GrpcClient(sys.argv[1]).detect(b"x")
+if child := os.fork():
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+with GrpcClient(sys.argv[1]) as client:
+    os._exit(client.detect(b"xxx").width)
+"""
+
+
+def test_a_forked_process_may_make_its_own_client() -> None:
+    """Though its parent's background thread is not there."""
+    with working({}) as worker:
+        done = subprocess.run([sys.executable, "-c", FORKS, worker.address], check=False, timeout=60)
+    assert done.returncode == 3
 
 
 def test_an_async_stream_may_be_left() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from functools import partial
 from typing import Any, Self, Unpack
 from urllib.parse import urlsplit
 
@@ -13,7 +14,8 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from facet.errors import FacetError, ServiceUnavailable, WrongAddress
-from facet.grpc_errors import LOST_ALONE, failure
+from facet.event_loop import iterate, iterate_in_thread, outcome, run
+from facet.grpc_errors import LOST_UNARY, failure
 from facet.health import HEALTH_SECONDS, health, no_health
 from facet.messages import (
     DetectOptions,
@@ -27,31 +29,26 @@ from facet.messages import (
 )
 from facet.results import Annotated, Detection, Health
 from facet.retries import DEFAULT_RETRIES, DEFAULT_TIMEOUT, RetryPolicy
-from facet.streams import Answer, Read, answers, async_answers, call_metadata
+from facet.streams import Answer, Read, answers
 from protos import infer_pb2, infer_pb2_grpc
 
 DEFAULT_ADDRESS = "localhost:8080"
 PORTS = {"http": 80, "https": 443}
 CHANNEL_OPTIONS = [
-    # A drawn picture may be longer than the 4 MiB that gRPC allows unless it is told otherwise.
+    # A drawn image may exceed gRPC's default limit of 4 MiB.
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
-    # When the service has been away, come back within a second and not within two minutes.
+    # Reconnect within a second after the service was away; gRPC's default is up to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
-    # A stream has no deadline: a service whose machine is gone is noticed by this.
+    # A stream has no deadline: this notices a machine that is gone.
     ("grpc.keepalive_time_ms", 20000),
     ("grpc.keepalive_timeout_ms", 10000),
 ]
 
 
-class GrpcClient:
-    """Asks over gRPC; `address` is host:port, or a URL, of which https means TLS. Threads may share it.
-
-    A call takes at most `timeout` seconds with all its tries, of which it makes `retries` more than one while the
-    service is busy, not ready or away. `key` is an API key, for a service that asks for one. Its methods raise
-    FacetError, or OSError for a picture that cannot be read.
-    """
+class _GrpcClient:
+    """What both clients do, as coroutines."""
 
     def __init__(
         self,
@@ -67,9 +64,100 @@ class GrpcClient:
             if secure
             else grpc.insecure_channel(target, CHANNEL_OPTIONS)
         )
-        self._inference = infer_pb2_grpc.InferenceStub(self._channel)
-        self._health: Any = health_pb2_grpc.HealthStub(self._channel)
+        self._inference: Any = infer_pb2_grpc.InferenceStub(self._channel)
         self._timeout, self._retries, self._key = timeout, retries, key
+
+    async def _predict(self, image: infer_pb2.Image, read: Read[Answer]) -> Answer:
+        """Send an image and read the answer. Raises FacetError."""
+        policy, request_id = RetryPolicy(self._timeout, self._retries), str(uuid.uuid4())
+        while True:
+            try:
+                call = self._inference.Predict.future(image, timeout=policy.left, metadata=self._metadata(request_id))
+                return read(await outcome(call))
+            except grpc.RpcError as error:
+                await asyncio.sleep(policy.next_delay(failure(error, request_id, LOST_UNARY)))
+            except ServiceUnavailable as error:  # an older worker answered, which cannot draw
+                await asyncio.sleep(policy.next_delay(error))
+
+    def _stream(
+        self,
+        images: AsyncIterable[ImageSource] | Iterable[ImageSource],
+        make_request: Callable[[ImageSource], infer_pb2.Image],
+        read: Read[Answer],
+    ) -> AsyncGenerator[Answer | FacetError]:
+        """Send one image after another; see `answers`. What may block runs in a thread."""
+        requests = (
+            _requests(images, make_request)
+            if isinstance(images, AsyncIterable)
+            else iterate_in_thread(map(make_request, images))
+        )
+
+        def start(requests: Any, request_id: str) -> Any:
+            return self._inference.PredictStream(requests, metadata=self._metadata(request_id))
+
+        return answers(start, requests, read, self._timeout, self._retries)
+
+    async def _health(self) -> Health:
+        """Return whether the service is there."""
+        began = time.monotonic()
+        stub: Any = health_pb2_grpc.HealthStub(self._channel)
+        try:
+            request = health_pb2.HealthCheckRequest(service="Inference")
+            answer = await outcome(stub.Check.future(request, timeout=HEALTH_SECONDS))
+        except grpc.RpcError as error:
+            return no_health(began, failure(error, ""))
+        ready = answer.status == health_pb2.HealthCheckResponse.SERVING
+        return health(began, "" if ready else "no worker serves yet")
+
+    def _metadata(self, request_id: str) -> tuple[tuple[str, str], ...]:
+        return (("x-request-id", request_id), *([("x-api-key", self._key)] if self._key else []))
+
+
+class AsyncGrpcClient(_GrpcClient):
+    """A client over gRPC for one event loop; see `GrpcClient`."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connection."""
+        self._channel.close()
+
+    async def detect(self, image: ImageSource, **options: Unpack[DetectOptions]) -> Detection:
+        """Find the faces in an image."""
+        return await self._predict(await asyncio.to_thread(request, image, **options), detection)
+
+    async def annotate(self, image: ImageSource, **options: Unpack[DrawOptions]) -> Annotated:
+        """Return the image with its faces drawn or blurred, and the faces."""
+        return await self._predict(await asyncio.to_thread(drawn_request, image, **options), annotated)
+
+    def stream(
+        self, images: AsyncIterable[ImageSource] | Iterable[ImageSource], **options: Unpack[Options]
+    ) -> AsyncIterator[Detection | FacetError]:
+        """Find the faces in one image after another; see `GrpcClient.stream`."""
+        return self._stream(images, partial(request, **options), detection)
+
+    def annotate_stream(
+        self, images: AsyncIterable[ImageSource] | Iterable[ImageSource], **options: Unpack[DrawOptions]
+    ) -> AsyncIterator[Annotated | FacetError]:
+        """Return one image after another with its faces drawn or blurred; see `GrpcClient.stream`."""
+        return self._stream(images, partial(drawn_request, **options), annotated)
+
+    async def health(self) -> Health:
+        """Return whether the service is there; raises nothing when it is not."""
+        return await self._health()
+
+
+class GrpcClient(_GrpcClient):
+    """A client over gRPC. Threads may share it.
+
+    `address` is host:port or a URL; https means TLS. A call takes at most `timeout` seconds. Within them it is tried
+    again up to `retries` times while the service is busy, not ready or away. `key` is an API key, for a service that
+    asks for one. The methods raise FacetError, or OSError for an image that cannot be read.
+    """
 
     def __enter__(self) -> Self:
         return self
@@ -82,155 +170,49 @@ class GrpcClient:
         self._channel.close()
 
     def detect(self, image: ImageSource, **options: Unpack[DetectOptions]) -> Detection:
-        """Find the faces in a picture."""
-        return self._predict(request(image, **options), detection)
+        """Find the faces in an image."""
+        return run(self._predict(request(image, **options), detection))
 
     def annotate(self, image: ImageSource, **options: Unpack[DrawOptions]) -> Annotated:
-        """Give the picture back with its faces drawn or blurred; the faces come along."""
-        return self._predict(drawn_request(image, **options), annotated)
+        """Return the image with its faces drawn or blurred, and the faces."""
+        return run(self._predict(drawn_request(image, **options), annotated))
 
     def stream(self, images: Iterable[ImageSource], **options: Unpack[Options]) -> Iterator[Detection | FacetError]:
-        """Find the faces in one picture after another; each has its answer or its error, in their order.
+        """Find the faces in one image after another; yield a detection or an error for each, in order.
 
-        `images` are taken in a thread, two before the first is answered, then one for each that is. Raises FacetError
-        when the service stays away, and OSError for a picture that cannot be read.
+        A thread takes the images: two at first, then one whenever one is answered. Raises FacetError when the service
+        stays away, and OSError for an image that cannot be read.
         """
-        requests = (request(image, **options) for image in images)
-        return answers(self._inference, requests, detection, self._timeout, self._retries, self._key)
+        return iterate(self._stream(images, partial(request, **options), detection))
 
     def annotate_stream(
         self, images: Iterable[ImageSource], **options: Unpack[DrawOptions]
     ) -> Iterator[Annotated | FacetError]:
-        """Give one picture after another back with its faces drawn or blurred; see `stream`."""
-        requests = (drawn_request(image, **options) for image in images)
-        return answers(self._inference, requests, annotated, self._timeout, self._retries, self._key)
+        """Return one image after another with its faces drawn or blurred; see `stream`."""
+        return iterate(self._stream(images, partial(drawn_request, **options), annotated))
 
     def health(self) -> Health:
-        """Ask whether the service is there; it raises nothing when it is not."""
-        began = time.monotonic()
-        try:
-            answer = self._health.Check(health_pb2.HealthCheckRequest(service="Inference"), timeout=HEALTH_SECONDS)
-        except grpc.RpcError as error:
-            return no_health(began, failure(error, ""))
-        return _health(began, answer)
-
-    def _predict(self, image: infer_pb2.Image, read: Read[Answer]) -> Answer:
-        policy, request_id = self._policy(), str(uuid.uuid4())
-        metadata = call_metadata(request_id, self._key)
-        while True:
-            try:
-                return read(self._inference.Predict(image, timeout=policy.left, metadata=metadata))
-            except grpc.RpcError as error:
-                time.sleep(policy.pause(failure(error, request_id, LOST_ALONE)))
-            except ServiceUnavailable as error:  # it was read, and does not have what it should
-                time.sleep(policy.pause(error))
-
-    def _policy(self) -> RetryPolicy:
-        return RetryPolicy(self._timeout, self._retries)
+        """Return whether the service is there; raises nothing when it is not."""
+        return run(self._health())
 
 
-class AsyncGrpcClient:
-    """Asks over gRPC from a coroutine; see `GrpcClient`."""
-
-    def __init__(
-        self,
-        address: str = DEFAULT_ADDRESS,
-        *,
-        timeout: float = DEFAULT_TIMEOUT,
-        retries: int = DEFAULT_RETRIES,
-        key: str | None = None,
-    ) -> None:
-        target, secure = _target(address)
-        self._channel = (
-            grpc.aio.secure_channel(target, grpc.ssl_channel_credentials(), CHANNEL_OPTIONS)
-            if secure
-            else grpc.aio.insecure_channel(target, CHANNEL_OPTIONS)
-        )
-        self._inference = infer_pb2_grpc.InferenceStub(self._channel)
-        self._health: Any = health_pb2_grpc.HealthStub(self._channel)
-        self._timeout, self._retries, self._key = timeout, retries, key
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """Close the connection."""
-        await self._channel.close()
-
-    async def detect(self, image: ImageSource, **options: Unpack[DetectOptions]) -> Detection:
-        """Find the faces in a picture."""
-        return await self._predict(await asyncio.to_thread(request, image, **options), detection)
-
-    async def annotate(self, image: ImageSource, **options: Unpack[DrawOptions]) -> Annotated:
-        """Give the picture back with its faces drawn or blurred; the faces come along."""
-        return await self._predict(await asyncio.to_thread(drawn_request, image, **options), annotated)
-
-    def stream(
-        self, images: AsyncIterable[ImageSource] | Iterable[ImageSource], **options: Unpack[Options]
-    ) -> AsyncIterator[Detection | FacetError]:
-        """Find the faces in one picture after another; see `GrpcClient.stream`."""
-        requests = (request(image, **options) async for image in _each(images))
-        return async_answers(self._inference, requests, detection, self._timeout, self._retries, self._key)
-
-    def annotate_stream(
-        self, images: AsyncIterable[ImageSource] | Iterable[ImageSource], **options: Unpack[DrawOptions]
-    ) -> AsyncIterator[Annotated | FacetError]:
-        """Give one picture after another back with its faces drawn or blurred; see `GrpcClient.stream`."""
-        requests = (drawn_request(image, **options) async for image in _each(images))
-        return async_answers(self._inference, requests, annotated, self._timeout, self._retries, self._key)
-
-    async def health(self) -> Health:
-        """Ask whether the service is there; it raises nothing when it is not."""
-        began = time.monotonic()
-        try:
-            ask = health_pb2.HealthCheckRequest(service="Inference")
-            answer = await self._health.Check(ask, timeout=HEALTH_SECONDS)
-        except grpc.RpcError as error:
-            return no_health(began, failure(error, ""))
-        return _health(began, answer)
-
-    async def _predict(self, image: infer_pb2.Image, read: Read[Answer]) -> Answer:
-        policy, request_id = self._policy(), str(uuid.uuid4())
-        metadata = call_metadata(request_id, self._key)
-        while True:
-            try:
-                return read(await self._inference.Predict(image, timeout=policy.left, metadata=metadata))
-            except grpc.RpcError as error:
-                await asyncio.sleep(policy.pause(failure(error, request_id, LOST_ALONE)))
-            except ServiceUnavailable as error:
-                await asyncio.sleep(policy.pause(error))
-
-    def _policy(self) -> RetryPolicy:
-        return RetryPolicy(self._timeout, self._retries)
+async def _requests(
+    images: AsyncIterable[ImageSource], make_request: Callable[[ImageSource], infer_pb2.Image]
+) -> AsyncGenerator[infer_pb2.Image]:
+    async for image in images:
+        yield await asyncio.to_thread(make_request, image)
 
 
 def _target(address: str) -> tuple[str, bool]:
-    """Give gRPC's target for an address, and whether it wants TLS. Raises WrongAddress."""
+    """Return gRPC's target for an address, and whether it uses TLS. Raises WrongAddress."""
     if "://" not in address:
         return address, False
     try:
         parts = urlsplit(address)
         usual = PORTS[parts.scheme]
         host, port = parts.hostname, parts.port or usual
-    except (ValueError, LookupError):  # a port that is none, another scheme
+    except (ValueError, LookupError):  # an invalid port, another scheme
         host = None
     if not host:
-        raise WrongAddress(f"{address!r} is no address; it must be like {DEFAULT_ADDRESS}")
+        raise WrongAddress(f"{address!r} is not an address; it must be like {DEFAULT_ADDRESS}")
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}", parts.scheme == "https"
-
-
-async def _each(images: AsyncIterable[ImageSource] | Iterable[ImageSource]) -> AsyncIterator[ImageSource]:
-    if isinstance(images, AsyncIterable):
-        async for image in images:
-            yield image
-    else:
-        for image in images:
-            yield image
-
-
-def _health(began: float, answer: health_pb2.HealthCheckResponse) -> Health:
-    ready = answer.status == health_pb2.HealthCheckResponse.SERVING
-    return health(began, "" if ready else "no worker serves yet")

@@ -1,169 +1,105 @@
-"""PredictStream: one picture after another, in a new stream where the last one broke off."""
+"""PredictStream: one image after another; where a stream breaks off, a new one continues."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
-import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, suppress
 from typing import Any, TypeVar, cast
 
 import grpc
 
 from facet.errors import BrokeOff, FacetError, TimedOut, error_for
-from facet.feeds import AsyncFeed, Feed
-from facet.grpc_errors import failure
+from facet.event_loop import iterate_in_thread
+from facet.grpc_errors import BODY_TOO_LARGE, TIMED_OUT, failure
 from facet.retries import GRACE, RetryPolicy
+from facet.window import Window
 from protos import infer_pb2
 
-TOO_LATE = ("DEADLINE_EXCEEDED", "no answer in time; allow more time or send less")
-ENDED_EARLY = ("NOT_READY", "the stream ended before all was answered; try again in a second")
+ENDED_EARLY = ("NOT_READY", "the stream ended before all images were answered; try again in a second")
 
 Answer = TypeVar("Answer")
 Read = Callable[[infer_pb2.InferResults], Answer]
+Start = Callable[[Iterator[infer_pb2.Image], str], Any]
+"""Starts a call of PredictStream with these images and this request id."""
 
 
-def call_metadata(request_id: str, key: str | None) -> tuple[tuple[str, str], ...]:
-    """Give what goes with a call beside its message."""
-    return (("x-request-id", request_id), *([("x-api-key", key)] if key else []))
-
-
-def answers(
-    stub: Any,
-    requests: Iterator[infer_pb2.Image],
+async def answers(
+    start: Start,
+    images: AsyncGenerator[infer_pb2.Image],
     read: Read[Answer],
     seconds: float,
     retries: int,
-    key: str | None = None,
-) -> Iterator[Answer | FacetError]:
-    """Give each picture its answer, or its error, in their order.
+) -> AsyncGenerator[Answer | FacetError]:
+    """Yield the answer to each image, or its error, in order.
 
-    When a worker is replaced, lost or busy, a new stream goes on from the first unanswered picture, which has
-    so many `seconds` and `retries` from then on. Raises FacetError when the service stays away, and what `requests`
-    raises, after the answers to what came before.
+    When a worker is replaced, lost or busy, a new stream continues with the first unanswered image, which then has
+    so many `seconds` and `retries`. Raises FacetError when the service stays away, and what `images` raises after the
+    answers to the images before.
     """
-    feed, policy = Feed(requests), None
+    window, policy = Window(images), None
     try:
-        while feed.wait():
+        while await window.oldest():
             try:
-                for answer in _one_stream(stub, feed, read, seconds, key):
-                    policy = None
-                    yield answer
-            except FacetError as error:
-                policy = policy or RetryPolicy(seconds, retries)
-                try:
-                    time.sleep(policy.pause(error))
-                except (BrokeOff, TimedOut):  # it may be this picture: the next one is another matter
-                    feed.answered()
-                    policy = None
-                    yield error
-    finally:
-        feed.close()
-    feed.raise_fault()
-
-
-def _one_stream(
-    stub: Any, feed: Feed, read: Read[Answer], seconds: float, key: str | None
-) -> Iterator[Answer | FacetError]:
-    """Answer until all is answered. gRPC empties the outbox in a thread of its own."""
-    request_id = str(uuid.uuid4())
-    outbox = feed.outbox()
-    call = stub.PredictStream(outbox, metadata=call_metadata(request_id, key))
-    try:
-        while feed.wait():
-            entry = _entry(_next(call, seconds, request_id), read, request_id)
-            feed.answered()
-            yield entry
-        with suppress(FacetError):  # all is answered, however the stream ends
-            _next(call, seconds, request_id)
-    finally:
-        call.cancel()
-
-
-def _next(call: Any, seconds: float, request_id: str) -> infer_pb2.InferResults:
-    """Wait for the answer to the oldest picture, which its worker has begun to examine by now."""
-    late = threading.Event()
-
-    def give_up() -> None:
-        late.set()
-        call.cancel()
-
-    timer = threading.Timer(seconds + GRACE, give_up)
-    timer.start()
-    try:
-        answer: infer_pb2.InferResults | None = next(call, None)
-    except grpc.RpcError as error:
-        raise error_for(*TOO_LATE, request_id) if late.is_set() else failure(error, request_id) from error
-    finally:
-        timer.cancel()
-    if answer is None:
-        raise error_for(*ENDED_EARLY, request_id)
-    return answer
-
-
-async def async_answers(
-    stub: Any,
-    requests: AsyncIterator[infer_pb2.Image],
-    read: Read[Answer],
-    seconds: float,
-    retries: int,
-    key: str | None = None,
-) -> AsyncIterator[Answer | FacetError]:
-    """Do what `answers` does, for coroutines."""
-    feed, policy = AsyncFeed(requests), None
-    try:
-        while await feed.wait():
-            try:
-                async with aclosing(_one_async_stream(stub, feed, read, seconds, key)) as stream:
+                async with aclosing(_one_stream(start, window, read, seconds)) as stream:
                     async for answer in stream:
                         policy = None
                         yield answer
             except FacetError as error:
+                if error.code == BODY_TOO_LARGE[0]:
+                    window.refuse_largest(error)
+                    continue
                 policy = policy or RetryPolicy(seconds, retries)
                 try:
-                    await asyncio.sleep(policy.pause(error))
-                except (BrokeOff, TimedOut):
-                    await feed.answered()
+                    await asyncio.sleep(policy.next_delay(error))
+                except (BrokeOff, TimedOut):  # perhaps because of this image: continue with the next one
+                    await window.pop()
                     policy = None
                     yield error
     finally:
-        await feed.close()
-    feed.raise_fault()
+        await window.close()
+    window.raise_source_error()
 
 
-async def _one_async_stream(
-    stub: Any, feed: AsyncFeed, read: Read[Answer], seconds: float, key: str | None
+async def _one_stream(
+    start: Start, window: Window, read: Read[Answer], seconds: float
 ) -> AsyncGenerator[Answer | FacetError]:
+    """Yield answers until every image has one. Raises FacetError when the stream ends before."""
     request_id = str(uuid.uuid4())
-    call = stub.PredictStream(feed.outbox(), metadata=call_metadata(request_id, key))
+    call = start(window.outbox(), request_id)
+    received = iterate_in_thread(call)
     try:
-        while await feed.wait():
-            entry = _entry(await _async_next(call, seconds, request_id), read, request_id)
-            await feed.answered()
-            yield entry
-        with suppress(FacetError):
-            await _async_next(call, seconds, request_id)
+        while image := await window.oldest():
+            result: Answer | FacetError
+            if isinstance(image, FacetError):
+                result = image
+            else:
+                result = _read(await _next(received, seconds, request_id), read, request_id)
+            await window.pop()
+            yield result
+        with suppress(FacetError):  # every image is answered, however the stream ends
+            await _next(received, seconds, request_id)
     finally:
         call.cancel()
+        await received.aclose()
 
 
-async def _async_next(call: Any, seconds: float, request_id: str) -> infer_pb2.InferResults:
+async def _next(received: AsyncGenerator[Any], seconds: float, request_id: str) -> infer_pb2.InferResults:
     try:
         async with asyncio.timeout(seconds + GRACE):
-            answer = await call.read()
+            answer = await anext(received, None)
     except TimeoutError as error:
-        raise error_for(*TOO_LATE, request_id) from error
+        raise error_for(*TIMED_OUT, request_id) from error
     except grpc.RpcError as error:
         raise failure(error, request_id) from error
-    if answer is grpc.aio.EOF:
+    if answer is None:
         raise error_for(*ENDED_EARLY, request_id)
     return cast("infer_pb2.InferResults", answer)
 
 
-def _entry(answer: infer_pb2.InferResults, read: Read[Answer], request_id: str) -> Answer | FacetError:
-    """Read an answer, or the error in its place. Raises what is worth another try: a worker busy, or not ready."""
+def _read(answer: infer_pb2.InferResults, read: Read[Answer], request_id: str) -> Answer | FacetError:
+    """Read an answer, or the error in its place. Raises an error that may pass, such as that of a busy worker."""
     if not answer.message:
         return read(answer)
     error = error_for(answer.code, answer.message, request_id)

@@ -31,7 +31,7 @@ from facet.command.options import (
     wrong,
 )
 from facet.errors import FacetError, InvalidOption, ServiceUnavailable, WrongAddress
-from facet.http_client import DEFAULT_URL
+from facet.http_messages import DEFAULT_URL
 from facet.messages import Options
 from facet.retries import DEFAULT_TIMEOUT
 

@@ -40,7 +40,7 @@ from facet.command.output import OutputFile, Unwritable
 from facet.command.results import Outcome, Summary, recorder
 from facet.command.worklist import list_pictures, what_is_left
 from facet.errors import InvalidOption, WrongAddress
-from facet.http_client import DEFAULT_URL
+from facet.http_messages import DEFAULT_URL
 from facet.messages import DrawOptions, Options
 from facet.retries import DEFAULT_RETRIES, DEFAULT_TIMEOUT
 

@@ -7,7 +7,8 @@ import typer
 from facet.command.options import EXIT_NO_SERVICE, Grpc, Url, check_where, wrong
 from facet.errors import WrongAddress
 from facet.grpc_client import GrpcClient
-from facet.http_client import DEFAULT_URL, Client
+from facet.http_client import Client
+from facet.http_messages import DEFAULT_URL
 
 
 def health(context: typer.Context, *, url: Url = DEFAULT_URL, grpc: Grpc = None) -> None:

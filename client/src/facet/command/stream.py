@@ -32,7 +32,7 @@ from facet.command.options import (
 from facet.command.results import Outcome, Summary, recorder
 from facet.errors import FacetError, InvalidOption, ServiceUnavailable, WrongAddress
 from facet.grpc_client import GrpcClient
-from facet.http_client import DEFAULT_URL
+from facet.http_messages import DEFAULT_URL
 from facet.messages import Options
 
 if TYPE_CHECKING:
