@@ -64,22 +64,34 @@ class Stack:
 
     def discovery(self, containers: int) -> float:
         """Start more containers of workers; give the longest that a new one waits for a picture, in seconds."""
-        old = self.compose("ps", "--quiet", "inference").strip()
+        old = self.compose("ps", "--quiet", "inference").split()
         self.compose("up", "--detach", "--scale", f"inference={containers}", "inference")
-        answered: dict[str, float] = {}
+        new = [found for found in self.compose("ps", "--quiet", "inference").split() if found not in old]
+        answered: dict[str, float] = {}  # by the worker's id
 
         def all_answered() -> bool:
-            if worker := self.answer():
-                answered.setdefault(worker.partition(":")[0], time.time())
-            return len(answered) == containers
+            worker = self.answer()
+            if worker is None or worker in answered:
+                return False
+            answered[worker] = time.time()
+            return all(answered.keys() & self._serving(container).keys() for container in new)
 
         wait_for(all_answered)
-        new = {container: first for container, first in answered.items() if not old.startswith(container)}
-        return max(first - self._serving_since(container) for container, first in new.items())
+        waits = []
+        for container in new:
+            serving = self._serving(container)
+            first = min(answered[worker] for worker in answered.keys() & serving.keys())
+            waits.append(first - min(serving.values()))
+        return max(waits)
 
-    def _serving_since(self, container: str) -> float:
+    def _serving(self, container: str) -> dict[str, float]:
+        """Tell since when each worker of a container serves, by its id."""
         lines = [json.loads(line) for line in docker("logs", container).splitlines()]
-        return min(datetime.fromisoformat(line["ts"]).timestamp() for line in lines if line["message"] == "serving")
+        return {
+            line["worker"]: datetime.fromisoformat(line["ts"]).timestamp()
+            for line in lines
+            if line["message"] == "serving"
+        }
 
     def memory(self) -> dict[str, float]:
         """Give what each container has resident, in megabytes, as the engine reckons it: without the page cache."""

@@ -47,10 +47,10 @@ def main() -> int:
         return 0
     real = service.worker_command
 
-    def command(slot: int, heartbeat_fd: int) -> list[str]:
+    def command(slot: int, heartbeat_fd: int, worker_id: str) -> list[str]:
         return [
             "whole_path.stand_in" if argument == "inference.process.worker" else argument
-            for argument in real(slot, heartbeat_fd)
+            for argument in real(slot, heartbeat_fd, worker_id)
         ]
 
     service.worker_command = command

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import grpc
 import pytest
 
+from protos import infer_pb2, infer_pb2_grpc
 from tests.stack.running import free_base_port
 
 
@@ -26,6 +29,38 @@ def start(**settings: str) -> subprocess.CompletedProcess[str]:
         check=False,
         timeout=100,
     )
+
+
+def test_answers_and_logs_name_a_worker_by_the_same_id(face_file: bytes) -> None:
+    """The id is random: it tells a caller no host and no port."""
+    base = free_base_port()
+    own = {"FACET_HOST": "127.0.0.1", "FACET_PORT": str(base), "FACET_WORKER_PORT": str(base + 1), "FACET_WORKERS": "1"}
+    ids = set()
+    for _ in range(2):
+        service = subprocess.Popen(
+            [sys.executable, "-m", "inference"],
+            env=os.environ | own | {"FACET_METRICS_PORT": str(base + 9), "FACET_DRAIN_SECONDS": "0"},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            with grpc.insecure_channel(f"127.0.0.1:{base}") as channel:
+                answer = infer_pb2_grpc.InferenceStub(channel).Predict(
+                    infer_pb2.Image(raw_data=face_file), wait_for_ready=True, timeout=60
+                )
+            worker = answer._meta_data.worker
+            service.terminate()
+            output, _ = service.communicate(timeout=60)
+        finally:
+            service.kill()
+            service.wait()
+        assert re.fullmatch("[0-9a-f]{8}", worker)
+        lines = [json.loads(line) for line in output.splitlines()]
+        named = {line["message"] for line in lines if line.get("worker") == worker}
+        assert {"worker started", "worker serves", "serving", "predict"} <= named
+        assert all(line["worker"] == worker for line in lines if line["part"] == "worker 0")
+        ids.add(worker)
+    assert len(ids) == 2
 
 
 def critical(ended: subprocess.CompletedProcess[str]) -> str:

@@ -51,7 +51,7 @@ logs.configure("INFO", tier="inference", part="supervisor")
 policy = Policy(
     int(workers), start_seconds=start, silence_seconds=silence, handover_seconds=0.1, grace_seconds=grace
 )
-command = lambda slot, beat: [sys.executable, stand_in, str(slot), str(beat), behaviour]
+command = lambda slot, beat, _: [sys.executable, stand_in, str(slot), str(beat), behaviour]
 sys.exit(Supervisor(policy, command).run())
 """
 

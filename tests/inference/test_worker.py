@@ -10,13 +10,15 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import numpy as np
 import pytest
+from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from grpc_status import rpc_status
 from inference.mtcnn.detector import RGB, Box, Detector, Face, Landmarks, Point
 from inference.mtcnn.steps import Steps
 from inference.process.system import CannotStart
@@ -31,6 +33,7 @@ from tests.stack.running import free_base_port, wait_for
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+WORKER_ID = "3f9a1c07"
 CORNER = Point(0, 0)
 FACES = [
     Face(Box(CORNER, Point(side, side)), Landmarks(*5 * [CORNER]), confidence)
@@ -115,7 +118,7 @@ async def running_worker(load: Callable[[], Any] = lambda: None, **settings: Any
         return Detector(engine)
 
     reading, writing = os.pipe()
-    worker = Worker(chosen, 0, load_stand_in, writing)
+    worker = Worker(chosen, 0, WORKER_ID, load_stand_in, writing)
     running = asyncio.create_task(worker.run())
     try:
         async with grpc.aio.insecure_channel(worker.address) as channel:
@@ -167,7 +170,6 @@ def test_it_answers_with_what_was_found_and_done(face_file: bytes) -> None:
             answer: infer_pb2.InferResults = await worker.stub.Predict(
                 infer_pb2.Image(raw_data=face_file, image_id="a/b.png")
             )
-            assert answer._meta_data.worker == worker.worker.address
             return answer
 
     answer = asyncio.run(main())
@@ -175,6 +177,7 @@ def test_it_answers_with_what_was_found_and_done(face_file: bytes) -> None:
     assert [result.confidence for result in answer.results] == [0.99, 0.95, 0.9]
     assert answer.results[1].box.lower_right == infer_pb2.Point(x=30, y=30)
     did = answer._meta_data
+    assert did.worker == WORKER_ID
     assert (did.width, did.height, did.orientation, did.model, did.engine) == (107, 120, 1, "mtcnn", "stand-in")
     assert set(did.milliseconds) == {"queue", "decode", "pnet", "onet"}
 
@@ -477,7 +480,7 @@ class Hanging:
         threading.Event().wait()
 logs.configure("INFO", tier="inference", part="worker")
 async def main():
-    await Worker(Settings(), 0, lambda _: Detector(Hanging()), 1).run()
+    await Worker(Settings(), 0, "0", lambda _: Detector(Hanging()), 1).run()
 asyncio.run(main())
 """
 
@@ -514,7 +517,7 @@ def test_its_own_port_is_its_own() -> None:
 
     async def main() -> None:
         async with serving_worker() as worker:
-            twin = Worker(worker.settings, 0, lambda *_: Detector(StandIn()), 1)
+            twin = Worker(worker.settings, 0, WORKER_ID, lambda *_: Detector(StandIn()), 1)
             with pytest.raises(CannotStart, match=worker.worker.address):
                 await twin.run()
 
@@ -567,18 +570,52 @@ def test_a_message_that_cannot_be_read_is_its_senders_fault(method: str, caplog:
     assert not any(record.levelname == "ERROR" for record in caplog.records)
 
 
-def test_the_largest_body_fits_into_a_message() -> None:
-    """At the limit the picture's own fault is named; gRPC's limit would look like overload."""
+def reason(error: grpc.aio.AioRpcError) -> str:
+    """Give the reason that a status carries as google.rpc.ErrorInfo."""
+    status = rpc_status.from_call(cast("Any", error))
+    assert status is not None
+    info = error_details_pb2.ErrorInfo()
+    assert status.details[0].Unpack(info)
+    return str(info.reason)
+
+
+def test_an_image_above_the_limit_is_refused_by_a_status_with_a_reason() -> None:
+    """At the limit the bytes are judged; above it the image is too large, and above the message's limit the message."""
 
     async def main() -> None:
-        async with serving_worker() as worker:
-            limit = worker.settings.max_body_bytes
-            with refused(grpc.StatusCode.INVALID_ARGUMENT, "not an image in a known format"):
-                await worker.stub.Predict(infer_pb2.Image(raw_data=b"\1" * limit))
-            with refused(grpc.StatusCode.INVALID_ARGUMENT, "bytes, the limit is"):
-                await worker.stub.Predict(infer_pb2.Image(raw_data=b"\1" * (limit + 1)))
+        async with serving_worker(max_body_bytes=2**20) as worker:
+            for size, expected, text in (
+                (2**20, "INVALID_IMAGE", "not an image in a known format"),
+                (2**20 + 1, "IMAGE_TOO_LARGE", "1048577 bytes, the limit is 1048576"),
+                (2**21, "BODY_TOO_LARGE", "2097157 bytes, the limit is 2097152"),
+                (2**22 - 1024, "BODY_TOO_LARGE", "send a smaller image"),
+            ):
+                with pytest.raises(grpc.aio.AioRpcError, match=text) as caught:
+                    await worker.stub.Predict(infer_pb2.Image(raw_data=bytes(size)))
+                assert (caught.value.code(), reason(caught.value)) == (grpc.StatusCode.INVALID_ARGUMENT, expected)
+            # gRPC itself cuts off what is larger; the client tells it from Busy by these words.
+            with refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "larger than max"):
+                await worker.stub.Predict(infer_pb2.Image(raw_data=bytes(2**22)))
+            assert worker.engine.begun == 0
 
     asyncio.run(main())
+
+
+def test_a_stream_goes_on_after_an_image_above_the_limit(face_file: bytes) -> None:
+    """The image gets an answer with its id and BODY_TOO_LARGE, the next one its faces."""
+
+    async def main() -> list[infer_pb2.InferResults]:
+        async with serving_worker(max_body_bytes=2**20) as worker:
+            files = [face_file, bytes(2**21), face_file]
+            images = [infer_pb2.Image(raw_data=file, image_id=str(index)) for index, file in enumerate(files)]
+            return [answer async for answer in worker.stub.PredictStream(iter(images))]
+
+    answers = asyncio.run(main())
+    assert [(answer.image_id, answer.code, len(answer.results)) for answer in answers] == [
+        ("0", "", 3),
+        ("1", "BODY_TOO_LARGE", 0),
+        ("2", "", 3),
+    ]
 
 
 def test_times_are_those_of_the_steps(face_file: bytes) -> None:

@@ -103,12 +103,20 @@ class ComposeStack:
 
     def log_lines(self, service: str) -> list[dict[str, Any]]:
         """Read a service's log; each line must be a JSON object, and is told which container it is of."""
-        lines = [(container, line) for container in self.containers(service) for line in self._log(container)]
+        lines = [(container, line) for container in self.containers(service) for line in log_of(container)]
         return [json.loads(line) | {"container": container} for container, line in lines]
 
-    def _log(self, container: str) -> list[str]:
-        both = subprocess.run(["docker", "logs", container], capture_output=True, text=True, check=True)
-        return [*both.stdout.splitlines(), *both.stderr.splitlines()]
+
+def log_of(container: str) -> list[str]:
+    """Give the lines of a container's log."""
+    both = subprocess.run(["docker", "logs", container], capture_output=True, text=True, check=True)
+    return [*both.stdout.splitlines(), *both.stderr.splitlines()]
+
+
+def worker_ids(container: str) -> set[str]:
+    """Give the ids, as in answers, of the workers that have served in a container."""
+    lines = map(json.loads, log_of(container))
+    return {line["worker"] for line in lines if line["message"] == "serving"}
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.conftest import Figures
-from tests.stack.compose import ComposeStack, docker
+from tests.stack.compose import ComposeStack, docker, worker_ids
 from tests.stack.running import ROOT, Load, wait_for
 from tests.stack.under_load import kill_again_and_again, load_on, lost, measured
 
@@ -25,11 +25,11 @@ def scaled(compose: ComposeStack) -> Iterator[ComposeStack]:
 
 def answered(stack: ComposeStack, load: Load) -> dict[str, int]:
     """Count what each container of both tiers has answered or, a gateway, logged."""
-    counts = dict.fromkeys(stack.containers("inference") + stack.containers("web"), 0)
-    for worker, count in load.by_worker().items():
-        for container in counts:
-            if container.startswith(worker.partition(":")[0]):  # a worker's name begins with its container's
-                counts[container] += count
+    by_worker = load.by_worker()
+    counts = {
+        container: sum(by_worker[worker] for worker in worker_ids(container))
+        for container in stack.containers("inference")
+    }
     for container in stack.containers("web"):
         counts[container] = len(docker("logs", container))
     return counts

@@ -211,6 +211,22 @@ def test_a_stream_through_the_edge_answers_in_order(stack: FrontDoor, face_file:
     ]
 
 
+def test_an_image_above_the_limit_is_refused_over_grpc_as_over_http(stack: FrontDoor, face_file: bytes) -> None:
+    """With the reason BODY_TOO_LARGE and no status that Envoy or a client repeats; a stream goes on."""
+    large = infer_pb2.Image(raw_data=bytes(15 * 2**20))
+    good = infer_pb2.Image(raw_data=face_file)
+    with grpc.insecure_channel(stack.edge) as channel:
+        stub = infer_pb2_grpc.InferenceStub(channel)
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.Predict(large, timeout=60)
+        error: Any = caught.value
+        assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert "the limit is 11534336; send a smaller image" in error.details()
+        assert b"BODY_TOO_LARGE" in dict(error.trailing_metadata())["grpc-status-details-bin"]
+        answers = list(stub.PredictStream(iter([good, large, good]), timeout=60))
+    assert [(len(answer.results), answer.code) for answer in answers] == [(1, ""), (0, "BODY_TOO_LARGE"), (1, "")]
+
+
 def test_a_batch_has_an_entry_per_image(client: httpx.Client, face_file: bytes) -> None:
     """In the order of the files, each under its file's name; 200 when all were examined."""
     empty = encode(Image.new("RGB", (64, 64)))

@@ -14,7 +14,7 @@ import pytest
 from protos import infer_pb2, infer_pb2_grpc
 from tests.deploy.manifests import ROOT, TIERS, render
 from tests.stack.cluster import StandInCluster, running_cluster
-from tests.stack.compose import ComposeStack
+from tests.stack.compose import ComposeStack, worker_ids
 from tests.stack.running import Load, wait_for
 
 REPLICAS = 2
@@ -93,8 +93,8 @@ def test_every_pod_is_replaced_and_nothing_is_lost(cluster: StandInCluster, face
     assert {name: found["failed_liveness"] for name, found in cluster.status().items()} == dict.fromkeys(
         cluster.pods, 0
     )
-    answered = {worker.partition(":")[0] for worker in load.by_worker()}
-    assert {pod.name for pod in cluster.of("inference")} <= answered, "the new pods answer"
+    answered = set(load.by_worker())
+    assert all(worker_ids(pod.name) & answered for pod in cluster.of("inference")), "the new pods answer"
 
 
 def test_what_is_on_a_lost_node_is_done_elsewhere(cluster: StandInCluster, face_file: bytes) -> None:

@@ -290,7 +290,7 @@ from inference.settings import Settings
 from inference.process.worker import Worker, load
 import asyncio
 async def make():
-    Worker(Settings(), 0, load, os.pipe()[1])
+    Worker(Settings(), 0, "0", load, os.pipe()[1])
 asyncio.run(make())
 from web.app import create_app
 create_app()

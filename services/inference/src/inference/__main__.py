@@ -61,13 +61,14 @@ def main() -> int:
         return supervisor.run()
 
 
-def worker_command(slot: int, heartbeat_fd: int) -> list[str]:
-    """Give the arguments that start the worker of a slot."""
+def worker_command(slot: int, heartbeat_fd: int, worker_id: str) -> list[str]:
+    """Give the arguments that start a worker."""
     return [
         sys.executable,
         "-m",
         "inference.process.worker",
         f"--slot={slot}",
+        f"--id={worker_id}",
         f"--heartbeat-fd={heartbeat_fd}",
         f"--supervisor={os.getpid()}",
     ]

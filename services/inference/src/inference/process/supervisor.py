@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import selectors
 import signal
 import socket
@@ -25,6 +26,8 @@ LATE_SECONDS = 0.5  # no tick is so late while this process runs
 STABLE_SECONDS = 10.0
 MAX_BACKOFF_SECONDS = 30.0
 EXIT_KILLED = 1
+# The id of a worker process in logs, answers and traces. It is random, so that callers learn no address from it.
+WORKER_ID_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class Child:
     """A worker process as the supervisor sees it."""
 
     slot: int
+    worker_id: str
     generation: int
     process: subprocess.Popen[bytes]
     heartbeat: int
@@ -75,11 +79,11 @@ class Child:
 class Supervisor:
     """Keeps `policy.workers` processes serving.
 
-    `command(slot, heartbeat_fd)` gives the arguments that start the worker of a slot, 0 to `policy.workers`: one slot
-    more than workers, since a rolling restart starts the successor before the predecessor goes.
+    `command(slot, heartbeat_fd, worker_id)` gives the arguments that start a worker. Slots are 0 to `policy.workers`,
+    one more than there are workers, because a rolling restart starts the successor before it stops the predecessor.
     """
 
-    def __init__(self, policy: Policy, command: Callable[[int, int], Sequence[str]]) -> None:
+    def __init__(self, policy: Policy, command: Callable[[int, int, str], Sequence[str]]) -> None:
         self._policy = policy
         self._command = command
         self._children: list[Child] = []
@@ -249,15 +253,16 @@ class Supervisor:
         slot = next(slot for slot in range(self._policy.workers + 1) if slot not in taken)
         reading, writing = os.pipe()
         # A group of its own: Ctrl-C at a terminal is for the supervisor, which tells the workers.
+        worker_id = secrets.token_hex(WORKER_ID_BYTES)
         process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-            self._command(slot, writing), pass_fds=[writing], stdin=subprocess.DEVNULL, process_group=0
+            self._command(slot, writing, worker_id), pass_fds=[writing], stdin=subprocess.DEVNULL, process_group=0
         )
         os.close(writing)
-        child = Child(slot, self._generation, process, reading)
+        child = Child(slot, worker_id, self._generation, process, reading)
         self._children.append(child)
         self._selector.register(reading, selectors.EVENT_READ, child)
         log.info("worker started", extra=_about(child))
 
 
 def _about(child: Child, **more: object) -> dict[str, object]:
-    return {"slot": child.slot, "pid": child.process.pid, **more}
+    return {"worker": child.worker_id, "slot": child.slot, "pid": child.process.pid, **more}

@@ -1,6 +1,6 @@
 """One worker: one detector and one gRPC service with health, in a process of its own that the supervisor starts.
 
-    python -m inference.process.worker --slot 0 --heartbeat-fd 5 --supervisor 4711
+    python -m inference.process.worker --slot 0 --id 3f9a1c07 --heartbeat-fd 5 --supervisor 4711
 
 It writes a byte to the file descriptor every half second from the moment it serves.
 """
@@ -12,7 +12,6 @@ import asyncio
 import logging
 import os
 import signal
-import socket
 import sys
 from collections.abc import Callable
 from importlib.resources import files
@@ -48,10 +47,12 @@ SERVICE = infer_pb2.DESCRIPTOR.services_by_name["Inference"].full_name
 HEALTH_NAMES = ("", SERVICE)
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-ANY_ADDRESS = ("0.0.0.0", "[::]")  # noqa: S104 - to tell the worker's name, not to listen
 WARM_UP_LIMITS = ImageLimits(max_bytes=100_000, max_pixels=100_000, max_side=1000)
-# Beside the image a message holds a few fields; a limit below the image's own would look like overload to the caller.
+# A message holds a few fields besides the image.
 MESSAGE_OVERHEAD = 1024 * 1024
+# gRPC ends a call, and so a stream, with a larger message as RESOURCE_EXHAUSTED, which looks like overload.
+# The worker receives messages up to this multiple of its limit, so that it can refuse them one by one with a reason.
+RECEIVED_PER_ACCEPTED = 2
 
 EXIT_CANNOT_START = 3
 
@@ -61,24 +62,24 @@ Load = Callable[[Settings], Detector]
 class Worker:
     """The life of a worker: listen, load and warm up, serve, drain, stop."""
 
-    def __init__(self, settings: Settings, slot: int, load: Load, heartbeat_fd: int) -> None:
-        port = settings.worker_port + slot
-        self.address = f"{settings.host}:{port}"
+    def __init__(self, settings: Settings, slot: int, worker_id: str, load: Load, heartbeat_fd: int) -> None:
+        self.address = f"{settings.host}:{settings.worker_port + slot}"
         self._settings = settings
         self._grace = max(0.0, settings.grace_seconds - settings.drain_seconds - 1)  # the supervisor's, less a second
         self._load = load
+        self._max_message_bytes = settings.max_body_bytes + MESSAGE_OVERHEAD
         memory = max(MEMORY, settings.max_body_bytes)
         self._queue = InferenceQueue(settings.queue_places, settings.queue_seconds, memory=memory)
         self._health = health.aio.HealthServicer()
-        name = f"{socket.gethostname() if settings.host in ANY_ADDRESS else settings.host}:{port}"
-        self._traces = _traces(settings, name)
+        self._traces = _traces(settings, worker_id)
         self._servicer = InferenceServicer(
             self._queue,
             ImageLimits(settings.max_body_bytes, settings.max_pixels, settings.max_side),
+            max_message_bytes=self._max_message_bytes,
             min_face_size=settings.min_face_size,
             deadline=settings.deadline_seconds,
             max_streams=settings.max_streams,
-            worker=name,
+            worker=worker_id,
             metrics=WorkerMetrics(slot),
             traces=self._traces,
         )
@@ -149,7 +150,7 @@ class Worker:
             interceptors=[MalformedMessages()],
             options=[
                 ("grpc.so_reuseport", int(reuse_port)),
-                ("grpc.max_receive_message_length", self._settings.max_body_bytes + MESSAGE_OVERHEAD),
+                ("grpc.max_receive_message_length", RECEIVED_PER_ACCEPTED * self._max_message_bytes),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.http2.max_ping_strikes", 0),  # Envoy asks every second whether this process still runs
             ],
@@ -171,12 +172,12 @@ class Worker:
             await self._health.set(name, status)
 
 
-def _traces(settings: Settings, worker: str) -> Traces | None:
+def _traces(settings: Settings, worker_id: str) -> Traces | None:
     if not settings.traces:
         return None
     from inference.rpc.traces import Traces  # noqa: PLC0415 - switched off, traces cost nothing
 
-    return Traces(worker)
+    return Traces(worker_id)
 
 
 def load(settings: Settings) -> Detector:
@@ -202,15 +203,16 @@ def main() -> None:
     """Run the worker that the arguments name."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--slot", type=int, required=True)
+    parser.add_argument("--id", required=True)
     parser.add_argument("--heartbeat-fd", type=int, required=True)
     parser.add_argument("--supervisor", type=int, required=True)
     arguments = parser.parse_args()
     die_with(arguments.supervisor)
     os.set_blocking(arguments.heartbeat_fd, False)
     settings = Settings()
-    logs.configure(settings.log_level, tier="inference", part=f"worker {arguments.slot}")
+    logs.configure(settings.log_level, tier="inference", part=f"worker {arguments.slot}", worker=arguments.id)
     try:
-        asyncio.run(_run(settings, arguments.slot, arguments.heartbeat_fd))
+        asyncio.run(_run(settings, arguments.slot, arguments.id, arguments.heartbeat_fd))
     except (CannotStart, UnknownEngine, EngineNotInstalled, BadWeights, KernelsMissing) as error:
         log.critical(str(error))
         sys.exit(EXIT_CANNOT_START)
@@ -219,8 +221,8 @@ def main() -> None:
         sys.exit(EXIT_CANNOT_START)
 
 
-async def _run(settings: Settings, slot: int, heartbeat_fd: int) -> None:
-    worker = Worker(settings, slot, load, heartbeat_fd)
+async def _run(settings: Settings, slot: int, worker_id: str, heartbeat_fd: int) -> None:
+    worker = Worker(settings, slot, worker_id, load, heartbeat_fd)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.stop)
     await worker.run()
     logging.shutdown()

@@ -21,6 +21,10 @@ class MalformedRequest(RequestError):
     """The message is not the one that infer.proto defines."""
 
 
+class BodyTooLarge(RequestError):
+    """The message is larger than any accepted image needs."""
+
+
 class Busy(RequestError):
     """The queue is full, or the wait took too long."""
 
@@ -35,6 +39,7 @@ class DeadlineExceeded(RequestError):
 
 STATUS: dict[type[Exception], tuple[StatusCode, str]] = {
     MalformedRequest: (StatusCode.INVALID_ARGUMENT, "MALFORMED_REQUEST"),
+    BodyTooLarge: (StatusCode.INVALID_ARGUMENT, "BODY_TOO_LARGE"),
     EmptyImage: (StatusCode.INVALID_ARGUMENT, "EMPTY_IMAGE"),
     InvalidImage: (StatusCode.INVALID_ARGUMENT, "INVALID_IMAGE"),
     UnsupportedFormat: (StatusCode.INVALID_ARGUMENT, "UNSUPPORTED_FORMAT"),

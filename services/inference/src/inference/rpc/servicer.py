@@ -18,7 +18,7 @@ from inference.imaging.decode import ImageLimits
 from inference.mtcnn.detector import Detector
 from inference.mtcnn.steps import Abandoned, Steps
 from inference.rpc.context import Context, request_id_of, seconds_left
-from inference.rpc.errors import Busy, DeadlineExceeded, NotReady, describe, rich_status
+from inference.rpc.errors import BodyTooLarge, Busy, DeadlineExceeded, NotReady, describe, rich_status
 from inference.rpc.messages import read_options, write_results
 from inference.rpc.metrics import WorkerMetrics
 from inference.rpc.queue import InferenceQueue
@@ -38,6 +38,7 @@ class InferenceServicer(infer_pb2_grpc.InferenceServicer):
         queue: InferenceQueue,
         limits: ImageLimits,
         *,
+        max_message_bytes: int,
         min_face_size: int,
         deadline: float,
         max_streams: int,
@@ -49,6 +50,7 @@ class InferenceServicer(infer_pb2_grpc.InferenceServicer):
         self._draining = asyncio.Event()
         self._queue = queue
         self._limits = limits
+        self._max_message_bytes = max_message_bytes
         self._min_face_size = min_face_size  # pixels, for requests that do not set it
         self._deadline = deadline  # seconds for one image, unless the caller's deadline is shorter
         self._free_streams = max_streams  # each open stream holds an image in memory
@@ -127,6 +129,10 @@ class InferenceServicer(infer_pb2_grpc.InferenceServicer):
     ) -> infer_pb2.InferResults:
         if self.detector is None:
             raise NotReady("the worker is loading its model; try again in a few seconds")
+        if (size := request.ByteSize()) > self._max_message_bytes:
+            raise BodyTooLarge(
+                f"the message has {size} bytes, the limit is {self._max_message_bytes}; send a smaller image"
+            )
         options, image = read_options(request, self._min_face_size), request.raw_data
         work = partial(examine, image, options, self.detector, self._limits, steps)
         try:
