@@ -142,7 +142,7 @@ def main() -> int:
             for tier, processes in by_tier(stack.pid).items()
         }
         print(f"idle, {WORKERS} workers: " + ", ".join(f"{tier} {megabytes[tier]} MB" for tier in TIERS))
-        print(f"\n| picture, JPEG with one face | pictures/s | {' | '.join(f'{tier}, ms CPU' for tier in TIERS)} |")
+        print(f"\n| image, JPEG with one face | images/s | {' | '.join(f'{tier}, ms CPU' for tier in TIERS)} |")
         print("| --- | --- | --- | --- | --- |")
         for width, height in SIZES:
             body = picture(width, height)

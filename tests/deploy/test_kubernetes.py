@@ -16,6 +16,7 @@ from tests.deploy.conftest import COMPONENTS
 from tests.deploy.manifests import NAME, ROOT, TIERS, Manifests, flatten, render, render_with
 
 DOCUMENT = (ROOT / "docs/kubernetes.md").read_text()
+SNIPPETS = re.findall(r"```yaml\n(.*?)```", DOCUMENT, re.DOTALL)
 Combined = dict[tuple[str, tuple[str, ...]], Manifests]
 
 VERSIONS = ("1.32", "1.37")  # the oldest and the newest that docs/kubernetes.md claims
@@ -250,12 +251,29 @@ def test_the_documents_commands_name_what_there_is(overlay: Manifests) -> None:
     assert sum("port-forward" in line for line in commands) == 1
 
 
+def test_the_document_lists_every_port_for_a_mesh(base: Manifests) -> None:
+    """Those of the containers; of the workers' own ports, the manifests name the first."""
+    listed = {
+        (tier, int(first))
+        for tier, first in re.findall(r"^\| (\w+) \| (\d+)(?: to \d+)? \| \S*(?:h2c|HTTP)", DOCUMENT, re.MULTILINE)
+    }
+    assert listed == {(tier, port) for tier in TIERS for port in base.ports(tier).values()}
+
+
+def test_the_documents_policy_for_a_mesh_is_valid() -> None:
+    """The page shows it, and no overlay has it."""
+    policy = yaml.safe_load(SNIPPETS[1])
+    assert policy["kind"] == "NetworkPolicy"
+    for version in VERSIONS:
+        assert kubernetes_validate.validate(policy, version, strict=True) == version
+
+
 @pytest.mark.parametrize("tier", ["inference", "web"])
 def test_the_documents_patch_does_what_it_says(tmp_path: Path, tier: str) -> None:
     """A setting reaches a tier, whichever its name is put in for."""
     render_with("overlays/local", [], tmp_path)
     kustomization = tmp_path / "deploy/k8s/overlays/local/kustomization.yaml"
-    (snippet,) = re.findall(r"```yaml\n(.*?)```", DOCUMENT, re.DOTALL)
+    snippet, _ = SNIPPETS
     settings = yaml.safe_load(kustomization.read_text())
     settings["patches"] += yaml.safe_load(snippet.replace("inference", tier))["patches"]
     kustomization.write_text(yaml.safe_dump(settings))
