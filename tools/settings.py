@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
+import textwrap
 from pathlib import Path
 
 from inference.settings import Settings as InferenceSettings
@@ -51,7 +52,7 @@ def env_example() -> str:
     sections = services() | {"The compose stack": compose()}
     return HEAD + "".join(
         f"\n# --- {title.replace('`', '')} ---\n"
-        + "".join(f"\n# {meaning}\n#{name}={default}\n" for name, (default, meaning) in entries.items())
+        + "".join(f"\n{_comment(meaning)}\n#{name}={default}\n" for name, (default, meaning) in entries.items())
         for title, entries in sections.items()
     )
 
@@ -63,7 +64,10 @@ def tables() -> str:
 
 
 def _entries(fields: dict[str, FieldInfo]) -> Entries:
-    return {_variable(name, field): (_value(field), field.description or "") for name, field in fields.items()}
+    return {
+        _variable(name, field): (_value(field), " ".join((field.description or "").split()))
+        for name, field in fields.items()
+    }
 
 
 def _variable(name: str, field: FieldInfo) -> str:
@@ -76,6 +80,10 @@ def _variable(name: str, field: FieldInfo) -> str:
 def _value(field: FieldInfo) -> str:
     default = field.default
     return "" if default is None else f"{default:g}" if isinstance(default, float) else str(default)
+
+
+def _comment(text: str) -> str:
+    return textwrap.fill(text, width=120, initial_indent="# ", subsequent_indent="# ", break_long_words=False)
 
 
 def _table(entries: Entries) -> str:

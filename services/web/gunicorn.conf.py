@@ -1,17 +1,18 @@
 """How gunicorn runs the gateway: `gunicorn --config services/web/gunicorn.conf.py`."""
 
+import math
 import os
 import shutil
 import sys
-import tempfile
 
 from gunicorn.glogging import Logger
 from gunicorn.http import wsgi
 from pydantic import ValidationError
+from telemetry.settings import unknown_variables
 from web.settings import Settings
 from web.single_write import SingleWrite
 
-from telemetry import logs
+from telemetry import logs, metrics
 
 try:
     settings = Settings()
@@ -23,15 +24,15 @@ bind = [f"{settings.web_host}:{settings.web_port}", f"{settings.web_host}:{setti
 worker_class = "gthread"
 workers = settings.web_processes
 threads = settings.web_threads
-wsgi.Response = SingleWrite  # headers and body in one write: no half answers from a process that is killed
+wsgi.Response = SingleWrite  # headers and body in one write: a killed process leaves no half response
 preload_app = False  # a gRPC channel made before the fork would hang after it
-keepalive = 75  # above Envoy's idle timeout upstream, else Envoy reuses a connection that is just being closed
-timeout = 30  # a process that is silent for so long is replaced; requests do not count, they have threads
-graceful_timeout = int(settings.grace_seconds)
-limit_request_line = 0  # no limit: Envoy takes 16 KiB of headers, and refuses more in the form of all other errors
+keepalive = 75  # longer than Envoy's idle timeout, so that Envoy never reuses a connection that is being closed
+timeout = 30  # a process without a heartbeat is replaced; a long request is no reason, it has its own thread
+graceful_timeout = math.ceil(settings.grace_seconds)
+limit_request_line = 0  # no limit: Envoy rejects headers above 16 KiB, in the form of all other errors
 limit_request_field_size = 16384
-worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108, PTH112 - a heartbeat on a disk can stall
-control_socket_disable = True  # nothing of ours uses it, and it wants a writable home
+worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108, PTH112 - a disk can delay heartbeats
+control_socket_disable = True  # unused, and it needs a writable home directory
 logconfig_dict = {
     **logs.config(settings.log_level, tier="web"),
     "loggers": {"gunicorn.error": {"propagate": True, "handlers": []}},  # by default gunicorn adds its own handler
@@ -49,28 +50,34 @@ class NoAccessLog(Logger):
 
 
 logger_class = NoAccessLog
-
-
-# Each process keeps its counts in a file here, and whichever is asked for /metrics sums them up.
-_counts = tempfile.mkdtemp(prefix="facet-metrics-")
-os.environ["PROMETHEUS_MULTIPROC_DIR"] = _counts
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"  # nothing of gRPC exists at the fork
+
+
+def on_starting(server):  # noqa: ANN001, ANN201 - gunicorn's hook
+    """Warn about misspelt variables."""
+    for sentence in unknown_variables():
+        server.log.warning(sentence)
+
+
+def when_ready(server):  # noqa: ANN001, ANN201 - gunicorn's hook
+    """Make the folder of the counts. gunicorn calls this once; it executes the rest of this file on every SIGHUP."""
+    server.metrics_folder = metrics.make_folder()
 
 
 def child_exit(server, worker):  # noqa: ANN001, ANN201, ARG001 - gunicorn's hook
     """Drop the gauges of a process that has ended."""
-    from prometheus_client import multiprocess  # noqa: PLC0415 - imported before, it would not know the folder
+    from prometheus_client import multiprocess  # noqa: PLC0415 - only after the folder is made, see telemetry.metrics
 
     multiprocess.mark_process_dead(worker.pid)
 
 
 def worker_exit(server, worker):  # noqa: ANN001, ANN201, ARG001 - gunicorn's hook
-    """Send the spans that are left, of a process that has answered anything."""
+    """Send the remaining spans of a process that has started its application."""
     app = getattr(worker, "wsgi", None)
     if app and app.extensions["traces"]:
         app.extensions["traces"].close()
 
 
-def on_exit(server):  # noqa: ANN001, ANN201, ARG001 - gunicorn's hook
-    """Leave nothing behind."""
-    shutil.rmtree(_counts, ignore_errors=True)
+def on_exit(server):  # noqa: ANN001, ANN201 - gunicorn's hook
+    """Remove the folder of the counts."""
+    shutil.rmtree(server.metrics_folder, ignore_errors=True)

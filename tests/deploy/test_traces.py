@@ -145,7 +145,7 @@ def test_what_is_not_otlp_over_grpc_is_refused(
     with pytest.raises(ValidationError) as refused:
         service.Settings()
     assert re.fullmatch(
-        r"OTEL_(TRACES_EXPORTER|.+_PROTOCOL): Input should be .*'(otlp|grpc)'",
+        r"OTEL_(TRACES_EXPORTER|.+_PROTOCOL): Input should be .*'(otlp|grpc)'\..+",
         service.Settings.format_errors(refused.value),
     )
 

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import os
+from difflib import get_close_matches
 from typing import Annotated, Literal
 
 from pydantic import AliasChoices, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from telemetry.variables import VARIABLES
+
+PREFIX = "FACET_"
 
 
 class ServiceSettings(BaseSettings):
     """Each field is an environment variable: FACET_ and the field's name in capitals."""
 
     model_config = SettingsConfigDict(
-        env_prefix="FACET_", env_ignore_empty=True, frozen=True, use_attribute_docstrings=True
+        env_prefix=PREFIX, env_ignore_empty=True, frozen=True, use_attribute_docstrings=True
     )
 
-    max_body_bytes: int = Field(10 * 1024 * 1024, ge=1024)
-    """The largest request body, and so the largest image, in bytes. Envoy has its own limit of 10 MiB."""
-    deadline_seconds: float = Field(15.0, gt=0)
-    """The longest that a request may take, however much more its caller would allow."""
-    grace_seconds: float = Field(25.0, gt=0)
-    """The longest that stopping may take, draining included; then processes are killed."""
+    max_body_bytes: int = Field(10 * 1024 * 1024, ge=1024, le=10 * 1024 * 1024)
+    """Maximum size of a request body, and so of an image, in bytes. At most 10485760, because Envoy rejects larger
+    bodies."""
+    deadline_seconds: float = Field(15.0, gt=0, le=15)
+    """Maximum time in seconds of a request, even if its caller allows more. At most 15, because Envoy ends a request
+    after 16 s."""
+    grace_seconds: float = Field(25.0, gt=0, le=28)
+    """Maximum time in seconds of a shutdown; then remaining processes are killed. At most 28, because containers are
+    killed after 30 s."""
 
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
     """Minimum level of the log: DEBUG, INFO, WARNING or ERROR."""
@@ -48,9 +57,32 @@ class ServiceSettings(BaseSettings):
 
     @classmethod
     def format_errors(cls, error: ValidationError) -> str:
-        """Describe each invalid variable in a line."""
-        return "\n".join(f"{_variable(str(fault['loc'][0]))}: {fault['msg']}" for fault in error.errors())
+        """Describe each invalid variable in a line: what is wrong, and what the setting means."""
+        return "\n".join(cls._format(fault["msg"], *fault["loc"][:1]) for fault in error.errors())
+
+    @classmethod
+    def _format(cls, message: str, name: int | str = "") -> str:
+        if not name:  # by a validator of several settings, whose message is a whole sentence
+            return message.removeprefix("Value error, ")
+        described = (
+            field.description or ""
+            for field_name, field in cls.model_fields.items()
+            if name == field_name or name in getattr(field.validation_alias, "choices", [field.validation_alias])
+        )
+        return f"{_variable(str(name))}: {message}. {' '.join(next(described).split())}"
+
+
+def unknown_variables() -> list[str]:
+    """Write a sentence about each FACET_ variable in the environment that no part of facet reads."""
+    sentences = []
+    known = {name.removeprefix(PREFIX) for name in VARIABLES}
+    for name in sorted(os.environ):
+        if name.upper().startswith(PREFIX) and name.upper() not in VARIABLES:
+            close = get_close_matches(name.upper().removeprefix(PREFIX), known, n=1)
+            hint = f"did you mean {PREFIX}{close[0]}?" if close else "docs/settings.md lists the settings"
+            sentences.append(f"{name} is not a setting of facet and has no effect; {hint}")
+    return sentences
 
 
 def _variable(name: str) -> str:
-    return name if name.startswith("OTEL_") else f"FACET_{name.upper()}"
+    return name if name.startswith("OTEL_") else f"{PREFIX}{name.upper()}"

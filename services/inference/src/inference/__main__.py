@@ -7,6 +7,7 @@ import os
 import sys
 
 from pydantic import ValidationError
+from telemetry.settings import unknown_variables
 
 from inference.process.metrics_server import metrics_server
 from inference.process.ports import PortInUse, check_ports, own_address
@@ -35,6 +36,8 @@ def main() -> int:
         print(Settings.format_errors(error), file=sys.stderr)  # noqa: T201 - no log yet
         return EXIT_BAD_SETTINGS
     logs.configure(settings.log_level, tier="inference", part="supervisor")
+    for sentence in unknown_variables():
+        logging.getLogger(__name__).warning(sentence)
     workers = settings.worker_count
     ports = [settings.port, *(settings.worker_port + slot for slot in range(workers + 1))]
     try:

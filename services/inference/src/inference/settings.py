@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from telemetry.settings import ServiceSettings
 
 from inference.process.cgroup import available_cpus, available_memory
@@ -38,7 +39,8 @@ class Settings(ServiceSettings):
     """Accelerator of the engine onnxruntime, such as CUDAExecutionProvider. Unset, or if it is missing: the CPU."""
 
     max_pixels: int = Field(40_000_000, ge=1)
-    """Maximum number of pixels of an image, checked before it is decoded."""
+    """Maximum number of pixels of an image, checked before it is decoded. Larger images need more than 1.5 GiB per
+    worker."""
     max_side: int = Field(16384, ge=1)
     """Maximum width and height of an image in pixels."""
 
@@ -53,21 +55,63 @@ class Settings(ServiceSettings):
     onet_threshold: float = Field(0.8, ge=0, le=1)
     """Minimum score of a candidate in the third network, O-Net, and so the lowest confidence of a result."""
 
-    queue_places: int = Field(48, ge=0)
-    """Maximum number of requests waiting at a worker, with at most 160 MiB of images; more are rejected as busy."""
+    queue_places: int = Field(48, ge=0, le=1023)
+    """Maximum number of requests waiting at a worker, with at most 160 MiB of images; more are rejected as busy. At
+    most 1023, because Envoy allows no more to all workers."""
     queue_seconds: float = Field(5.0, gt=0)
-    """Maximum time in seconds that a request waits at a worker; then it is rejected as busy."""
-    max_streams: int = Field(8, ge=0)
-    """Maximum number of open PredictStream calls per worker; more are rejected as busy."""
+    """Maximum time in seconds that a request waits at a worker, within its deadline; then it is rejected as busy."""
+    max_streams: int = Field(8, ge=0, le=256)
+    """Maximum number of open PredictStream calls per worker; more are rejected as busy. At most 256, because Envoy
+    allows no more to all workers."""
 
     drain_seconds: float = Field(3.0, ge=0)
-    """Time in seconds that a stopping worker reports NOT_SERVING before it closes, so that Envoy notices."""
-    start_seconds: float = Field(120.0, gt=0)
-    """Maximum time in seconds until a new worker serves; then it is killed."""
+    """Time in seconds that a stopping worker reports NOT_SERVING before it closes. Envoy needs 2 s to notice; the calls
+    that it still sends to a closed worker it has to repeat elsewhere."""
+    start_seconds: float = Field(120.0, gt=0, le=120)
+    """Maximum time in seconds until a new worker serves; then it is killed. At most 120, because the containers' health
+    checks wait no longer."""
     stall_seconds: float = Field(20.0, gt=0)
     """A worker reports NOT_SERVING while it runs an inference for longer than this, in seconds."""
-    hang_seconds: float = Field(30.0, gt=0)
-    """Maximum time in seconds of an inference, or of a silent event loop; then the worker is killed and replaced."""
+    hang_seconds: float = Field(30.0, gt=0, le=50)
+    """Maximum time in seconds of an inference, or of a silent event loop; then the worker is killed and replaced. At
+    most 50, because Kubernetes restarts a silent container after 60 s."""
+
+    @model_validator(mode="after")
+    def _refuse_settings_without_effect(self) -> Self:
+        if self.stall_seconds >= self.hang_seconds:
+            raise ValueError(
+                f"FACET_STALL_SECONDS is {self.stall_seconds:g}; it must be below FACET_HANG_SECONDS, "
+                f"{self.hang_seconds:g}, at which the worker is killed"
+            )
+        if self.drain_seconds >= self.grace_seconds:
+            raise ValueError(
+                f"FACET_DRAIN_SECONDS is {self.drain_seconds:g}; it must be below FACET_GRACE_SECONDS, "
+                f"{self.grace_seconds:g}, at which the workers are killed"
+            )
+        if "queue_seconds" in self.model_fields_set and self.queue_seconds > self.deadline_seconds:
+            raise ValueError(
+                f"FACET_QUEUE_SECONDS is {self.queue_seconds:g}; it must not exceed FACET_DEADLINE_SECONDS, "
+                f"{self.deadline_seconds:g}, at which a waiting request ends"
+            )
+        if self.onnxruntime_provider and self.engine != "onnxruntime":
+            raise ValueError(
+                f"FACET_ONNXRUNTIME_PROVIDER is {self.onnxruntime_provider}, which the engine {self.engine} does not "
+                "use; unset it, or set FACET_ENGINE=onnxruntime"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _refuse_overlapping_ports(self) -> Self:
+        own = range(self.worker_port, self.worker_port + (self.workers or MAX_WORKERS) + 1)
+        for name, port in (("FACET_PORT", self.port), ("FACET_METRICS_PORT", self.metrics_port)):
+            if port in own:
+                raise ValueError(
+                    f"{name} is {port}, one of the workers' own ports, {own[0]} to {own[-1]}; "
+                    "set another port, or another FACET_WORKER_PORT"
+                )
+        if self.port == self.metrics_port:
+            raise ValueError(f"FACET_PORT and FACET_METRICS_PORT are both {self.port}; set different ports")
+        return self
 
     @property
     def worker_count(self) -> int:

@@ -1,11 +1,11 @@
-"""Prometheus metrics over all gunicorn processes, on a port of their own."""
+"""Prometheus metrics of the gateway, on their own port."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app, values
 from prometheus_client.multiprocess import MultiProcessCollector
 
 if TYPE_CHECKING:
@@ -14,20 +14,23 @@ if TYPE_CHECKING:
 REQUESTS = Counter("facet_http_requests_total", "Requests answered", ["route", "method", "status"])
 SECONDS = Histogram(
     "facet_http_request_duration_seconds",
-    "From the request's last header to the answer",
+    "Time from the request's last header to the response",
     ["route"],
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15),
 )
-IN_FLIGHT = Gauge("facet_http_requests_in_flight", "Requests being answered", multiprocess_mode="livesum")
+IN_FLIGHT = Gauge("facet_http_requests_in_flight", "Requests in progress", multiprocess_mode="livesum")
 
 
 def metrics_on_port(port: int, app: WSGIApplication) -> Callable[[WSGIEnvironment, StartResponse], Iterable[bytes]]:
-    """Answer what comes in on `port` with the metrics, and leave the rest to `app`.
+    """Answer requests to `port` with the metrics, and pass all others to `app`.
 
-    gunicorn listens on both ports; the edge leads to the other one alone.
+    gunicorn listens on both ports; the edge routes to the other one only. Under gunicorn the metrics are the sums over
+    all processes; a process without gunicorn shows its own.
     """
-    registry: Any = CollectorRegistry()
-    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # sums up the files that all processes keep
+    registry: Any = REGISTRY
+    if values.ValueClass is not values.MutexValue:  # the counts are in files, see telemetry.metrics
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # registers itself
     metrics = make_wsgi_app(registry)
 
     def by_port(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
