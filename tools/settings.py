@@ -13,8 +13,9 @@ from pathlib import Path
 from inference.settings import Settings as InferenceSettings
 from pydantic import AliasChoices
 from pydantic.fields import FieldInfo
-from telemetry.settings import ServiceSettings
 from web.settings import Settings as WebSettings
+
+from telemetry.settings import ServiceSettings
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs/settings.md"

@@ -8,11 +8,11 @@ import sys
 from gunicorn.glogging import Logger
 from gunicorn.http import wsgi
 from pydantic import ValidationError
-from telemetry.settings import unknown_variables
 from web.settings import Settings
 from web.single_write import SingleWrite
 
 from telemetry import logs, metrics
+from telemetry.settings import unknown_variables
 
 try:
     settings = Settings()

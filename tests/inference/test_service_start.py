@@ -23,7 +23,7 @@ def start(**settings: str) -> subprocess.CompletedProcess[str]:
     own = {"FACET_HOST": "127.0.0.1", "FACET_PORT": str(base), "FACET_WORKER_PORT": str(base + 1), "FACET_WORKERS": "1"}
     return subprocess.run(
         [sys.executable, "-m", "inference"],
-        env=os.environ | own | settings,
+        env=os.environ | own | {"FACET_METRICS_PORT": str(base + 3)} | settings,
         capture_output=True,
         text=True,
         check=False,

@@ -16,11 +16,11 @@ from annotated_types import Le
 from inference.settings import MAX_WORKERS
 from inference.settings import Settings as InferenceSettings
 from pydantic import ValidationError
-from telemetry.settings import ServiceSettings, unknown_variables
-from telemetry.variables import VARIABLES
 from web.settings import MAX_THREADS
 from web.settings import Settings as WebSettings
 
+from telemetry.settings import ServiceSettings, unknown_variables
+from telemetry.variables import VARIABLES
 from tests.deploy.manifests import ROOT, Manifests, clusters, envoy_config, flatten, render, seconds
 
 SERVICES: list[type[ServiceSettings]] = [InferenceSettings, WebSettings]

@@ -7,23 +7,23 @@ import os
 import sys
 
 from pydantic import ValidationError
-from telemetry.settings import unknown_variables
 
 from inference.process.metrics_server import metrics_server
 from inference.process.ports import PortInUse, check_ports, own_address
 from inference.process.supervisor import Policy, Supervisor
 from inference.settings import Settings
 from telemetry import logs
+from telemetry.settings import unknown_variables
 
 EXIT_BAD_SETTINGS = 2
 EXIT_PORT_IN_USE = 2
 
-# What makes a picture cheaper, set before a worker's libraries are loaded.
+# Makes workers faster. Their libraries read it when they are loaded.
 WORKER_ENVIRONMENT = {
-    "OPENBLAS_NUM_THREADS": "1",  # NumPy's library would start a thread for each of the host's CPUs
-    # A picture's arrays stay with the process for the next one. glibc would give them back to the system each time, and
-    # get them again page by page, all zeroed: 2 ms of 30 for 640x480. It comes to these limits by itself after a large
-    # picture.
+    "OPENBLAS_NUM_THREADS": "1",  # by default NumPy's library starts a thread for each CPU of the host
+    # Keeps the memory of an image's arrays in the process for the next image. By default glibc returns it to the system
+    # and gets it back page by page, zeroed, which takes 2 of 30 ms for 640x480. After a large image glibc would raise
+    # its limits to these by itself.
     "GLIBC_TUNABLES": "glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=67108864",
 }
 
@@ -33,7 +33,7 @@ def main() -> int:
     try:
         settings = Settings()
     except ValidationError as error:
-        print(Settings.format_errors(error), file=sys.stderr)  # noqa: T201 - no log yet
+        print(Settings.format_errors(error), file=sys.stderr)  # noqa: T201 - logging is not set up yet
         return EXIT_BAD_SETTINGS
     logs.configure(settings.log_level, tier="inference", part="supervisor")
     for sentence in unknown_variables():
@@ -46,9 +46,9 @@ def main() -> int:
     except PortInUse as error:
         logging.getLogger(__name__).critical(str(error))
         return EXIT_PORT_IN_USE
-    # gRPC is made after the start of each worker, so its fork handlers have nothing to do.
+    # No process forks after gRPC has started in it, so gRPC's fork handlers have nothing to do.
     os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
-    # Any caller can have gRPC complain of a header, in a line that is no JSON.
+    # A caller's bad header would make gRPC write a log line that is not JSON.
     os.environ["GRPC_VERBOSITY"] = "NONE"
     for name, value in WORKER_ENVIRONMENT.items():
         os.environ[name] = value

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Self
 
 from pydantic import Field, model_validator
-from telemetry.settings import ServiceSettings
 
 from inference.process.cgroup import available_cpus, available_memory
+from telemetry.settings import ServiceSettings
 
 # Envoy lists this many workers' ports per host, and one more for the successor during a rolling restart.
 MAX_WORKERS = 16

@@ -10,8 +10,8 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from flask import Flask, Response, g, request
-from telemetry.logs import request_id, trace_id
 
+from telemetry.logs import request_id, trace_id
 from web.admission import Admission
 from web.errors import register_error_handlers
 from web.image_request import BoundedRequest

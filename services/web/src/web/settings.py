@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Self
 
 from pydantic import Field, model_validator
+
 from telemetry.settings import ServiceSettings
 
 # Threads of all processes together; the container's limit for processes and threads also holds those of gRPC.

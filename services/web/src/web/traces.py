@@ -11,8 +11,8 @@ from typing import Any
 import grpc
 from flask import Flask, Response, g, has_app_context, request
 from opentelemetry.trace import Span
-from telemetry.traces import Tracer, record_error, record_status
 
+from telemetry.traces import Tracer, record_error, record_status
 from web.routes import PROBES
 
 SERVER_ERROR = 500

@@ -1,6 +1,6 @@
-"""`python -m inference.process.healthcheck [TARGET]` asks for the service's health; 0: it serves.
+"""`python -m inference.process.healthcheck [TARGET]` checks the service's health and exits with 0 if it serves.
 
-For container engines, which know no gRPC; Kubernetes asks by itself.
+Container engines need it because they do not speak gRPC. Kubernetes has its own gRPC probes.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-TARGET = "127.0.0.1:50051"  # the port that the serving workers share
+TARGET = "127.0.0.1:50051"  # the port that all serving workers share
 TIMEOUT_SECONDS = 2
 
 
 def main() -> int:
-    """Ask once, and say on stderr what is wrong."""
+    """Check once, and print what is wrong to stderr."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("target", nargs="?", default=TARGET)
     target = parser.parse_args().target
@@ -26,7 +26,7 @@ def main() -> int:
         try:
             answer = stub.Check(health_pb2.HealthCheckRequest(service="Inference"), timeout=TIMEOUT_SECONDS)
         except grpc.RpcError as error:
-            print(f"{target}: {error.details()}", file=sys.stderr)  # noqa: T201 - for who reads the engine's records
+            print(f"{target}: {error.details()}", file=sys.stderr)  # noqa: T201 - the container engine records it
             return 1
     return int(answer.status != health_pb2.HealthCheckResponse.SERVING)
 

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
-from telemetry.metrics import make_folder
 
 from inference.process.supervisor import Supervisor
+from telemetry.metrics import make_folder
 
 
 class SupervisorMetrics:
@@ -26,9 +26,9 @@ class SupervisorMetrics:
         for slot in range(census.wanted + 1):
             if slot not in census.slots:  # the requests that its last worker had in flight are gone
                 mark_process_dead(f"slot-{slot}")  # type: ignore[no-untyped-call]  # part of a file name, as in rpc/metrics.py
-        yield GaugeMetricFamily("facet_workers", "Workers that there should be", census.wanted)
-        yield GaugeMetricFamily("facet_workers_serving", "Workers that serve", census.serving)
-        yield CounterMetricFamily("facet_worker_failures", "Workers that ended unasked or were killed", census.failures)
+        yield GaugeMetricFamily("facet_workers", "Workers that should run", census.wanted)
+        yield GaugeMetricFamily("facet_workers_serving", "Workers that are serving", census.serving)
+        yield CounterMetricFamily("facet_worker_failures", "Workers that ended or were killed", census.failures)
 
 
 @contextmanager

@@ -8,11 +8,11 @@ from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
-from telemetry.logs import request_id
 
 from inference.rpc.context import Context, request_id_of
 from inference.rpc.errors import MalformedRequest
 from inference.rpc.servicer import abort
+from telemetry.logs import request_id
 
 
 class MalformedMessages(grpc.aio.ServerInterceptor):

@@ -1,7 +1,7 @@
-"""What a worker counts, for Prometheus.
+"""Prometheus metrics of a worker.
 
-The counts are kept in files, one set for each slot; metrics_server.py shows their sum. The next worker of a slot goes
-on with its files, so that counts neither begin again nor pile up when workers are replaced.
+The counts are in files, one set per slot; metrics_server.py shows their sums. A worker continues the files of its
+predecessor in the slot, so a replacement neither resets the counts nor adds files.
 """
 
 from __future__ import annotations
@@ -22,30 +22,37 @@ FACES = (0, 1, 2, 5, 10, 20, 50, 100, 1000)
 
 
 class WorkerMetrics:
-    """The counts of one worker. Without PROMETHEUS_MULTIPROC_DIR they stay in its memory, for nobody."""
+    """The counts of one worker. Without a folder for the files (see telemetry.metrics) they stay in its memory."""
 
     def __init__(self, slot: int) -> None:
         if values.ValueClass is not values.MutexValue:
             values.ValueClass = values.MultiProcessValue(lambda: f"slot-{slot}")  # type: ignore[no-untyped-call]
-        elsewhere: Any = {"registry": None}
+        in_files: Any = {"registry": None}  # the supervisor shows the files
         self._requests = Counter(
-            "facet_inference_requests", "Pictures answered, by OK or the error's code", ["method", "code"], **elsewhere
+            "facet_inference_requests", "Images answered, by the error's code or OK", ["method", "code"], **in_files
         )
         self._in_flight = Gauge(
-            "facet_inference_in_flight", "Pictures that wait or are examined", multiprocess_mode="livesum", **elsewhere
+            "facet_inference_in_flight", "Images waiting or being examined", multiprocess_mode="livesum", **in_files
         )
-        self._in_flight.set(0)  # the slot's last worker may have been killed
+        self._in_flight.set(0)  # the predecessor may have been killed
         self._seconds = Histogram(
-            "facet_inference_duration_seconds", "From a picture's arrival to its answer", buckets=SECONDS, **elsewhere
+            "facet_inference_duration_seconds",
+            "Time from the arrival of an image to its answer",
+            buckets=SECONDS,
+            **in_files,
         )
         self._steps = Histogram(
-            "facet_inference_step_seconds", "Each step of a detection", ["step"], buckets=SECONDS, **elsewhere
+            "facet_inference_step_seconds",
+            "Time of each step of the detection",
+            ["step"],
+            buckets=SECONDS,
+            **in_files,
         )
-        self._faces = Histogram("facet_inference_faces", "Faces found in a picture", buckets=FACES, **elsewhere)
+        self._faces = Histogram("facet_inference_faces", "Faces found in an image", buckets=FACES, **in_files)
 
     @contextmanager
     def request(self, method: str) -> Iterator[None]:
-        """Count and time the answer to one picture, by the code of the error that is raised, if one is."""
+        """Count and time the answer to one image, by the code of the error that it raises, if any."""
         began, code = time.monotonic(), "OK"
         self._in_flight.inc()
         try:
@@ -62,7 +69,7 @@ class WorkerMetrics:
             self._seconds.observe(time.monotonic() - began)
 
     def examined(self, faces: int, steps: Steps) -> None:
-        """Count the faces of a picture, and the times of the steps that found them."""
+        """Count the faces of an image and the times of the steps."""
         self._faces.observe(faces)
         for name, milliseconds in steps.milliseconds.items():
             self._steps.labels(name).observe(milliseconds / 1000)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, NoReturn
 
 import grpc
 from grpc_status import rpc_status
-from telemetry.logs import request_id
 
 from inference.examination import Examination, examine
 from inference.imaging.decode import ImageLimits
@@ -23,6 +22,7 @@ from inference.rpc.messages import read_options, write_results
 from inference.rpc.metrics import WorkerMetrics
 from inference.rpc.queue import InferenceQueue
 from protos import infer_pb2, infer_pb2_grpc
+from telemetry.logs import request_id
 
 if TYPE_CHECKING:
     from inference.rpc.traces import Traces

@@ -11,13 +11,13 @@ from collections.abc import Awaitable
 
 from grpc import StatusCode
 from opentelemetry.trace import Span
-from telemetry.logs import request_id
-from telemetry.traces import Tracer, record_status
 
 from inference.mtcnn.steps import Steps
 from inference.rpc.context import Context, metadata, seconds_left
 from inference.rpc.errors import describe
 from protos import infer_pb2
+from telemetry.logs import request_id
+from telemetry.traces import Tracer, record_status
 
 # A caller's deadline starts before its call arrives here, so the caller cancels the call just before our own deadline.
 EARLY_SECONDS = 0.25
