@@ -32,6 +32,8 @@ from tests.conftest import encode
 from tests.stack.running import free_base_port, wait_for
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
+# gRPC waits a second before its second attempt, when the first one came before the worker listened.
+RECONNECT = [("grpc.initial_reconnect_backoff_ms", 20), ("grpc.min_reconnect_backoff_ms", 1000)]
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 WORKER_ID = "3f9a1c07"
 CORNER = Point(0, 0)
@@ -121,7 +123,7 @@ async def running_worker(load: Callable[[], Any] = lambda: None, **settings: Any
     worker = Worker(chosen, 0, WORKER_ID, load_stand_in, writing)
     running = asyncio.create_task(worker.run())
     try:
-        async with grpc.aio.insecure_channel(worker.address) as channel:
+        async with grpc.aio.insecure_channel(worker.address, RECONNECT) as channel:
             await asyncio.wait_for(channel.channel_ready(), 30)
             yield Running(worker, running, engine, channel, chosen)
     finally:
