@@ -1,1 +1,1 @@
-"""MTCNN: pure vision; knows no gRPC, no settings and no logging set-up."""
+"""The MTCNN detector. It knows no transport, no settings and no logging set-up."""

@@ -1,6 +1,6 @@
-"""Candidate boxes as arrays: the only place that knows columns. Each rule is that of the mtcnn package, 1.0.0.
+"""Candidate boxes as arrays; no other module uses bare columns. The rules are those of the mtcnn package, 1.0.0.
 
-Corners are (n, 4) float64: x1, y1, x2, y2 in pixels of the picture. Regressions and landmarks are what a network says.
+Corners are (n, 4) float64: x1, y1, x2, y2 in pixels of the image. Regressions and landmarks are a network's outputs.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from inference.mtcnn.kernels import Kernels
 from inference.mtcnn.steps import Steps
 
-# How P-Net's cells lie on a level: every STRIDE pixels one, and each sees CELL pixels (Zhang et al. 2016, fig. 2).
+# P-Net has a cell every STRIDE pixels of a level, and each cell sees CELL pixels (Zhang et al. 2016, fig. 2).
 STRIDE = 2
 CELL = 12
-# Rows compared at once, so that a picture full of candidates can be abandoned in between.
+# Rows per call of the kernel, so that an image full of candidates can be abandoned between calls.
 SUPPRESS_ROWS = 4096
 
 Floats = NDArray[np.float32]
@@ -24,7 +24,7 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """Boxes that may hold a face. Corners (n, 4) float64, scores (n,) float64, 0 to 1."""
+    """Boxes that may hold a face: corners (n, 4) float64, scores (n,) float64 from 0 to 1."""
 
     corners: NDArray[np.float64]
     scores: NDArray[np.float64]
@@ -38,22 +38,22 @@ class Candidates:
 
 
 def join(parts: list[Candidates]) -> Candidates:
-    """Put candidates together, in order."""
+    """Concatenate candidates."""
     if not parts:
         return Candidates(np.empty((0, 4)), np.empty(0))
     return Candidates(np.concatenate([part.corners for part in parts]), np.concatenate([part.scores for part in parts]))
 
 
 def face_score(difference: Floats) -> NDArray[np.float64]:
-    """Turn the difference of the two classes' logits into the softmax of "face", in the package's precision."""
+    """Turn the difference of the two logits into the softmax of "face", in float32 as the package computes it."""
     return (1 / (1 + np.exp(-difference))).astype(np.float64)
 
 
 @dataclass(frozen=True, slots=True)
 class Cells:
-    """Cells of P-Net that may hold a face: their places in the level, and outputs (5, n) as in `networks.Networks`.
+    """Cells of P-Net that may hold a face: their positions in the level, and outputs (5, n) as in `networks.Networks`.
 
-    A picture can be made so that every cell is one, ten million of them: what is kept of each is small.
+    An image can be made so that all of its ten million cells are likely, so each takes little memory.
     """
 
     rows: NDArray[np.int32]
@@ -65,7 +65,7 @@ class Cells:
 
 
 def from_cells(parts: list[Cells], scale: float) -> Candidates:
-    """Make candidates of the cells of one level, which is the picture made smaller by `scale`."""
+    """Turn the cells of one level into candidates. `scale` is the level's size relative to the image."""
     count = sum(map(len, parts))
     candidates = Candidates(np.empty((count, 4)), np.empty(count))
     done = 0
@@ -80,19 +80,19 @@ def from_cells(parts: list[Cells], scale: float) -> Candidates:
 
 
 def regress(corners: NDArray[np.float64], regression: Floats) -> NDArray[np.float64]:
-    """Move corners by a regression (n, 4) in units of the box's sides."""
+    """Move corners by a regression (n, 4), in units of the box's sides."""
     sides = corners[:, [2, 3]] - corners[:, [0, 1]] + 1
     return corners + regression * np.tile(sides, 2)
 
 
 def place_landmarks(corners: NDArray[np.float64], landmarks: Floats) -> Floats:
-    """Put landmarks (n, 10: five x, five y, 0 to 1 in the box) into the picture."""
+    """Turn landmarks (n, 10: five x, five y, 0 to 1 within the box) into pixels of the image."""
     sides = corners[:, [2, 3]] - corners[:, [0, 1]] + 1
     return (np.repeat(sides, 5, axis=1) * landmarks + np.repeat(corners[:, :2], 5, axis=1) - 1).astype(np.float32)
 
 
 def make_square(corners: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Widen each box to a square around its centre."""
+    """Extend each box to a square around its centre."""
     sides = corners[:, 2:] - corners[:, :2]
     largest = sides.max(axis=1, keepdims=True)
     up_left = corners[:, :2] + sides * 0.5 - largest * 0.5
@@ -100,7 +100,7 @@ def make_square(corners: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def clip(corners: NDArray[np.float64], height: int, width: int) -> NDArray[np.float64]:
-    """Pull corners into the picture."""
+    """Move corners to within the image."""
     return np.clip(corners, 0, [width - 1, height - 1, width - 1, height - 1])
 
 
@@ -109,16 +109,17 @@ def suppress(
 ) -> NDArray[np.int64]:
     """Give the indices of the candidates that no better one overlaps by more than `limit`, best first.
 
-    Not greedy: a box that has fallen itself still fells others. Overlap is shared area by union, or by the smaller box.
+    Unlike greedy suppression, a suppressed box still suppresses others. The overlap is the shared area divided by the
+    union, or by the smaller box.
     """
     with steps("nms"):
-        order = np.argsort(candidates.scores)[::-1].astype(np.uint32)  # of ten million, half of the memory
+        order = np.argsort(candidates.scores)[::-1].astype(np.uint32)  # half the memory of int64
         by_x = np.argsort(candidates.corners[order, 0])
         corners = candidates.corners[order[by_x]]
-        fallen = np.zeros(len(order), np.uint8)
+        suppressed = np.zeros(len(order), np.uint8)
     for start in range(0, len(order), SUPPRESS_ROWS):
         with steps("nms"):
             rows = range(start, min(start + SUPPRESS_ROWS, len(order)))
-            kernels.suppress(corners, by_x, rows, limit, fallen, by_smaller=by_smaller)
-    kept: NDArray[np.int64] = order[fallen == 0].astype(np.int64)
+            kernels.suppress(corners, by_x, rows, limit, suppressed, by_smaller=by_smaller)
+    kept: NDArray[np.int64] = order[suppressed == 0].astype(np.int64)
     return kept

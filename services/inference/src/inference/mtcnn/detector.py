@@ -1,4 +1,4 @@
-"""What a detector is: a picture goes in, faces come out. The engines behind it differ in speed alone."""
+"""The detector: pixels in, faces out. The engines behind it differ only in speed."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from numpy.typing import NDArray
 
 from inference.mtcnn.steps import Steps
 
-RGB = NDArray[np.uint8]
+RGB = NDArray[np.uint8]  # (height, width, 3)
 
-# The input side of P-Net: no smaller face can be seen, so no smaller picture can hold one (Zhang et al. 2016, fig. 2).
+# The side of P-Net's input in pixels: smaller faces, and faces in smaller images, cannot be found (Zhang et al. 2016,
+# fig. 2).
 SMALLEST_FACE = 12
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A place in the picture: pixels from its top left corner, sub-pixel."""
+    """A point in the upright image: pixels from its top left corner, sub-pixel."""
 
     x: float
     y: float
@@ -26,7 +27,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A bounding box, both corners inside the picture."""
+    """A bounding box with both corners inside the image."""
 
     up_left: Point
     lower_right: Point
@@ -39,7 +40,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Landmarks:
-    """The five points of a face; left and right as the viewer of the picture sees them."""
+    """The five points of a face. Left and right are those of the viewer."""
 
     left_eye: Point
     right_eye: Point
@@ -50,7 +51,7 @@ class Landmarks:
 
 @dataclass(frozen=True, slots=True)
 class Face:
-    """One face; confidence is 0 to 1."""
+    """One face. The confidence is 0 to 1."""
 
     box: Box
     landmarks: Landmarks
@@ -59,7 +60,7 @@ class Face:
 
 @dataclass(frozen=True, slots=True)
 class DetectOptions:
-    """What one request may choose. Sizes are sides of a box in pixels; max_faces 0 means all."""
+    """The options of one request. `min_face_size` is a box's side in pixels; a `max_faces` of 0 keeps all faces."""
 
     min_face_size: int = 20
     min_confidence: float = 0.0
@@ -68,7 +69,7 @@ class DetectOptions:
 
 @dataclass(frozen=True, slots=True)
 class CascadeSettings:
-    """What holds for all requests: the pyramid's factor and the threshold of each network's score."""
+    """The settings for all requests: the factor from level to level, and the threshold for each network's score."""
 
     scale_factor: float = 0.709
     pnet_threshold: float = 0.6
@@ -77,20 +78,20 @@ class CascadeSettings:
 
 
 class Engine(Protocol):
-    """The cascade on one model runtime. All engines give the same faces; `tensorflow` is the reference."""
+    """The cascade on one model runtime. All engines find the same faces; `tensorflow` is the reference."""
 
     name: str
     device: str
 
-    def find_faces(self, picture: RGB, min_face_size: int, steps: Steps) -> list[Face]:
-        """Find every face whose box has a side of at least about `min_face_size` pixels.
+    def find_faces(self, pixels: RGB, min_face_size: int, steps: Steps) -> list[Face]:
+        """Find the faces whose boxes have a side of about `min_face_size` pixels or more.
 
-        `picture` is (height, width, 3), RGB, each side at least SMALLEST_FACE. Each network runs as a step of its own.
+        `pixels` is upright, with sides of at least SMALLEST_FACE. Each network is one of `steps`. Raises Abandoned.
         """
 
 
 class Detector:
-    """One engine, ready to use: what the service holds, warms up and calls, one picture at a time."""
+    """Applies the options of a request to the faces that an engine finds. It examines one image at a time."""
 
     model = "mtcnn"
 
@@ -104,18 +105,18 @@ class Detector:
 
     @property
     def device(self) -> str:
-        """What the engine computes on: CPU, or a provider of ONNX Runtime."""
+        """The device that the engine computes on: CPU, or a provider of ONNX Runtime."""
         return self._engine.device
 
-    def detect(self, picture: RGB, options: DetectOptions, steps: Steps) -> list[Face]:
-        """Find the faces in an upright picture of shape (height, width, 3), RGB.
+    def detect(self, pixels: RGB, options: DetectOptions, steps: Steps) -> list[Face]:
+        """Find the faces in an upright image, `pixels` (height, width, 3) uint8 RGB.
 
-        They come in the engine's order, best confidence first; when `max_faces` cuts them, the largest boxes first. A
-        picture too small to hold a face has none. Raises `steps.Abandoned` when nobody waits for the answer any more.
+        The best confidence comes first, or, if there are more than `max_faces`, the largest box. An image smaller than
+        SMALLEST_FACE has no faces. Raises `steps.Abandoned` when the caller no longer waits.
         """
-        if min(picture.shape[:2]) < SMALLEST_FACE:
+        if min(pixels.shape[:2]) < SMALLEST_FACE:
             return []
-        faces = self._engine.find_faces(picture, options.min_face_size, steps)
+        faces = self._engine.find_faces(pixels, options.min_face_size, steps)
         faces = [face for face in faces if face.confidence >= options.min_confidence]
         if 0 < options.max_faces < len(faces):
             faces = sorted(faces, key=lambda face: face.box.area, reverse=True)[: options.max_faces]

@@ -1,6 +1,6 @@
-/* What no library does, or none does fast: see kernels.py, which is the only caller and documents each function.
+/* The kernels of the detector. kernels.py is the only caller and documents each function.
  *
- * A picture is (height, width, 3) bytes, RGB, rows without gaps. Networks see pixels as (value - 127.5) / 128. */
+ * `pixels` is (height, width, 3) bytes, RGB, rows without gaps. Networks take pixels as (value - 127.5) / 128. */
 
 #include <math.h>
 #include <stddef.h>
@@ -11,7 +11,7 @@
 #define EXPORT __attribute__((visibility("default")))
 #define INLINE static inline __attribute__((always_inline))
 
-/* One register holds LANES floats; GROUP channels are summed at once, as many as the register file holds. */
+/* A register holds LANES floats. GROUP channels are summed at once, as many as there are registers for. */
 #if defined(__AVX512F__)
 enum { LANES = 16, GROUP = 10 };
 #elif defined(__AVX2__)
@@ -25,7 +25,7 @@ enum { COLOURS = 3, CHANNELS = 10, RING = 4, PAGE = 4096, CACHE_LINE = 64 };
 
 typedef float floats __attribute__((vector_size(4 * LANES)));
 typedef int32_t ints __attribute__((vector_size(4 * LANES)));
-typedef float pixel __attribute__((vector_size(16))); /* R, G, B and one more that is not looked at */
+typedef float pixel __attribute__((vector_size(16))); /* R, G, B and one unused float */
 
 static const float MEAN = 127.5f, SPREAD = 128;
 
@@ -36,7 +36,7 @@ INLINE floats choose(ints mask, floats yes, floats no) { return (floats)((mask &
 
 /* ---------------------------------------------------------------- area resize, one row at a time */
 
-/* The picture's pixels under one pixel of a level: from `first` on `count`, of which the ends may be covered in part. */
+/* The image pixels under one pixel of a level: `count` from `first` on, the outer two perhaps covered in part. */
 typedef struct { int first, count; float first_weight, last_weight; } Span;
 
 /* In float and unfused, as TensorFlow's ResizeArea rounds: at pixel 4000 a float's last bit is 1/4096 of a pixel. */
@@ -51,7 +51,7 @@ static Span span(int at, float scale, int limit) {
     #pragma STDC FP_CONTRACT OFF
     const float begin = at * scale, end = (at + 1) * scale;
     const int first = (int)floorf(begin), last = min((int)ceilf(end), limit) - 1;
-    const float overhang = fmaxf(0, end - limit); /* rounded past the edge: the edge again */
+    const float overhang = fmaxf(0, end - limit); /* rounding can put the end beyond the edge */
     return (Span){first, last - first + 1, covered(first, begin, end), covered(last, begin, end) + overhang};
 }
 
@@ -63,26 +63,26 @@ INLINE float total(Span s) {
     return sum;
 }
 
-/* A tile of a level of the pyramid, in pixels of the level, and where its rows come from. */
+/* A tile of a pyramid level, in pixels of the level, and its source in the image. */
 typedef struct {
-    const uint8_t *picture;
-    int height, width;      /* of the picture */
-    float y_scale, x_scale; /* picture pixels per level pixel */
+    const uint8_t *pixels;
+    int height, width;      /* of the image */
+    float y_scale, x_scale; /* image pixels per level pixel */
     int top, columns;       /* of the tile, in the level */
-    int from, to;           /* the picture's columns under the tile */
-    int taps;               /* the most columns of the picture under one of the tile */
-    int *firsts;            /* [columns]: the first of them, counted from `from` */
-    float *weights;         /* [columns][taps], 0 where there are fewer */
+    int from, to;           /* the image's columns under the tile */
+    int taps;               /* the largest number of image columns under one column of the tile */
+    int *firsts;            /* [columns]: the first of them, relative to `from` */
+    float *weights;         /* [columns][taps], padded with 0 */
     float *sum;             /* [(to - from + taps) * COLOURS] */
     int plane;              /* floats from one plane of a row to the next */
 } Tile;
 
-/* Add rows of the picture, weighted: four at once, since loading and storing the sums costs more than adding. In a large
- * picture each row is on a page of its own, where no processor looks ahead by itself. */
+/* Add weighted rows of the image, four at once because loading and storing the sums costs more than adding. In a large
+ * image each row lies on another page, and processors do not prefetch across pages. */
 static void add_rows(const Tile *tile, Span rows) {
     const int values = COLOURS * (tile->to - tile->from);
     const ptrdiff_t stride = COLOURS * (ptrdiff_t)tile->width;
-    const uint8_t *in = tile->picture + rows.first * stride + COLOURS * tile->from;
+    const uint8_t *in = tile->pixels + rows.first * stride + COLOURS * tile->from;
     float *sum = tile->sum;
     const float mean = MEAN * total(rows);
     for (int i = 0; i < values; i++) sum[i] = -mean;
@@ -118,7 +118,7 @@ INLINE void weigh(const Tile *tile, int taps, float *planes) {
 /* One row, normalised, as six planes: for each colour the even columns, then the odd ones. */
 static void area_row(const Tile *tile, int row, float *planes) {
     add_rows(tile, span(tile->top + row, tile->y_scale, tile->height));
-    switch (tile->taps) { /* so that the compiler unrolls the common ones */
+    switch (tile->taps) { /* constant counts let the compiler unroll the loop */
     case 3: weigh(tile, 3, planes); break;
     case 4: weigh(tile, 4, planes); break;
     case 5: weigh(tile, 5, planes); break;
@@ -132,8 +132,8 @@ typedef struct { float weight[3][COLOURS][3][CHANNELS], bias[CHANNELS], slope[CH
 
 INLINE floats prelu(floats value, float slope) { return choose(value > 0, value, value * slope); }
 
-/* Convolve three rows at the columns 2 * at, 2 * at + 1, ... and keep the larger of each even and odd neighbour; where
- * `pair` is not set there is no odd one. The results go into `best`, or stay there if they are larger. */
+/* Convolve three rows at the columns 2 * at, 2 * at + 1, ... and keep the larger of each even and odd neighbour. Where
+ * `pair` is not set, there is no odd one. Store the results in `best`, or with `replace` unset only the larger ones. */
 INLINE void convolve(const float *const rows[3], const Tile *tile, int at, const Layer *layer, int group, ints pair,
                      floats best[GROUP], int replace) {
     floats even[GROUP], odd[GROUP];
@@ -156,12 +156,12 @@ INLINE void convolve(const float *const rows[3], const Tile *tile, int at, const
     }
 }
 
-EXPORT int first_layer(const uint8_t *picture, int height, int width, int level_height, int level_width, int top,
+EXPORT int first_layer(const uint8_t *pixels, int height, int width, int level_height, int level_width, int top,
                        int left, int rows, int columns, const Layer *layer, float *out, ptrdiff_t out_row,
                        ptrdiff_t out_channel) {
-    Tile tile = {.picture = picture, .height = height, .width = width, .top = top, .columns = columns,
+    Tile tile = {.pixels = pixels, .height = height, .width = width, .top = top, .columns = columns,
                  .y_scale = height / (float)level_height, .x_scale = width / (float)level_width,
-                 .plane = (columns + 1) / 2 + LANES + 1}; /* loads begin up to one after the last column */
+                 .plane = (columns + 1) / 2 + LANES + 1}; /* loads can begin one after the last column */
     const ptrdiff_t row_size = 2 * COLOURS * tile.plane;
     const Span first = span(left, tile.x_scale, width), last = span(left + columns - 1, tile.x_scale, width);
     tile.from = first.first, tile.to = last.first + last.count, tile.taps = (int)ceilf(tile.x_scale) + 1;
@@ -177,7 +177,7 @@ EXPORT int first_layer(const uint8_t *picture, int height, int width, int level_
         for (int i = 0; i < s.count; i++) tile.weights[x * tile.taps + i] = share * weight_of(s, i);
     }
 
-    /* The pooling is "same": where the convolution has an odd side, its last row or column is alone in its window. */
+    /* The pooling is "same": if the convolution has an odd side, the window of its last row or column has only one. */
     const int out_rows = (rows - 1) / 2, out_columns = (columns - 1) / 2, pairs = (columns - 2) / 2;
     ints lane;
     for (int i = 0; i < LANES; i++) lane[i] = i;
@@ -209,7 +209,7 @@ EXPORT int first_layer(const uint8_t *picture, int height, int width, int level_
 
 /* ---------------------------------------------------------------- crops */
 
-/* Where a row or column of a crop is sampled: between two pixels, or outside the picture (first < 0). */
+/* The position of a crop's row or column: between two pixels, or outside the image (first < 0). */
 typedef struct { int first, second; float share; } Sample;
 
 /* In float and unfused, as TensorFlow's CropAndResize rounds. */
@@ -221,14 +221,14 @@ static Sample sample(float begin, float end, int at, int size, int limit) {
     return (Sample){.first = first, .second = min(first + 1, limit - 1), .share = place - first};
 }
 
-EXPORT void crop(const uint8_t *picture, int height, int width, const float *boxes, int count, int size, float *out) {
+EXPORT void crop(const uint8_t *pixels, int height, int width, const float *boxes, int count, int size, float *out) {
     Sample columns[48];
     for (int i = 0; i < count; i++, boxes += 4, out += COLOURS * size * size) {
         for (int x = 0; x < size; x++) columns[x] = sample(boxes[0], boxes[2], x, size, width);
         for (int y = 0; y < size; y++) {
             const Sample row = sample(boxes[1], boxes[3], y, size, height);
-            const uint8_t *upper = picture + COLOURS * (ptrdiff_t)row.first * width;
-            const uint8_t *lower = picture + COLOURS * (ptrdiff_t)row.second * width;
+            const uint8_t *upper = pixels + COLOURS * (ptrdiff_t)row.first * width;
+            const uint8_t *lower = pixels + COLOURS * (ptrdiff_t)row.second * width;
             for (int x = 0; x < size; x++) {
                 const Sample column = columns[x];
                 const int outside = row.first < 0 || column.first < 0;
@@ -250,18 +250,18 @@ EXPORT void crop(const uint8_t *picture, int height, int width, const float *box
 /* ---------------------------------------------------------------- non-maximum suppression */
 
 EXPORT void suppress(const double *boxes, const int64_t *ranks, int64_t from, int64_t to, int64_t count, double limit,
-                     int by_smaller, uint8_t *fallen) {
+                     int by_smaller, uint8_t *suppressed) {
     for (int64_t i = from; i < to; i++) {
         const double *a = boxes + 4 * i, area = (a[2] - a[0]) * (a[3] - a[1]);
         for (int64_t j = i + 1; j < count && boxes[4 * j] < a[2]; j++) {
             const double *b = boxes + 4 * j;
             const int64_t worse = ranks[i] > ranks[j] ? ranks[i] : ranks[j];
-            if (fallen[worse]) continue;
+            if (suppressed[worse]) continue;
             const double w = fmin(a[2], b[2]) - b[0], h = fmin(a[3], b[3]) - fmax(a[1], b[1]);
             if (!(w > 0 && h > 0)) continue;
             const double other = (b[2] - b[0]) * (b[3] - b[1]), shared = w * h;
             const double whole = by_smaller ? fmin(area, other) : area + other - shared;
-            if (shared / whole > limit) fallen[worse] = 1;
+            if (shared / whole > limit) suppressed[worse] = 1;
         }
     }
 }

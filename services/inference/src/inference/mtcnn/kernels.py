@@ -1,13 +1,13 @@
-"""The compiled kernels: what no library does, or none does fast. The C is in kernels.c.
+"""The compiled kernels, for operations that no library offers or offers fast enough. The C code is in kernels.c.
 
-- The first layer of P-Net straight from the picture's bytes: area resize, convolution, PReLU and pooling in one pass,
-  so that the pyramid never exists in memory. OpenCV rounds to bytes, or takes ten times as long over floats; and for a
-  convolution of three channels to ten OpenVINO takes three times as long.
-- Crops as `tf.image.crop_and_resize` takes them; `cv2.remap` rounds positions to 1/32 pixel.
+- The first layer of P-Net from the pixels: area resize, convolution, PReLU and pooling in one pass, so that the pyramid
+  never exists in memory. OpenCV's resize rounds to bytes, or takes ten times as long with floats; OpenVINO takes three
+  times as long for a convolution of three channels to ten.
+- Crops like `tf.image.crop_and_resize`; `cv2.remap` rounds positions to 1/32 pixel.
 - Non-maximum suppression that is not greedy, in bounded memory.
 
-They are built once for each level of the processor's instruction set, and the best one that it has is loaded. Calls
-release the interpreter's lock.
+There is one library per instruction set, and the best that the processor supports is loaded. Calls release the
+interpreter's lock.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from inference.mtcnn.detector import RGB
 from inference.mtcnn.pyramid import Level, Tile
 
 BUILT = Path(__file__).parent / "built"
-# Instruction sets, the best first, and the flags of /proc/cpuinfo that each needs beyond the next.
+# Instruction sets, the best first, and the flags of /proc/cpuinfo that each needs in addition to the next.
 # Source: x86-64 psABI, section 3.1.1, micro-architecture levels.
 INSTRUCTION_SETS = {
     "x86_64_v4": {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"},
@@ -34,17 +34,17 @@ INSTRUCTION_SETS = {
 
 
 class KernelsMissing(Exception):
-    """The kernels were not built for this machine; the text says what to do."""
+    """There are no kernels for this machine. The message says how to build them."""
 
 
 class FirstLayer(ctypes.Structure):
-    """The weights of P-Net's first layer, as the kernel reads them: [row][colour][column][channel]."""
+    """The weights of P-Net's first layer in the kernel's order: [row][colour][column][channel]."""
 
     _fields_ = (("weight", ctypes.c_float * 270), ("bias", ctypes.c_float * 10), ("slope", ctypes.c_float * 10))
 
     @classmethod
     def of(cls, weight: NDArray[np.float32], bias: NDArray[np.float32], slope: NDArray[np.float32]) -> FirstLayer:
-        """Take them in ONNX order: weight (10, 3, 3, 3) as [channel][colour][row][column], bias and slope (10,)."""
+        """Convert from ONNX order: weight (10, 3, 3, 3) as [channel][colour][row][column], bias and slope (10,)."""
         values = np.concatenate([weight.transpose(2, 1, 3, 0).ravel(), bias.ravel(), slope.ravel()])
         return cls.from_buffer_copy(values.astype(np.float32).tobytes())
 
@@ -62,17 +62,17 @@ class Kernels:
         self._library.suppress.restype = None
 
     def first_layer(
-        self, picture: RGB, level: Level, tile: Tile, layer: FirstLayer, canvas: NDArray[np.float32]
+        self, pixels: RGB, level: Level, tile: Tile, layer: FirstLayer, canvas: NDArray[np.float32]
     ) -> None:
-        """Compute a tile's features into its place on a canvas of shape (10, height, width). Raises MemoryError.
+        """Write a tile's features to its position on a canvas (10, height, width) float32. Raises MemoryError.
 
-        The resize is that of `tf.image.resize(method="area")`, to the rounding of its positions.
+        The resize equals `tf.image.resize(method="area")`, including the rounding of positions.
         """
         target = canvas[:, tile.canvas_y :, tile.canvas_x :]
         failed = self._library.first_layer(
-            _address(picture, np.uint8),
-            picture.shape[0],
-            picture.shape[1],
+            _address(pixels, np.uint8),
+            pixels.shape[0],
+            pixels.shape[1],
             level.height,
             level.width,
             2 * tile.top,
@@ -87,15 +87,15 @@ class Kernels:
         if failed:
             raise MemoryError
 
-    def crop(self, picture: RGB, corners: NDArray[np.float64], crops: NDArray[np.float32]) -> None:
-        """Fill `crops` (n, 3, side, side) with what is under `corners` (n, 4: x1, y1, x2, y2 in pixels).
+    def crop(self, pixels: RGB, corners: NDArray[np.float64], crops: NDArray[np.float32]) -> None:
+        """Fill `crops` (n, 3, side, side) float32 with the normalised pixels in `corners` (n, 4: x1, y1, x2, y2).
 
-        Bilinear, both corners included, and 0 after normalisation outside the picture: `tf.image.crop_and_resize`.
+        As in `tf.image.crop_and_resize`: bilinear, both corners included, 0 outside the image.
         """
-        height, width = picture.shape[:2]
+        height, width = pixels.shape[:2]
         relative = (corners / [width, height, width, height]).astype(np.float32)
         self._library.crop(
-            _address(picture, np.uint8),
+            _address(pixels, np.uint8),
             height,
             width,
             _address(relative, np.float32),
@@ -110,14 +110,14 @@ class Kernels:
         ranks: NDArray[np.int64],
         rows: range,
         limit: float,
-        fallen: NDArray[np.uint8],
+        suppressed: NDArray[np.uint8],
         *,
         by_smaller: bool,
     ) -> None:
-        """Mark in `fallen` the rank of each box that a better-ranked one overlaps by more than `limit`.
+        """Set `suppressed` at the rank of each box that a box of better rank overlaps by more than `limit`.
 
-        `corners` (n, 4) are sorted by x1, so only near neighbours are compared; `rows` are those compared in this call
-        with all that follow them. An overlap is shared area by union, or by the smaller box.
+        `corners` (n, 4) are sorted by x1, so that only near neighbours are compared. This call compares `rows` with all
+        boxes after them. The overlap is the shared area divided by the union, or by the smaller box.
         """
         self._library.suppress(
             _address(corners, np.float64),
@@ -127,21 +127,21 @@ class Kernels:
             len(corners),
             limit,
             by_smaller,
-            _address(fallen, np.uint8),
+            _address(suppressed, np.uint8),
         )
 
 
 def load_kernels() -> Kernels:
-    """Load the best kernels that were built and that this processor can run. Raises KernelsMissing."""
+    """Load the best kernels that are built and that this processor supports. Raises KernelsMissing."""
     for name in instruction_sets():
         library = BUILT / f"kernels-{name}.so"
         if library.exists():
             return Kernels(library)
-    raise KernelsMissing(f"no kernels for {platform.machine()} in {BUILT}: pip install services/inference builds them")
+    raise KernelsMissing(f"no kernels for {platform.machine()} in {BUILT}; pip install services/inference builds them")
 
 
 def instruction_sets() -> list[str]:
-    """Name the instruction sets that this processor has, the best first."""
+    """Name the instruction sets that this processor supports, the best first."""
     if platform.machine() != "x86_64":
         return [platform.machine()]
     lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines()
@@ -152,7 +152,7 @@ def instruction_sets() -> list[str]:
 
 
 def _address(array: NDArray[Any], kind: type[np.generic]) -> int:
-    """Give where an array begins. Another type or layout would be a wild read, so it is an error here."""
+    """Give the address of an array. The C code reads it unchecked, so another type or layout is an error here."""
     if array.dtype != kind or not array.flags.c_contiguous:
-        raise TypeError(f"the kernels need {kind.__name__} without gaps, not {array.dtype} {array.strides}")
+        raise TypeError(f"the kernels need contiguous {kind.__name__}, not {array.dtype} with strides {array.strides}")
     return array.ctypes.data

@@ -1,10 +1,11 @@
-"""The image pyramid, and how its levels are laid side by side on canvases for P-Net.
+"""The image pyramid, and how its levels are packed onto canvases for P-Net.
 
-P-Net sees faces of one size, so it looks at the picture in ever smaller levels (Zhang et al. 2016, section II-A). Each
-level would be another shape for the runtime, and the largest another gigabyte. So levels are cut into tiles, and tiles
-are packed onto canvases of a few fixed sizes: compiled once, bounded in memory, no level too small to be worth a call.
+P-Net finds faces of one size, so it runs on ever smaller levels of the image (Zhang et al. 2016, section II-A). Each
+level would be another shape for the runtime to compile, and the largest would take a gigabyte. Instead, levels are cut
+into tiles, and tiles are packed onto canvases of a few fixed sizes: each is compiled once, memory is bounded, and small
+levels share a call.
 
-A level has pixels. Its features are what P-Net's first layer (3x3 convolution, 2x2 pooling) leaves of it: half the
+A level has pixels. Its features are the output of P-Net's first layer (3x3 convolution, 2x2 pooling), half as many per
 side. A cell is one output of P-Net and sees 5x5 features. Canvases and tiles are measured in features.
 """
 
@@ -15,18 +16,18 @@ from dataclasses import dataclass
 
 from inference.mtcnn.detector import SMALLEST_FACE
 
-# Small enough for the second-level cache. Pictures of 0.25, 1 and 12 megapixels make P-Net compute 1.21, 1.08 and 1.03
-# times the cells that they have; with a side of 64 it is as much, with 128 and more it is more.
+# Small enough for the second-level cache. For images of 0.25, 1 and 12 megapixels P-Net computes 1.21, 1.08 and 1.03
+# times the cells that the levels have; a side of 64 gives the same, 128 and more give more.
 CANVAS_SIDE = 96
-# A canvas that is not full is cut off below what is used.
+# A canvas that is not full has the smallest height that holds its tiles.
 CANVAS_HEIGHTS = (16, 32, 48, 64, 80, 96)
-# Two 3x3 convolutions without padding: a tile has so many fewer cells than features, and tiles overlap by as many.
+# Two 3x3 convolutions without padding: a tile has this many fewer cells than features per side. Tiles overlap by it.
 MARGIN = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """The picture made smaller by `scale`; sides in pixels."""
+    """The image scaled by `scale`; sides in pixels."""
 
     scale: float
     height: int
@@ -35,7 +36,7 @@ class Level:
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """A rectangle of a level's features, and where on a canvas it lies."""
+    """A rectangle of a level's features, and its position on a canvas."""
 
     level: int
     top: int
@@ -48,14 +49,14 @@ class Tile:
 
 @dataclass(frozen=True, slots=True)
 class Canvas:
-    """A sheet of features with tiles on it, CANVAS_SIDE wide."""
+    """An input of P-Net with tiles on it, CANVAS_SIDE features wide."""
 
     height: int
     tiles: list[Tile]
 
 
 def build_pyramid(height: int, width: int, min_face_size: int, factor: float) -> list[Level]:
-    """List the levels of a picture, largest first; the count and the sizes are rounded as in the mtcnn package.
+    """List the levels of an image, largest first. The count and the sizes are rounded as in the mtcnn package.
 
     Source: mtcnn 1.0.0, utils/images.py, build_scale_pyramid and scale_images.
     """
@@ -66,17 +67,17 @@ def build_pyramid(height: int, width: int, min_face_size: int, factor: float) ->
 
 
 def feature_side(side: int) -> int:
-    """Tell how many features the first layer leaves of so many pixels."""
+    """Give the number of features that the first layer makes of `side` pixels."""
     return (side - 1) // 2
 
 
 def lay_out(levels: list[Level]) -> list[Canvas]:
-    """Cut the levels into tiles and pack these: on shelves, the highest first (first fit by decreasing height)."""
+    """Cut the levels into tiles and pack them on shelves, the highest first (first fit by decreasing height)."""
     tiles = [tile for number, level in enumerate(levels) for tile in _cut(number, level)]
     tiles.sort(key=lambda tile: (tile.rows, tile.columns), reverse=True)
     canvases: list[list[Tile]] = []
     shelves: list[_Shelf] = []
-    top = CANVAS_SIDE  # of the free part of the last canvas
+    top = CANVAS_SIDE  # where the free part of the last canvas begins
     for tile in tiles:
         shelf = next((shelf for shelf in shelves if shelf.x + tile.columns <= CANVAS_SIDE), None)
         if shelf is None:
@@ -93,7 +94,7 @@ def lay_out(levels: list[Level]) -> list[Canvas]:
 
 
 class _Shelf:
-    """A strip of a canvas, filled from the left; nothing on it is higher than its first tile."""
+    """A strip of a canvas, filled from the left. Its first tile is the highest."""
 
     def __init__(self, canvas: int, y: int) -> None:
         self.canvas = canvas

@@ -1,4 +1,4 @@
-"""The steps of one detection: each is timed, and none is begun for a caller who has stopped waiting."""
+"""The steps of one examination: each is timed, and none begins after its caller has stopped waiting."""
 
 from __future__ import annotations
 
@@ -8,37 +8,37 @@ from contextlib import contextmanager
 
 
 class Abandoned(Exception):
-    """Nobody waits for the result any more: the deadline is over or the caller has gone."""
+    """The caller no longer waits for the result: its deadline passed or it disconnected."""
 
 
 class Steps:
-    """A stop-watch with an off switch, handed through a detection.
+    """Times the steps of one examination, and stops it when its result is no longer wanted.
 
-    `deadline` is a time of `time.monotonic()` in seconds; `clock` is what the steps are timed with. A step may be run
-    in pieces: `began` has the time of its first begin, `milliseconds` what all pieces took that have ended. `abandon`
-    and `until_now` may be called from another thread.
+    `deadline` is a time of `time.monotonic()` in seconds; `clock` gives the time for measuring. A step can run in
+    pieces: `began` holds the start of its first piece, `milliseconds` the total of its finished pieces. `abandon` and
+    `until_now` may be called from another thread.
     """
 
     def __init__(self, deadline: float = float("inf"), clock: Callable[[], float] = time.monotonic) -> None:
         self.began: dict[str, float] = {}
         self.milliseconds: dict[str, float] = {}
-        self._running: tuple[str, float] | None = None  # the piece that has not ended, and when it began
+        self._running: tuple[str, float] | None = None  # the unfinished piece and its start
         self._deadline = deadline
         self._clock = clock
         self._abandoned = False
 
     def abandon(self) -> None:
-        """Let the next step raise Abandoned."""
+        """Make the next step raise Abandoned."""
         self._abandoned = True
 
     def ran(self, name: str, began: float) -> None:
-        """Take down that a step has run from `began`, in seconds of the clock, until now."""
+        """Record a step that ran from `began`, in seconds of the clock, until now."""
         self.began.setdefault(name, began)
         self.milliseconds[name] = self.milliseconds.get(name, 0.0) + 1000 * (self._clock() - began)
 
     def until_now(self) -> list[tuple[str, float, float]]:
-        """Give name, first begin and milliseconds of each step, with the piece that has not ended."""
-        # In this order: a piece that ends meanwhile is not counted twice.
+        """Give the name, the start and the milliseconds of each step, including the unfinished piece."""
+        # Read in this order, so that a piece that ends in between is not counted twice.
         milliseconds, running = dict(self.milliseconds), self._running
         if running:
             name, began = running
@@ -47,7 +47,7 @@ class Steps:
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
-        """Run and time one step, also one that fails. Raises Abandoned."""
+        """Run and time one step, whether or not it fails. Raises Abandoned if the caller no longer waits."""
         if self._abandoned or time.monotonic() >= self._deadline:
             raise Abandoned(f"before {name}")
         began = self._clock()

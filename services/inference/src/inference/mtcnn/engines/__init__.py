@@ -1,4 +1,4 @@
-"""The engines: one cascade on different model runtimes. Each is imported when it is chosen, and never otherwise."""
+"""The engines: one cascade on different model runtimes. Only the chosen one is imported."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from inference.mtcnn.networks import OWN_WEIGHTS, BadWeights, load_networks
 
 
 class UnknownEngine(Exception):
-    """There is no engine of that name; the text lists those that there are."""
+    """There is no engine of that name. The message lists the engines."""
 
 
 class EngineNotInstalled(Exception):
-    """The engine's packages are missing; the text says how to get them."""
+    """The engine's packages are missing. The message says how to install them."""
 
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
-    """What an engine is made from.
+    """The settings of an engine.
 
-    `weights` is a directory with a user's own three ONNX files; `provider` an accelerator for `onnxruntime`.
+    `weights` is a directory with a user's own three ONNX files, `provider` an accelerator of ONNX Runtime.
     """
 
     cascade: CascadeSettings = field(default_factory=CascadeSettings)
@@ -36,14 +36,14 @@ class EngineSettings:
 
 
 def _openvino(settings: EngineSettings) -> Engine:
-    from inference.mtcnn.engines.openvino import OpenVinoModel  # noqa: PLC0415 - only when it is chosen
+    from inference.mtcnn.engines.openvino import OpenVinoModel  # noqa: PLC0415 - only when chosen
 
     networks = load_networks(OpenVinoModel, settings.weights or OWN_WEIGHTS)
     return Cascade("openvino", load_kernels(), networks, settings.cascade)
 
 
 def _onnxruntime(settings: EngineSettings) -> Engine:
-    from inference.mtcnn.engines.onnxruntime import OnnxRuntimeModel  # noqa: PLC0415 - only when it is chosen
+    from inference.mtcnn.engines.onnxruntime import OnnxRuntimeModel  # noqa: PLC0415 - only when chosen
 
     networks = load_networks(lambda path: OnnxRuntimeModel(path, settings.provider), settings.weights or OWN_WEIGHTS)
     return Cascade("onnxruntime", load_kernels(), networks, settings.cascade)
@@ -51,7 +51,7 @@ def _onnxruntime(settings: EngineSettings) -> Engine:
 
 def _tensorflow(settings: EngineSettings) -> Engine:
     if settings.weights:
-        raise BadWeights("the engine 'tensorflow' has the mtcnn package's weights: FACET_WEIGHTS needs another engine")
+        raise BadWeights("the engine 'tensorflow' has fixed weights; FACET_WEIGHTS needs another engine")
     with _quiet_stderr():
         from inference.mtcnn.engines.tensorflow import TensorFlowEngine  # noqa: PLC0415 - takes seconds and 300 MB
 
@@ -60,7 +60,7 @@ def _tensorflow(settings: EngineSettings) -> Engine:
 
 @contextmanager
 def _quiet_stderr() -> Iterator[None]:
-    """Keep TensorFlow's remarks about itself out of the log; they come from C++ and heed no setting."""
+    """Discard stderr. TensorFlow's C++ code writes to it while it is imported, whatever the settings."""
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
@@ -80,7 +80,7 @@ ENGINES: dict[str, Callable[[EngineSettings], Engine]] = {
 
 
 def load_detector(engine: str, settings: EngineSettings) -> Detector:
-    """Load the networks on the engine of that name.
+    """Load an engine by its name.
 
     Raises UnknownEngine, EngineNotInstalled, `networks.BadWeights` or `kernels.KernelsMissing`.
     """

@@ -1,4 +1,4 @@
-"""The engine `onnxruntime`: the networks on ONNX Runtime, which runs nearly everywhere, accelerators included."""
+"""The engine `onnxruntime`: the networks on ONNX Runtime, which supports nearly every platform and accelerator."""
 
 from __future__ import annotations
 
@@ -7,37 +7,37 @@ from pathlib import Path
 
 import numpy as np
 
-# Since 1.32 ONNX Runtime reports each session to its makers, from the import on, unless it is told not to before.
+# From version 1.32 on, ONNX Runtime reports each session to its makers unless this is set before the import.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import onnxruntime as ort
 
-from inference.mtcnn.networks import BadWeights, Floats, Port, Program
+from inference.mtcnn.networks import BadWeights, Floats, Program, TensorType
 
 CPU = "CPUExecutionProvider"
-# What a provider is told. TF32, CUDA's default, keeps ten bits of a number: too few for the same faces.
+# Options of the providers. TF32, CUDA's default, has a mantissa of ten bits: too few for the same faces.
 OPTIONS = {"CUDAExecutionProvider": {"use_tf32": "0"}}
 TYPES = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16"}
 
 
 class OnnxRuntimeModel:
-    """See `networks.Model`. Without the provider that is asked for, or with none, it computes on the CPU."""
+    """See `networks.Model`. It computes on the CPU if `provider` is empty or not available."""
 
     def __init__(self, path: Path, provider: str) -> None:
-        # One thread, since the workers share the CPUs: left alone it counts the host's, whatever the cgroup grants.
+        # One thread, because the workers share the CPUs. The default is one per CPU of the host and ignores the cgroup.
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-        options.log_severity_level = 4  # what matters is raised
+        options.log_severity_level = 4  # errors are raised as exceptions
         present = ort.get_available_providers()
         wanted = [(name, OPTIONS.get(name, {})) for name in dict.fromkeys((provider, CPU)) if name in present]
         try:
             self._session = ort.InferenceSession(path, options, providers=wanted)
-        except Exception as error:  # its own errors share no base
+        except Exception as error:  # its errors share no base class
             raise BadWeights(f"{path} cannot be read as an ONNX model") from error
         self.device = self._session.get_providers()[0]
-        self.inputs = {port.name: _port(port) for port in self._session.get_inputs()}
-        self.outputs = {port.name: _port(port) for port in self._session.get_outputs()}
+        self.inputs = {argument.name: _tensor_type(argument) for argument in self._session.get_inputs()}
+        self.outputs = {argument.name: _tensor_type(argument) for argument in self._session.get_outputs()}
 
     def compile(self, output: str, shape: tuple[int, ...]) -> Program:
         """See `networks.Model`."""
@@ -54,10 +54,10 @@ class _Program:
         self._feed = {session.get_inputs()[0].name: self.input}
 
     def __call__(self) -> Floats:
-        answer: Floats = self._session.run(self._output, self._feed)[0]
-        return answer
+        output: Floats = self._session.run(self._output, self._feed)[0]
+        return output
 
 
-def _port(port: ort.NodeArg) -> Port:
-    shape = tuple(side if isinstance(side, int) else None for side in port.shape)
-    return Port(shape, TYPES.get(port.type, port.type))
+def _tensor_type(argument: ort.NodeArg) -> TensorType:
+    shape = tuple(side if isinstance(side, int) else None for side in argument.shape)
+    return TensorType(shape, TYPES.get(argument.type, argument.type))

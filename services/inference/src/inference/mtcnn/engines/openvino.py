@@ -5,15 +5,15 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from inference.mtcnn.networks import BadWeights, Floats, Port, Program
+from inference.mtcnn.networks import BadWeights, Floats, Program, TensorType
 
-# Importing openvino would tell a foreign host so, if this package is there; without it a stub takes its place.
+# If this package is installed, importing openvino reports to its makers; without it openvino uses a stub.
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 
 import openvino as ov  # noqa: E402
 from openvino.frontend import FrontEndManager  # noqa: E402
 
-# One thread, since the workers share the CPUs; full precision, since the faces must be the same.
+# One thread, because the workers share the CPUs; full precision, so that the faces are the same on all engines.
 SETTINGS = {
     "PERFORMANCE_HINT": "LATENCY",
     "NUM_STREAMS": 1,
@@ -22,7 +22,7 @@ SETTINGS = {
     "ENABLE_CPU_PINNING": False,
 }
 _core = ov.Core()
-# By its name: asked to read a file of whatever format, OpenVINO tries them all and complains on stderr.
+# Named explicitly: `Core.read_model` tries every format and writes complaints to stderr.
 _onnx = FrontEndManager().load_by_framework("onnx")
 
 
@@ -34,10 +34,10 @@ class OpenVinoModel:
     def __init__(self, path: Path) -> None:
         try:
             self._model = _onnx.convert(_onnx.load(path))
-        except Exception as error:  # its own errors share no base
+        except Exception as error:  # its errors share no base class
             raise BadWeights(f"{path} cannot be read as an ONNX model") from error
-        self.inputs = {port.any_name: _port(port) for port in self._model.inputs}
-        self.outputs = {port.any_name: _port(port) for port in self._model.outputs}
+        self.inputs = {port.any_name: _tensor_type(port) for port in self._model.inputs}
+        self.outputs = {port.any_name: _tensor_type(port) for port in self._model.outputs}
 
     def compile(self, output: str, shape: tuple[int, ...]) -> Program:
         """See `networks.Model`."""
@@ -61,6 +61,6 @@ class _Program:
         return self._output
 
 
-def _port(port: ov.Output) -> Port:
+def _tensor_type(port: ov.Output) -> TensorType:
     shape = tuple(None if side.is_dynamic else side.get_length() for side in port.partial_shape)
-    return Port(shape, port.element_type.to_dtype().name)
+    return TensorType(shape, port.element_type.to_dtype().name)

@@ -1,7 +1,7 @@
-"""The engine `tensorflow`: the mtcnn package itself, unchanged, the reference for every other engine.
+"""The engine `tensorflow`: the unchanged mtcnn package, the reference for the other engines.
 
-Only its own extension point is used: the package takes ready-made stages, so each of its three is handed in inside a
-wrapper that makes it a step (timed, not begun when nobody waits) and that lets no failure pass as "no faces".
+The package accepts stages as arguments. Each of its three stages gets a wrapper that runs it as a step and keeps a
+failure from passing as "no faces".
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from inference.mtcnn.steps import Steps
 
 
 class NoCandidates(Exception):
-    """A network left no candidate, so the cascade is over: there is no face."""
+    """A network left no candidates, so there is no face."""
 
 
 class RuntimeFailure(Exception):
-    """TensorFlow refused an operation."""
+    """TensorFlow rejected an operation."""
 
 
 class _Stage:
-    """One of the package's stages as a step."""
+    """A stage of the package, run as a step."""
 
     def __init__(self, name: str, stage: Any) -> None:
         self._name = name
         self._stage = stage
 
     def __call__(self, *, steps: Steps, bboxes_batch: NDArray[Any] | None, **arguments: Any) -> NDArray[Any]:
-        # The package takes TensorFlow's InvalidArgumentError for "no faces", whatever its cause: an empty list of
-        # candidates is told apart here, so that a real failure does not look like an empty picture.
+        # The package answers "no faces" to every InvalidArgumentError of TensorFlow. An empty list of candidates is one
+        # cause; caught here, it cannot be confused with a real failure.
         if bboxes_batch is not None and len(bboxes_batch) == 0:
             raise NoCandidates(self._name)
         with steps(self._name):
@@ -51,10 +51,10 @@ class _Stage:
 
 
 class _PNetStage(_Stage):
-    """The package's first stage, kept from levels of the pyramid that are smaller than P-Net's input.
+    """The package's first stage, without the pyramid levels that are smaller than P-Net's input.
 
-    The package counts the levels by the picture's size alone. With a min_face_size above 20 the last ones can fall
-    below 12 pixels, and their failure is taken for "no faces" in the whole picture.
+    The package derives the number of levels from the image's size alone. With a min_face_size above 20 the last levels
+    can have less than 12 pixels per side; P-Net fails on them, and the package answers "no faces" for the whole image.
     """
 
     def _prepare(self, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -67,7 +67,7 @@ class _PNetStage(_Stage):
             raise NoCandidates(self._name)
         if usable == planned:
             return arguments
-        # The shape serves the package for that count alone: it gets the one that leads to the levels that can be used.
+        # The package uses the shape only to count the levels, so a smaller shape leaves out the unusable ones.
         side = SMALLEST_FACE * factor ** -(usable + 1)
         return arguments | {"images_oshapes": np.array([[side, side, 3.0]])}
 
@@ -79,18 +79,18 @@ class TensorFlowEngine:
     device = "CPU"
 
     def __init__(self, settings: CascadeSettings) -> None:
-        # One math thread per worker: the workers share the CPUs, and more threads than CPUs only take turns.
+        # One thread, because the workers share the CPUs.
         tf.config.threading.set_intra_op_parallelism_threads(1)
         tf.config.threading.set_inter_op_parallelism_threads(1)
         stages = [_PNetStage("pnet", StagePNet()), _Stage("rnet", StageRNet()), _Stage("onet", StageONet())]
         self._mtcnn = MTCNN(stages=stages)
         self._settings = settings
 
-    def find_faces(self, picture: RGB, min_face_size: int, steps: Steps) -> list[Face]:
-        """See `detector.Engine`. The package keeps the whole pyramid in memory: 2.4 GB for 12 megapixels."""
+    def find_faces(self, pixels: RGB, min_face_size: int, steps: Steps) -> list[Face]:
+        """See `detector.Engine`. The package holds the whole pyramid in memory: 2.4 GB for 12 megapixels."""
         try:
             rows = self._mtcnn.detect_faces(
-                picture,
+                pixels,
                 box_format="xyxy",
                 output_type="numpy",
                 min_face_size=min_face_size,
@@ -106,7 +106,7 @@ class TensorFlowEngine:
 
 
 def _face(row: NDArray[np.float64]) -> Face:
-    """Name the columns of the package: [image, x1, y1, x2, y2, confidence, 5 landmarks' x, 5 landmarks' y]."""
+    """Convert a row of the package: [image, x1, y1, x2, y2, confidence, five x of landmarks, five y]."""
     _, x1, y1, x2, y2, confidence, *landmarks = map(float, row)
     points = [Point(x, y) for x, y in zip(landmarks[:5], landmarks[5:], strict=True)]
     return Face(Box(Point(x1, y1), Point(x2, y2)), Landmarks(*points), confidence)
