@@ -49,7 +49,7 @@ stand_in, behaviour, workers, *seconds = sys.argv[1:]
 start, silence, grace = map(float, seconds)
 logs.configure("INFO", tier="inference", part="supervisor")
 policy = Policy(
-    int(workers), start_seconds=start, silence_seconds=silence, handover_seconds=0.1, grace_seconds=grace
+    int(workers), start_seconds=start, hang_seconds=silence, handover_seconds=0.1, grace_seconds=grace
 )
 command = lambda slot, beat, _: [sys.executable, stand_in, str(slot), str(beat), behaviour]
 sys.exit(Supervisor(policy, command).run())
@@ -142,7 +142,7 @@ def test_workers_that_outlast_the_grace_period_are_killed(start: Start) -> None:
     running.wait_for_serving(2)
     running.process.terminate()
     assert running.end() == 1
-    assert running.lines("the grace period is over, killing the rest")
+    assert running.lines("the grace period is over; killing the remaining workers")
 
 
 def test_it_ends_with_the_exit_code_of_a_worker_that_cannot_start(start: Start) -> None:
@@ -168,8 +168,8 @@ def test_a_dead_worker_is_replaced_in_its_slot(start: Start) -> None:
 def test_a_worker_that_dies_again_and_again_is_started_more_and_more_slowly(start: Start) -> None:
     """At once, then after 1, 2, ... seconds; the other worker goes on."""
     running = start("dies again and again")
-    wait_for(lambda: len(running.lines("replacing it")) >= 3, "three deaths")
-    assert [line["in_seconds"] for line in running.lines("replacing it")][:3] == [0.0, 1.0, 2.0]
+    wait_for(lambda: len(running.lines("replacing the worker")) >= 3, "three deaths")
+    assert [line["in_seconds"] for line in running.lines("replacing the worker")][:3] == [0.0, 1.0, 2.0]
     assert [line["slot"] for line in running.lines("worker ended")] == [0] * len(running.lines("worker ended"))
 
 
@@ -180,13 +180,13 @@ def test_workers_that_die_together_are_one_failure(start: Start) -> None:
     for child in running.children():
         child.kill()
     running.wait_for_serving(16)
-    assert max(line["in_seconds"] for line in running.lines("replacing it")) <= 1.0
+    assert max(line["in_seconds"] for line in running.lines("replacing the worker")) <= 1.0
 
 
 def test_a_silent_worker_is_killed_and_replaced(start: Start) -> None:
     """Stopped, or stuck where no Python runs: it cannot say so itself."""
     running = start("falls silent", silence=1)
-    wait_for(lambda: running.lines("worker is silent, killing it"), "the silence is noticed")
+    wait_for(lambda: running.lines("worker does not respond; killing it"), "the silence is noticed")
     running.wait_for_serving(3)
     assert running.lines("worker ended")[0]["status"] == -signal.SIGKILL
 
@@ -205,7 +205,7 @@ def test_after_a_pause_of_them_all_nobody_is_taken_for_silent(start: Start) -> N
         child.resume()
     running.process.send_signal(signal.SIGHUP)  # heard after it has judged
     wait_for(lambda: running.lines("replacing the workers one by one"), "it goes on")
-    assert running.lines("worker is silent, killing it") == []
+    assert running.lines("worker does not respond; killing it") == []
 
 
 def test_sighup_starts_each_successor_before_its_predecessor_goes(start: Start) -> None:

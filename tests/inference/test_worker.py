@@ -511,7 +511,7 @@ def test_an_inference_that_hangs_ends_the_worker(face_file: bytes) -> None:
         worker.kill()
         worker.wait()
     assert worker.returncode == EXIT_HUNG
-    assert '"message": "the inference hangs, ending this worker", "request_id": "poison"' in output
+    assert '"message": "the inference hangs; the worker is exiting", "request_id": "poison"' in output
 
 
 def test_its_own_port_is_its_own() -> None:
@@ -560,7 +560,7 @@ def test_a_message_that_cannot_be_read_is_its_senders_fault(method: str, caplog:
                     await answered.wait()  # the answer comes while the stream is open
 
             call: Any = worker.channel.stream_stream(method)  # as for any method: one message, perhaps more
-            with refused(grpc.StatusCode.INVALID_ARGUMENT, "the message cannot be read"):
+            with refused(grpc.StatusCode.INVALID_ARGUMENT, "the message cannot be parsed"):
                 async for _ in call(messages(), timeout=10):
                     pass
             answered.set()

@@ -55,7 +55,7 @@ def main() -> int:
     policy = Policy(
         workers=workers,
         start_seconds=settings.start_seconds,
-        silence_seconds=settings.hang_seconds,
+        hang_seconds=settings.hang_seconds,
         handover_seconds=settings.drain_seconds,
         grace_seconds=settings.grace_seconds,
     )
@@ -65,7 +65,7 @@ def main() -> int:
 
 
 def worker_command(slot: int, heartbeat_fd: int, worker_id: str) -> list[str]:
-    """Give the arguments that start a worker."""
+    """Give the command line of a worker."""
     return [
         sys.executable,
         "-m",

@@ -1,1 +1,1 @@
-"""The processes: the supervisor, its workers, and what both ask of the operating system."""
+"""The processes: the supervisor, its workers, and what they ask of the operating system."""

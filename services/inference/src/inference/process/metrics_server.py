@@ -22,13 +22,13 @@ class SupervisorMetrics:
 
     def collect(self) -> Iterator[Metric]:
         """Yield the current values, as prometheus_client's collectors do."""
-        census = self._supervisor.census()
-        for slot in range(census.wanted + 1):
-            if slot not in census.slots:  # the requests that its last worker had in flight are gone
+        counts = self._supervisor.counts()
+        for slot in range(counts.wanted + 1):
+            if slot not in counts.slots:  # the requests that its last worker had in flight are gone
                 mark_process_dead(f"slot-{slot}")  # type: ignore[no-untyped-call]  # part of a file name, as in rpc/metrics.py
-        yield GaugeMetricFamily("facet_workers", "Workers that should run", census.wanted)
-        yield GaugeMetricFamily("facet_workers_serving", "Workers that are serving", census.serving)
-        yield CounterMetricFamily("facet_worker_failures", "Workers that ended or were killed", census.failures)
+        yield GaugeMetricFamily("facet_workers", "Workers that should run", counts.wanted)
+        yield GaugeMetricFamily("facet_workers_serving", "Workers that are serving", counts.serving)
+        yield CounterMetricFamily("facet_worker_failures", "Workers that ended or were killed", counts.failures)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Are the ports free? Asked before the first worker is started, so that the answer is one line."""
+"""Checks that the ports are free before the first worker starts, so that the error is one line."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 
 class PortInUse(Exception):
-    """A port that the service needs is taken; the text names it."""
+    """The service cannot listen on one of its ports. The message names it."""
 
 
 def own_address(name: str, port: int) -> str:
-    """Give the address of a name that is this machine's, where the name stands for several. Raises PortInUse."""
+    """Give the first address of a name that this machine can listen on. Raises PortInUse."""
     try:
         found = socket.getaddrinfo(name.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
@@ -30,11 +30,11 @@ def own_address(name: str, port: int) -> str:
 
 
 def check_ports(host: str, ports: Sequence[int]) -> None:
-    """See that each TCP port can be listened on. Raises PortInUse with the first that cannot."""
+    """Check that this machine can listen on each TCP port. Raises PortInUse."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     for port in ports:
         with socket.socket(family, socket.SOCK_STREAM) as probe:
-            # Connections of an earlier run in TIME_WAIT do not matter; a listener does.
+            # Ignores connections of an earlier run in TIME_WAIT, but not a listener.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((host.strip("[]"), port))

@@ -1,8 +1,8 @@
-"""One worker: one detector and one gRPC service with health, in a process of its own that the supervisor starts.
+"""The worker process: one detector behind a gRPC service with health checks. The supervisor starts it.
 
     python -m inference.process.worker --slot 0 --id 3f9a1c07 --heartbeat-fd 5 --supervisor 4711
 
-It writes a byte to the file descriptor every half second from the moment it serves.
+While it serves, it writes a byte to the file descriptor every half second, as a heartbeat.
 """
 
 from __future__ import annotations
@@ -60,12 +60,13 @@ Load = Callable[[Settings], Detector]
 
 
 class Worker:
-    """The life of a worker: listen, load and warm up, serve, drain, stop."""
+    """The life cycle of a worker: listen, load and warm up, serve, drain, stop."""
 
     def __init__(self, settings: Settings, slot: int, worker_id: str, load: Load, heartbeat_fd: int) -> None:
         self.address = f"{settings.host}:{settings.worker_port + slot}"
         self._settings = settings
-        self._grace = max(0.0, settings.grace_seconds - settings.drain_seconds - 1)  # the supervisor's, less a second
+        # Ends a second before the supervisor kills this process.
+        self._grace = max(0.0, settings.grace_seconds - settings.drain_seconds - 1)
         self._load = load
         self._max_message_bytes = settings.max_body_bytes + MESSAGE_OVERHEAD
         memory = max(MEMORY, settings.max_body_bytes)
@@ -86,7 +87,7 @@ class Worker:
         self._watchdog = Watchdog(
             self._queue,
             heartbeat_fd,
-            self._say_serving,
+            self._set_serving,
             stall_seconds=settings.stall_seconds,
             hang_seconds=settings.hang_seconds,
         )
@@ -94,16 +95,16 @@ class Worker:
 
     @property
     def waiting(self) -> int:
-        """How many callers stand in line for an inference."""
+        """The number of callers that wait for an inference."""
         return self._queue.waiting
 
     def stop(self) -> None:
-        """Begin to drain."""
+        """Start draining."""
         self._stopping.set()
 
     async def run(self) -> None:
-        """Serve until told to stop, then drain. Raises CannotStart, or what `load` raises."""
-        await self._say(NOT_SERVING)  # the health service would say SERVING of itself
+        """Serve until `stop` is called, then drain. Raises CannotStart, or what `load` raises."""
+        await self._set_health(NOT_SERVING)  # the health service starts with SERVING
         await prove_reuse_port()
         own = self._server(self.address, reuse_port=False)
         await own.start()
@@ -114,7 +115,7 @@ class Worker:
             raise
 
     async def _serve(self, own: grpc.aio.Server) -> None:
-        # In a thread, so that health answers "not yet" meanwhile.
+        # In a thread, so that health checks are answered meanwhile.
         loading = asyncio.create_task(asyncio.to_thread(self._load, self._settings))
         stopping = asyncio.create_task(self._stopping.wait())
         await asyncio.wait([loading, stopping], return_when=asyncio.FIRST_COMPLETED)
@@ -122,11 +123,11 @@ class Worker:
             await own.stop(None)
             return
         self._servicer.detector = loading.result()
-        # A server of its own, since SO_REUSEPORT holds for all of a server's ports: on our own port it would hide a
-        # double start. The kernel deals its connections to whoever listens, so only a worker that serves does.
+        # A second server, because SO_REUSEPORT applies to all ports of a server, and on the worker's own port it would
+        # hide a double start. It starts only now, because the kernel gives connections to every listening worker.
         shared = self._server(f"{self._settings.host}:{self._settings.port}", reuse_port=True)
         await shared.start()
-        await self._say(SERVING)
+        await self._set_health(SERVING)
         log.info("serving", extra={"address": self.address})
         watching = asyncio.create_task(self._watchdog.run())
         await stopping
@@ -137,7 +138,7 @@ class Worker:
         log.info("stopped")
 
     async def _drain(self, own: grpc.aio.Server, shared: grpc.aio.Server) -> None:
-        """Let traffic leave before the own port closes: with an immediate stop a balancer still sends requests here."""
+        """Report NOT_SERVING before the ports close, because a balancer sends requests until its next health check."""
         log.info("draining")
         await self._health.enter_graceful_shutdown()
         self._servicer.drain()
@@ -152,7 +153,7 @@ class Worker:
                 ("grpc.so_reuseport", int(reuse_port)),
                 ("grpc.max_receive_message_length", RECEIVED_PER_ACCEPTED * self._max_message_bytes),
                 ("grpc.max_send_message_length", -1),
-                ("grpc.http2.max_ping_strikes", 0),  # Envoy asks every second whether this process still runs
+                ("grpc.http2.max_ping_strikes", 0),  # Envoy sends a ping every second
             ],
         )
         infer_pb2_grpc.add_InferenceServicer_to_server(self._servicer, server)
@@ -161,13 +162,13 @@ class Worker:
         try:
             server.add_insecure_port(address)
         except RuntimeError as error:
-            raise CannotStart(f"cannot listen on {address}: is another program using it?") from error
+            raise CannotStart(f"cannot listen on {address}; is another program using it?") from error
         return server
 
-    async def _say_serving(self, serving: bool) -> None:  # noqa: FBT001 - the one thing to say
-        await self._say(SERVING if serving else NOT_SERVING)
+    async def _set_serving(self, serving: bool) -> None:  # noqa: FBT001 - its only argument
+        await self._set_health(SERVING if serving else NOT_SERVING)
 
-    async def _say(self, status: int) -> None:
+    async def _set_health(self, status: int) -> None:
         for name in HEALTH_NAMES:
             await self._health.set(name, status)
 
@@ -175,15 +176,15 @@ class Worker:
 def _traces(settings: Settings, worker_id: str) -> Traces | None:
     if not settings.traces:
         return None
-    from inference.rpc.traces import Traces  # noqa: PLC0415 - switched off, traces cost nothing
+    from inference.rpc.traces import Traces  # noqa: PLC0415 - costs nothing when traces are off
 
     return Traces(worker_id)
 
 
 def load(settings: Settings) -> Detector:
-    """Load the engine of the settings and examine one picture with it, so that SERVING means ready.
+    """Load the engine that the settings name and examine one image, so that SERVING means ready.
 
-    The picture has a face, so all of the cascade is warm after it; one that is not found is a fault in the set-up.
+    The image has a face, so that the whole cascade runs. Raises what `load_detector` raises.
     """
     cascade = CascadeSettings(
         settings.scale_factor, settings.pnet_threshold, settings.rnet_threshold, settings.onet_threshold
@@ -192,7 +193,7 @@ def load(settings: Settings) -> Detector:
     detector = load_detector(settings.engine, engine)
     log.info("loaded", extra={"engine": detector.engine, "device": detector.device})
     if detector.engine == "onnxruntime" and settings.onnxruntime_provider not in ("", detector.device):
-        log.warning("%s is not present: the networks run on the CPU", settings.onnxruntime_provider)
+        log.warning("%s is not available; the networks run on the CPU", settings.onnxruntime_provider)
     image = files("inference").joinpath("warm_up.webp").read_bytes()
     if not examine(image, Options(), detector, WARM_UP_LIMITS, Steps()).faces:
         log.warning("no face found in the warm-up image, which has one: check the thresholds and the weights")
@@ -200,7 +201,7 @@ def load(settings: Settings) -> Detector:
 
 
 def main() -> None:
-    """Run the worker that the arguments name."""
+    """Run a worker with the arguments of the supervisor."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--slot", type=int, required=True)
     parser.add_argument("--id", required=True)
@@ -217,7 +218,7 @@ def main() -> None:
         log.critical(str(error))
         sys.exit(EXIT_CANNOT_START)
     except Exception:
-        log.critical("the worker failed, and nobody foresaw how", exc_info=True)
+        log.critical("unexpected error; the worker is exiting", exc_info=True)
         sys.exit(EXIT_CANNOT_START)
 
 
@@ -226,7 +227,7 @@ async def _run(settings: Settings, slot: int, worker_id: str, heartbeat_fd: int)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.stop)
     await worker.run()
     logging.shutdown()
-    os._exit(0)  # all calls are answered; what an abandoned thread still computes is not waited for
+    os._exit(0)  # all calls are answered; an abandoned thread may still compute
 
 
 if __name__ == "__main__":

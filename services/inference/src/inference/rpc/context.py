@@ -1,4 +1,4 @@
-"""What a call says beside its messages."""
+"""The deadline, the metadata and the request id of a call."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 def seconds_left(context: Context) -> float:
-    """Say how long the caller still waits, infinity when it set no deadline."""
+    """Give the seconds until the caller's deadline, infinity without one."""
     left = context.time_remaining()
     return float("inf") if left is None else max(0.0, left)
 
 
 def metadata(context: Context) -> dict[str, str | bytes]:
-    """Give what the caller sent as headers; of several with one name the last."""
+    """Give the caller's metadata; the last value of a repeated key."""
     return dict(context.invocation_metadata() or ())
 
 
 def request_id_of(context: Context) -> str:
-    """Take the caller's id of the request, or make one."""
+    """Give the caller's request id, or a new one."""
     return str(metadata(context).get("x-request-id") or uuid.uuid4())

@@ -1,4 +1,4 @@
-"""Refuses a message that cannot be read. grpc itself would answer UNKNOWN, and log a traceback each time."""
+"""Refuses messages that cannot be parsed. gRPC itself would answer UNKNOWN and log a traceback for each."""
 
 from __future__ import annotations
 
@@ -16,39 +16,39 @@ from telemetry.logs import request_id
 
 
 class MalformedMessages(grpc.aio.ServerInterceptor):
-    """Reads the messages of all calls, in place of grpc, and ends those whose message makes no sense."""
+    """Parses the messages of all calls in place of gRPC, and ends calls whose messages cannot be parsed."""
 
     async def intercept_service(
         self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: grpc.HandlerCallDetails
     ) -> Any:
-        """Give the method's handler a behaviour that takes bytes."""
+        """Wrap the handler of a method in one that takes bytes."""
         handler = await continuation(handler_call_details)
-        if handler is None:  # there is no such method
+        if handler is None:  # unknown method
             return None
-        read = handler.request_deserializer
+        parse = handler.request_deserializer
         if handler.request_streaming:
-            changed = {"stream_stream": _each_read(read, handler.stream_stream)}
+            changed = {"stream_stream": _parse_each(parse, handler.stream_stream)}
         elif handler.response_streaming:
-            changed = {"unary_stream": _read_first(read, handler.unary_stream)}
+            changed = {"unary_stream": _parse_one(parse, handler.unary_stream)}
         else:
-            changed = {"unary_unary": _read_first(read, handler.unary_unary)}
+            changed = {"unary_unary": _parse_one(parse, handler.unary_unary)}
         return handler._replace(request_deserializer=None, **changed)
 
 
-def _read_first(read: Callable[[bytes], Any], behaviour: Any) -> Any:
-    """For a behaviour that is a coroutine function with one message."""
+def _parse_one(parse: Callable[[bytes], Any], behaviour: Any) -> Any:
+    """Wrap a coroutine function that takes one message."""
 
     async def answer(data: bytes, context: Context) -> Any:
-        return await behaviour(await _message(read, data, context), context)
+        return await behaviour(await _message(parse, data, context), context)
 
     return answer
 
 
-def _each_read(read: Callable[[bytes], Any], behaviour: Any) -> Any:
-    """For a behaviour that is an asynchronous generator, from messages to messages."""
+def _parse_each(parse: Callable[[bytes], Any], behaviour: Any) -> Any:
+    """Wrap an asynchronous generator that takes a stream of messages."""
 
     async def answers(requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
-        async with aclosing(behaviour(_Messages(read, requests, context), context)) as answering:
+        async with aclosing(behaviour(_Messages(parse, requests, context), context)) as answering:
             async for answer in answering:
                 yield answer
 
@@ -56,10 +56,10 @@ def _each_read(read: Callable[[bytes], Any], behaviour: Any) -> Any:
 
 
 class _Messages:
-    """What comes in on a stream. No generator: those do not outlive a caller who gives up waiting for the next."""
+    """The parsed messages of a stream. A generator would end when waiting for its next item is cancelled."""
 
-    def __init__(self, read: Callable[[bytes], Any], requests: AsyncIterator[bytes], context: Context) -> None:
-        self._read = read
+    def __init__(self, parse: Callable[[bytes], Any], requests: AsyncIterator[bytes], context: Context) -> None:
+        self._parse = parse
         self._requests = requests
         self._context = context
 
@@ -67,12 +67,12 @@ class _Messages:
         return self
 
     async def __anext__(self) -> Any:
-        return await _message(self._read, await anext(self._requests), self._context)
+        return await _message(self._parse, await anext(self._requests), self._context)
 
 
-async def _message(read: Callable[[bytes], Any], data: bytes, context: Context) -> Any:
+async def _message(parse: Callable[[bytes], Any], data: bytes, context: Context) -> Any:
     try:
-        return read(data)
+        return parse(data)
     except DecodeError:
         request_id.set(request_id_of(context))
-        await abort(context, MalformedRequest("the message cannot be read; it must be what infer.proto says"))
+        await abort(context, MalformedRequest("the message cannot be parsed; it must be as infer.proto defines it"))
