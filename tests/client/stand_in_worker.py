@@ -1,4 +1,4 @@
-"""A worker that gets into trouble where a test wants it."""
+"""A worker that fails where a test wants it to."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from protos import infer_pb2, infer_pb2_grpc
 
 
 class StandInWorker(infer_pb2_grpc.InferenceServicer):
-    """Answers with the picture's length for its width; at some lengths it first gets into trouble, once or always."""
+    """Answers with the length of the image as its width. Images of some lengths fail, once or always."""
 
     def __init__(self, trouble: dict[int, str], *, always: bool = False) -> None:
         self.address = ""
@@ -50,7 +50,7 @@ class StandInWorker(infer_pb2_grpc.InferenceServicer):
                     answer.picture = b""
                     yield answer
                 case "bad":
-                    yield infer_pb2.InferResults(message="no picture", code="INVALID_IMAGE")
+                    yield infer_pb2.InferResults(message="not an image", code="INVALID_IMAGE")
                 case _:
                     yield answer
 

@@ -1,4 +1,4 @@
-"""Many pictures in their order, whatever becomes of each, and when there is no use in going on."""
+"""Batches of images: the order of the results, and when a service is given up."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Self, Unpack
 
 import pytest
 from facet import Annotated, Detection, FacetError
-from facet.command.batch import GIVE_UP_AFTER, Drawn, Job, ServiceGone
+from facet.command.batch import MAX_FAILURES_IN_A_ROW, Batch, DrawnFolder, ServiceGone
+from facet.command.detector import AsyncLocalClient
 from facet.command.inputs import Input
-from facet.command.results import Outcome
+from facet.command.results import Result
 from facet.errors import error_for
 from facet.messages import DetectOptions, DrawOptions, ImageSource
 
@@ -19,11 +20,11 @@ FOUND = Detection((), 10, 10, 1)
 MANY = 1000
 
 
-class StandInDetector:
-    """Knows the pictures by their bytes, and what becomes of each: a code, "hangs", or no faces."""
+class StandInDetector(AsyncLocalClient):
+    """Stands in for a client. It knows for each image an error code, "hangs", or nothing: then it finds no faces."""
 
-    def __init__(self, becomes: Mapping[int, str]) -> None:
-        self._becomes = becomes
+    def __init__(self, errors: Mapping[int, str]) -> None:
+        self._errors = errors
         self.hanging = asyncio.Semaphore(0)
         self.drawn: list[int] = []
 
@@ -35,12 +36,12 @@ class StandInDetector:
 
     async def detect(self, image: ImageSource, **_: Unpack[DetectOptions]) -> Detection:
         assert isinstance(image, bytes)
-        code = self._becomes.get(int(image), "")
+        code = self._errors.get(int(image), "")
         if code == "hangs":
             self.hanging.release()
             await asyncio.Event().wait()
         if code:
-            raise error_for(code, "as it was told")
+            raise error_for(code, "as the test wants")
         return FOUND
 
     async def annotate(self, image: ImageSource, **_: Unpack[DrawOptions]) -> Annotated:
@@ -49,81 +50,81 @@ class StandInDetector:
         return Annotated(b"drawn", 0, FOUND)
 
 
-def pictures(count: int = MANY) -> list[Input]:
+def images(count: int = MANY) -> list[Input]:
     return [Input(str(number), str(number), str(number).encode()) for number in range(count)]
 
 
-def run(becomes: Mapping[int, str]) -> tuple[list[str], bool]:
-    """Examine many pictures; give what became of those that have a record, and whether the service was given up."""
-    outcomes: list[Outcome] = []
+def run(errors: Mapping[int, str]) -> tuple[list[str], bool]:
+    """Examine many images; return the code of each result, and whether the service was given up."""
+    results: list[Result] = []
     try:
-        asyncio.run(Job({}, None, want_faces=True).run(StandInDetector(becomes), pictures(), 4, outcomes.append))
+        asyncio.run(Batch({}, None, want_faces=True).run(StandInDetector(errors), images(), 4, results.append))
         gone = False
     except ServiceGone:
         gone = True
-    assert [outcome.name for outcome in outcomes] == [str(number) for number in range(len(outcomes))]
-    return [outcome.error.code if outcome.error else "" for outcome in outcomes], gone
+    assert [result.name for result in results] == [str(number) for number in range(len(results))]
+    return [result.error.code if result.error else "" for result in results], gone
 
 
 @pytest.mark.parametrize("code", ["BUSY", "NOT_READY", "DEADLINE_EXCEEDED", "UNEXPECTED_ANSWER"])
-def test_a_service_without_an_answer_is_given_up_after_some_pictures(code: str) -> None:
-    """Not after the first, be it one that no worker survives; each of them has its record."""
+def test_a_service_without_an_answer_is_given_up_after_some_images(code: str) -> None:
+    """One failure is not enough: the image may crash every worker. Each of them has a record."""
     assert run({0: code}) == ([code] + (MANY - 1) * [""], False)
-    assert run(dict.fromkeys(range(GIVE_UP_AFTER - 1), code))[1] is False
-    assert run(dict.fromkeys(range(MANY), code)) == (GIVE_UP_AFTER * [code], True)
+    assert run(dict.fromkeys(range(MAX_FAILURES_IN_A_ROW - 1), code))[1] is False
+    assert run(dict.fromkeys(range(MANY), code)) == (MAX_FAILURES_IN_A_ROW * [code], True)
 
 
-def test_a_service_that_nobody_has_seen_is_given_up_at_once() -> None:
-    """One that has answered may come back."""
+def test_a_service_that_never_answered_is_given_up_at_once() -> None:
+    """A service that has answered may come back."""
     everything = dict.fromkeys(range(MANY), "UNREACHABLE")
     assert run(everything) == (["UNREACHABLE"], True)
-    assert run(everything | {0: "BUSY"}) == (["BUSY"] + (GIVE_UP_AFTER - 1) * ["UNREACHABLE"], True)
-    assert run(everything | {0: ""}) == (["", *GIVE_UP_AFTER * ["UNREACHABLE"]], True)
+    assert run(everything | {0: "BUSY"}) == (["BUSY"] + (MAX_FAILURES_IN_A_ROW - 1) * ["UNREACHABLE"], True)
+    assert run(everything | {0: ""}) == (["", *MAX_FAILURES_IN_A_ROW * ["UNREACHABLE"]], True)
 
 
-def test_only_an_answer_about_a_picture_shows_that_the_service_is_there() -> None:
-    """That it refused one is such an answer; a file that cannot be read says nothing of the service."""
-    silent = dict.fromkeys(range(MANY), "BUSY")
-    assert len(run(silent | {5: "INVALID_IMAGE"})[0]) == 6 + GIVE_UP_AFTER
-    assert len(run(silent | {5: "UNREADABLE"})[0]) == 1 + GIVE_UP_AFTER
+def test_only_an_answer_about_an_image_ends_a_streak_of_failures() -> None:
+    """A refused image is such an answer. A file that cannot be read does not count."""
+    busy = dict.fromkeys(range(MANY), "BUSY")
+    assert len(run(busy | {5: "INVALID_IMAGE"})[0]) == 6 + MAX_FAILURES_IN_A_ROW
+    assert len(run(busy | {5: "UNREADABLE"})[0]) == 1 + MAX_FAILURES_IN_A_ROW
 
 
-def test_what_is_done_is_kept_when_it_is_broken_off() -> None:
-    """Also of those whose turn had not come; what failed is done again by --resume."""
-    outcomes: list[Outcome] = []
+def test_an_interrupted_batch_keeps_what_is_done() -> None:
+    """This includes results that wait for an earlier one. Failed images are left to --resume."""
+    results: list[Result] = []
 
-    async def break_off() -> None:
+    async def interrupt() -> None:
         detector = StandInDetector({0: "hangs", 1: "INVALID_IMAGE", 4: "hangs"})
-        running = asyncio.create_task(Job({}, None, want_faces=True).run(detector, pictures(5), 2, outcomes.append))
+        running = asyncio.create_task(Batch({}, None, want_faces=True).run(detector, images(5), 2, results.append))
         await detector.hanging.acquire()
         await detector.hanging.acquire()
         running.cancel()
         await running
 
     with pytest.raises(asyncio.CancelledError):
-        asyncio.run(break_off())
-    assert [outcome.name for outcome in outcomes] == ["2", "3"]
+        asyncio.run(interrupt())
+    assert [result.name for result in results] == ["2", "3"]
 
 
-def test_a_picture_that_an_earlier_run_has_drawn_is_not_drawn_again(tmp_path: Path) -> None:
-    """When its record alone is missing; one whose file is empty is drawn, since that is what a crash may leave."""
+def test_an_image_drawn_by_an_earlier_run_is_not_drawn_again(tmp_path: Path) -> None:
+    """Only its record is missing. An empty file is drawn again, since a crash may leave one."""
     (tmp_path / "0.jpg").write_bytes(b"old")
     (tmp_path / "1.jpg").touch()
-    outcomes: list[Outcome] = []
-    detector, drawn = StandInDetector({}), Drawn(tmp_path, {}, resume=True)
-    asyncio.run(Job({}, drawn, want_faces=True).run(detector, pictures(3), 1, outcomes.append))
-    assert [outcome.detection for outcome in outcomes] == [FOUND] * 3
+    results: list[Result] = []
+    detector, drawn = StandInDetector({}), DrawnFolder(tmp_path, {}, resume=True)
+    asyncio.run(Batch({}, drawn, want_faces=True).run(detector, images(3), 1, results.append))
+    assert [result.detection for result in results] == [FOUND] * 3
     assert detector.drawn == [1, 2]
     assert [(tmp_path / f"{number}.jpg").read_bytes() for number in range(3)] == [b"old", b"drawn", b"drawn"]
 
 
-def test_a_drawn_picture_overwrites_nothing(tmp_path: Path) -> None:
-    """Not even what came after the beginning: that picture has an error."""
+def test_a_drawn_image_overwrites_nothing(tmp_path: Path) -> None:
+    """A file that appears during the run stays, and its image has an error."""
     (tmp_path / "0.jpg").write_bytes(b"somebody's")
-    outcomes: list[Outcome] = []
-    job = Job({}, Drawn(tmp_path, {}), want_faces=True)
-    asyncio.run(job.run(StandInDetector({}), pictures(2), 1, outcomes.append))
-    assert [isinstance(outcome.error, FacetError) and outcome.error.code for outcome in outcomes] == [
+    results: list[Result] = []
+    batch = Batch({}, DrawnFolder(tmp_path, {}), want_faces=True)
+    asyncio.run(batch.run(StandInDetector({}), images(2), 1, results.append))
+    assert [isinstance(result.error, FacetError) and result.error.code for result in results] == [
         "UNWRITABLE",
         False,
     ]

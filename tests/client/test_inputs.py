@@ -1,4 +1,4 @@
-"""Which pictures a command line means."""
+"""The images that a command line names."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from facet.command.inputs import list_inputs
 
 @pytest.fixture
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with sub-folders, in which the test stands beside it."""
+    """A folder with subfolders, in the working directory."""
     for name in ("b.jpg", "a.PNG", "notes.txt", "sub/c.webp", "sub/deep/d.jpeg", "sub/a[1].jpg"):
         path = tmp_path / "photos" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -19,25 +19,25 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "photos"
 
 
-def paths(*arguments: str, listed: tuple[str, ...] = (), leave_out: Path | None = None) -> list[str]:
-    return [each.path for each in list_inputs(arguments, listed, leave_out)]
+def paths(*arguments: str, listed: tuple[str, ...] = (), exclude: Path | None = None) -> list[str]:
+    return [each.path for each in list_inputs(arguments, listed, exclude)]
 
 
-def mirrors(*arguments: str, listed: tuple[str, ...] = ()) -> list[str]:
-    return [each.mirror for each in list_inputs(arguments, listed, None)]
+def relative_paths(*arguments: str, listed: tuple[str, ...] = ()) -> list[str]:
+    return [each.relative_path for each in list_inputs(arguments, listed, None)]
 
 
 @pytest.mark.usefixtures("photos")
-def test_a_folder_means_all_pictures_below_it_in_the_order_of_their_names() -> None:
-    """Whatever else is there is left."""
+def test_a_folder_names_all_its_images_in_the_order_of_their_names() -> None:
+    """Other files are ignored."""
     below = ["photos/a.PNG", "photos/b.jpg", "photos/sub/a[1].jpg", "photos/sub/c.webp", "photos/sub/deep/d.jpeg"]
     assert paths("photos") == below
-    assert mirrors("photos") == [path.removeprefix("photos/") for path in below]
+    assert relative_paths("photos") == [path.removeprefix("photos/") for path in below]
     assert paths("./photos/sub/deep") == ["./photos/sub/deep/d.jpeg"]
 
 
-def test_folders_are_in_the_order_of_their_names_too(tmp_path: Path) -> None:
-    """Whatever order the file system has."""
+def test_subfolders_are_in_the_order_of_their_names(tmp_path: Path) -> None:
+    """The order of the file system does not matter."""
     names = [f"{(7 * number) % 30:02}" for number in range(30)]
     for name in names:
         (tmp_path / name).mkdir()
@@ -47,22 +47,22 @@ def test_folders_are_in_the_order_of_their_names_too(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("photos")
 def test_a_pattern_that_the_shell_left_alone_is_expanded() -> None:
-    """Also over sub-folders; drawn pictures are put as below the folder that it begins with."""
+    """Subfolders included. Paths are relative to the folder that the pattern begins with."""
     assert paths("photos/**/*.jp*g") == ["photos/b.jpg", "photos/sub/a[1].jpg", "photos/sub/deep/d.jpeg"]
-    assert mirrors("photos/*/*.webp") == ["sub/c.webp"]
+    assert relative_paths("photos/*/*.webp") == ["sub/c.webp"]
     assert paths("photos/*.gif") == []
 
 
 @pytest.mark.usefixtures("photos")
-def test_a_file_is_taken_by_its_name_whatever_that_is() -> None:
-    """Brackets in it are no pattern; one that is not there is for the reader to find out."""
+def test_a_file_is_named_directly_whatever_its_suffix() -> None:
+    """Brackets in its name are not a pattern. A missing file is in the list, and reading it fails."""
     assert paths("photos/notes.txt", "photos/sub/a[1].jpg") == ["photos/notes.txt", "photos/sub/a[1].jpg"]
     assert paths("gone.jpg", "photos/b.jpg") == ["gone.jpg", "photos/b.jpg"]
 
 
 @pytest.mark.usefixtures("photos")
-def test_each_picture_is_taken_once_in_the_order_of_the_arguments() -> None:
-    """However often it is named."""
+def test_each_image_is_listed_once_in_the_order_of_the_arguments() -> None:
+    """Even if it is named twice."""
     assert paths("photos/sub/c.webp", "-", "photos/sub", "-", listed=("photos/b.jpg", "photos/sub/c.webp")) == [
         "photos/sub/c.webp",
         "-",
@@ -73,13 +73,13 @@ def test_each_picture_is_taken_once_in_the_order_of_the_arguments() -> None:
 
 
 @pytest.mark.usefixtures("photos")
-def test_files_of_the_same_name_are_drawn_to_different_places() -> None:
-    """Below the folder that all of them share."""
-    assert mirrors("photos/b.jpg", "photos/sub/b.jpg") == ["b.jpg", "sub/b.jpg"]
-    assert mirrors("photos/b.jpg", listed=("photos/sub/b.jpg",)) == ["b.jpg", "sub/b.jpg"]
-    assert mirrors("photos/b.jpg") == ["b.jpg"]
+def test_files_of_the_same_name_have_different_relative_paths() -> None:
+    """They are relative to the common folder of all files."""
+    assert relative_paths("photos/b.jpg", "photos/sub/b.jpg") == ["b.jpg", "sub/b.jpg"]
+    assert relative_paths("photos/b.jpg", listed=("photos/sub/b.jpg",)) == ["b.jpg", "sub/b.jpg"]
+    assert relative_paths("photos/b.jpg") == ["b.jpg"]
 
 
-def test_the_folder_of_drawn_pictures_is_left_out(photos: Path) -> None:
-    """Or they would be drawn again."""
-    assert paths("photos", leave_out=photos / "sub") == ["photos/a.PNG", "photos/b.jpg"]
+def test_the_folder_of_drawn_images_is_excluded(photos: Path) -> None:
+    """Otherwise the next run would draw the drawn images."""
+    assert paths("photos", exclude=photos / "sub") == ["photos/a.PNG", "photos/b.jpg"]

@@ -1,4 +1,4 @@
-"""The open loop: what a slow service costs is in the figures."""
+"""Open-loop load: the figures include what a slow service costs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RATE = 200.0
 
 
 class StandInService:
-    """Answers at once, but for one time at which it stands still and everybody waits."""
+    """Answers at once, except that it stalls once and every request waits."""
 
     def __init__(self) -> None:
         self._calls = 0
@@ -37,10 +37,10 @@ def load(send: Callable[[], Awaitable[object]], *, in_flight: int, send_within: 
 
 
 @pytest.mark.parametrize("in_flight", [1000, 1])
-def test_a_stall_is_paid_by_all_who_would_have_waited(in_flight: int) -> None:
-    """Not by one of them: as many requests as are planned within its second half took half of it or more.
+def test_a_stall_delays_every_request_that_would_have_waited(in_flight: int) -> None:
+    """All requests scheduled in the first half of the stall take at least half of it.
 
-    It does not matter whether they waited at the service or for a place to be sent.
+    It does not matter whether they wait at the service or to be sent.
     """
     requests = load(StandInService(), in_flight=in_flight)
     assert len(requests) == RATE
@@ -50,8 +50,8 @@ def test_a_stall_is_paid_by_all_who_would_have_waited(in_flight: int) -> None:
         assert not report(requests, RATE).kept_up
 
 
-def test_a_request_whose_turn_does_not_come_is_not_sent_and_counts() -> None:
-    """As an error, and in the latencies as long as it has waited; so does one that was answered too late."""
+def test_a_request_that_cannot_be_sent_in_time_counts() -> None:
+    """It counts as an error, and in the latencies with the time that it waited; so does a timeout."""
     never = asyncio.Event
 
     async def send() -> None:
@@ -71,14 +71,14 @@ def test_a_request_whose_turn_does_not_come_is_not_sent_and_counts() -> None:
 
 
 def test_percentiles_are_values_that_occurred() -> None:
-    """The smallest that so many of all do not exceed."""
+    """A percentile is the smallest value that this share of all values does not exceed."""
     values = [float(value) for value in range(1, 101)]
     assert [percentile(values, percent) for percent in (50, 90, 99, 99.9, 100)] == [50, 90, 99, 100, 100]
     assert percentile([7.0], 50) == 7
 
 
-def test_refusals_are_counted_by_code_and_kept_out_of_the_percentiles() -> None:
-    """They are fast, and would flatter."""
+def test_rejected_requests_count_by_code_and_not_in_the_percentiles() -> None:
+    """They are fast, and would improve the figures."""
     requests = [
         Request(0, 0, 0.2, ""),
         Request(1, 0, 0.001, "BUSY"),
@@ -91,17 +91,17 @@ def test_refusals_are_counted_by_code_and_kept_out_of_the_percentiles() -> None:
     assert found.achieved_rate == pytest.approx(2 / 3.001, abs=0.01)
 
 
-def test_a_percentile_among_those_who_waited_in_vain_is_said_to_be_at_least_so_much() -> None:
-    """Nobody knows how long they would have waited."""
+def test_a_percentile_among_timeouts_is_reported_as_a_lower_bound() -> None:
+    """How long they would have waited is unknown."""
     requests = [*(Request(number, 0, 0.2, "") for number in range(9)), Request(9, 0, 5, "DEADLINE_EXCEEDED")]
     lines = as_text(report(requests, 1.0), requests).splitlines()
     assert "        90  200.0 ms" in lines
     assert "        95  at least 5000.0 ms" in lines
-    assert "waited in vain, and count for as long: 1" in lines
+    assert "timed out, and count with the time that they waited: 1" in lines
 
 
 def test_the_histogram_counts_everything_once() -> None:
-    """Also when all are the same."""
+    """Equal values are one bin."""
     values = [0.001 * 1.1**power for power in range(60)]
     counted = histogram(values)
     assert sum(count for _, _, count in counted) == len(values)

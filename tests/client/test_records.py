@@ -1,4 +1,4 @@
-"""The files that are written, and what of a broken off one still holds."""
+"""The files of records, and what a later run keeps of an interrupted one."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from facet import Box, Detection, Face, FacetError, Landmarks, Point
-from facet.command.output import OutputFile, Unwritable, write_whole
-from facet.command.records import Csv, Form, JsonLines, NotOurs
+from facet.command.output import OutputFailed, OutputFile, write_atomically
+from facet.command.records import Csv, Form, JsonLines, UnknownFile
 
 NOSE = Point(1.1000000238418579, 2.0)  # 1.1 as float32
 FACE = Face(
@@ -42,7 +42,7 @@ def resumed(path: Path, form: Form) -> set[str]:
 
 
 @forms
-def test_wherever_a_file_was_cut_off_each_picture_is_in_it_once_in_the_end(tmp_path: Path, form: Form) -> None:
+def test_a_file_cut_off_anywhere_has_each_image_once_after_resuming(tmp_path: Path, form: Form) -> None:
     """Cut at every byte, then gone on with: it has what an unbroken run would have written, in some order."""
     path = tmp_path / "out"
     write(OutputFile(path, form), form, EXAMINED)
@@ -58,7 +58,7 @@ def test_wherever_a_file_was_cut_off_each_picture_is_in_it_once_in_the_end(tmp_p
 
 @forms
 def test_what_failed_is_done_again(tmp_path: Path, form: Form) -> None:
-    """Its old record goes; so does that of a picture whose drawn one is gone."""
+    """Its old record is dropped; so is that of an image whose drawn image is missing."""
     path = tmp_path / "out"
     write(OutputFile(path, form), form, set(RESULTS))
     assert resumed(path, form) == EXAMINED
@@ -86,7 +86,7 @@ def test_a_file_of_somebody_else_is_left_as_it_is(tmp_path: Path, form: Form, te
     """It could be anything, and end without an end of line."""
     path = tmp_path / "letter"
     path.write_text(text)
-    with pytest.raises(NotOurs):
+    with pytest.raises(UnknownFile):
         resumed(path, form)
     assert path.read_text() == text
     assert list(tmp_path.iterdir()) == [path]
@@ -96,27 +96,27 @@ def test_what_is_no_csv_is_left_as_it_is(tmp_path: Path) -> None:
     """Also below a header that is ours; here an end of line that no quotes hold."""
     path, text = tmp_path / "out.csv", f"{Csv('path').header}a\rb,1\n"
     path.write_bytes(text.encode())
-    with pytest.raises(NotOurs):
+    with pytest.raises(UnknownFile):
         resumed(path, Csv("path"))
     assert path.read_bytes() == text.encode()
 
 
 def test_a_file_that_came_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
-    """Neither by records nor by a drawn picture; an empty one is what a crash may leave of a drawn picture."""
+    """Neither by records nor by a drawn image. An empty drawn image is replaced, since a crash may leave one."""
     path = tmp_path / "mine"
     path.write_text("mine")
-    with pytest.raises(Unwritable, match="mine: File exists"), OutputFile(path, JsonLines("path")).appending():
+    with pytest.raises(OutputFailed, match="mine: File exists"), OutputFile(path, JsonLines("path")).appending():
         pass
     with pytest.raises(FileExistsError):
-        write_whole(path, b"drawn")
+        write_atomically(path, b"drawn")
     assert path.read_text() == "mine"
     path.write_text("")
-    write_whole(path, b"drawn")
+    write_atomically(path, b"drawn")
     assert path.read_bytes() == b"drawn"
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_csv_has_a_row_a_face_and_at_least_one_a_picture(tmp_path: Path) -> None:
+def test_csv_has_a_row_per_face_and_at_least_one_per_image(tmp_path: Path) -> None:
     """With the shortest decimals that are the same float32."""
     path = tmp_path / "out.csv"
     write(OutputFile(path, form := Csv("path")), form, set(RESULTS))

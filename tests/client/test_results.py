@@ -1,4 +1,4 @@
-"""What the clients give: equal for equal pictures, whatever they were asked over."""
+"""What the clients return: equal for equal images over every protocol."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def results(x: float, confidence: float, worker: str) -> infer_pb2.InferResults:
 
 
 def as_json(answer: infer_pb2.InferResults) -> Any:
-    """The gateway's answer, as it is after the way through text."""
+    """Return the gateway's answer after it was written and parsed as text."""
     said = MessageToDict(answer, always_print_fields_with_no_presence=True)
     return json.loads(json.dumps({"message": "", "width": 7, "height": 5, **said, "new": "field"}))
 
 
 @given(coordinate.filter(lambda x: abs(x) < 1e38), st.floats(0, 1))
 def test_json_and_message_give_equal_numbers(x: float, confidence: float) -> None:
-    """A coordinate's shortest decimal becomes the float32 that it was; the worker and its times do not count."""
+    """The shortest decimal of a coordinate gives the same float32. The worker and the times do not count."""
     one, other = detection(results(x, confidence, "a")), detection_from_json(as_json(results(x, confidence, "b")))
     assert one == other
     assert hash(one) == hash(other)
@@ -47,25 +47,25 @@ def test_json_and_message_give_equal_numbers(x: float, confidence: float) -> Non
 
 
 def test_a_different_face_is_a_different_detection() -> None:
-    """By any number."""
+    """One different number is enough."""
     assert detection(results(1, 0.5, "")) != detection(results(1, 0.25, ""))
     assert Detection((), 1, 2, 1) != Detection((), 2, 1, 1)
 
 
-def test_what_is_no_answer_of_ours_is_an_error() -> None:
-    """And no empty detection."""
+def test_an_answer_of_something_else_is_an_error() -> None:
+    """It is not a detection without faces."""
     with pytest.raises(FacetError, match="UNEXPECTED_ANSWER"):
         detection_from_json({"results": "none"})
 
 
-def test_an_option_that_is_left_out_is_left_to_the_service() -> None:
-    """As is one that is None; zero is a value."""
+def test_the_service_chooses_a_missing_option() -> None:
+    """None means missing; zero is a value."""
     assert request(b"x", min_face_size=None).options == infer_pb2.DetectOptions()
     assert request(b"x", max_faces=0).options.HasField("max_faces")
 
 
-def test_a_word_that_is_none_is_refused_before_it_is_sent() -> None:
-    """With the words that there are."""
+def test_an_invalid_option_is_refused_before_it_is_sent() -> None:
+    """The error names the valid values."""
     with pytest.raises(InvalidOption, match="boxes or blur"):
         drawn_request(b"x", style="pixel")  # type: ignore[arg-type]
     with pytest.raises(InvalidOption, match="range"):
@@ -82,8 +82,8 @@ def test_a_word_that_is_none_is_refused_before_it_is_sent() -> None:
         ("A_CODE_OF_THE_FUTURE", FacetError, False),
     ],
 )
-def test_a_code_becomes_the_error_that_one_would_catch(code: str, kind: type[FacetError], retryable: bool) -> None:  # noqa: FBT001
-    """With its text and the request's id."""
-    error = error_for(code, "so it is", "id-1")
+def test_a_code_becomes_an_error_of_its_kind(code: str, kind: type[FacetError], retryable: bool) -> None:  # noqa: FBT001
+    """The error has the text and the id of the request."""
+    error = error_for(code, "the reason", "id-1")
     assert type(error) is kind
-    assert (error.code, error.message, error.request_id, error.retryable) == (code, "so it is", "id-1", retryable)
+    assert (error.code, error.message, error.request_id, error.retryable) == (code, "the reason", "id-1", retryable)

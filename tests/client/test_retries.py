@@ -1,4 +1,4 @@
-"""Tries and times: what is repeated, and for how long."""
+"""What is retried, and for how long."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from facet.retries import RetryPolicy
 FOUND = '{"message": "", "imageId": "", "width": 7, "height": 5, "results": [], "metaData": {"width": 7, "height": 5}}'
 BUSY = '{"message": "the service is busy", "code": "BUSY", "requestId": "id-1"}'
 DAMAGED = '{"message": "the image is damaged", "code": "INVALID_IMAGE", "requestId": "id-2"}'
-BREAK_OFF = 0  # for a status: the connection is closed without an answer
+CLOSE = 0  # instead of a status: the connection is closed without an answer
 
 
 class StandInService(ThreadingHTTPServer):
-    """Gives prepared answers, the last one again and again, and remembers how long each caller would wait."""
+    """Returns prepared answers, then repeats the last one. It records the timeout of each request."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -44,7 +44,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.waits.append(float(self.headers["X-Request-Timeout"]))
         self.server.times.append(time.monotonic())
         status, body = self.server.answers.pop(0) if len(self.server.answers) > 1 else self.server.answers[0]
-        if status == BREAK_OFF:
+        if status == CLOSE:
             return
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
@@ -54,7 +54,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not self.server.trickles:
             self.wfile.write(body.encode())
             return
-        with suppress(ConnectionError):  # the caller waits no more
+        with suppress(ConnectionError):  # the caller has gone
             for character in body:
                 self.wfile.write(character.encode())
                 time.sleep(0.1)
@@ -65,7 +65,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def service() -> Iterator[StandInService]:
-    """A service on a free port, stopped in the end."""
+    """A service on a free port."""
     with StandInService() as running:
         thread = threading.Thread(target=running.serve_forever, args=(0.01,))
         thread.start()
@@ -74,8 +74,8 @@ def service() -> Iterator[StandInService]:
         thread.join()
 
 
-def test_a_busy_service_is_asked_again_when_it_says(service: StandInService) -> None:
-    """Not before, and with the time that is left."""
+def test_a_busy_service_is_asked_again_after_the_time_it_asks_for(service: StandInService) -> None:
+    """Not earlier, and with the remaining time."""
     service.answers = [(503, BUSY), (200, FOUND)]
     with Client(service.url, timeout=30) as client:
         assert client.detect(b"x").width == 7
@@ -84,7 +84,7 @@ def test_a_busy_service_is_asked_again_when_it_says(service: StandInService) -> 
 
 
 def test_the_async_client_does_the_same(service: StandInService) -> None:
-    """Word for word."""
+    """It retries once."""
     service.answers = [(503, BUSY), (200, FOUND)]
 
     async def ask() -> int:
@@ -95,19 +95,19 @@ def test_the_async_client_does_the_same(service: StandInService) -> None:
     assert len(service.waits) == 2
 
 
-def test_tries_end_with_their_number_or_with_the_time(service: StandInService) -> None:
-    """With the service's own last word."""
+def test_retries_end_with_their_number_or_with_the_timeout(service: StandInService) -> None:
+    """The error is the last answer of the service."""
     service.answers = [(503, BUSY)]
     with Client(service.url, retries=0) as client, pytest.raises(ServiceUnavailable, match="BUSY") as caught:
         client.detect(b"x")
     assert (len(service.waits), caught.value.request_id) == (1, "id-1")
     with Client(service.url, timeout=1) as client, pytest.raises(ServiceUnavailable, match="BUSY"):
-        client.detect(b"x")  # the next try would come when time is over
+        client.detect(b"x")  # the next try would come after the timeout
     assert len(service.waits) == 2
 
 
-def test_what_cannot_succeed_is_not_repeated(service: StandInService) -> None:
-    """A damaged picture stays damaged."""
+def test_what_cannot_succeed_is_not_retried(service: StandInService) -> None:
+    """A damaged image stays damaged."""
     service.answers = [(422, DAMAGED)]
     with Client(service.url) as client, pytest.raises(ImageRefused) as caught:
         client.detect(b"x")
@@ -117,8 +117,8 @@ def test_what_cannot_succeed_is_not_repeated(service: StandInService) -> None:
 @pytest.mark.parametrize(
     ("status", "body"), [(200, "<html>"), (200, '{"results": 1}'), (404, "[]"), (520, ""), (200, "[]"), (200, "{}")]
 )
-def test_somebody_else_is_told_from_a_facet(service: StandInService, status: int, body: str) -> None:
-    """And is no empty detection."""
+def test_an_answer_of_another_server_is_an_error(service: StandInService, status: int, body: str) -> None:
+    """It is not a detection without faces."""
     service.answers = [(status, body)]
     with Client(service.url) as client:
         with pytest.raises(FacetError, match="UNEXPECTED_ANSWER"):
@@ -127,19 +127,19 @@ def test_somebody_else_is_told_from_a_facet(service: StandInService, status: int
             client.annotate(b"x")
 
 
-def test_a_picture_that_breaks_the_connection_is_sent_once_more_and_no_oftener(service: StandInService) -> None:
-    """It may have been the picture that killed its worker."""
-    service.answers = [(BREAK_OFF, ""), (200, FOUND)]
+def test_an_image_that_breaks_the_connection_is_sent_once_more(service: StandInService) -> None:
+    """The image may have killed its worker."""
+    service.answers = [(CLOSE, ""), (200, FOUND)]
     with Client(service.url) as client:
         assert client.detect(b"x").width == 7
-        service.answers = [(BREAK_OFF, "")]
+        service.answers = [(CLOSE, "")]
         with pytest.raises(ServiceUnavailable, match="BROKE_OFF"):
             client.detect(b"x")
     assert len(service.waits) == 4
 
 
-def test_an_answer_that_trickles_comes_too_late(service: StandInService) -> None:
-    """Though each byte comes in time."""
+def test_an_answer_that_trickles_times_out(service: StandInService) -> None:
+    """Although each byte comes in time."""
     service.answers, service.trickles = [(200, FOUND)], True
 
     async def ask() -> None:
@@ -152,34 +152,34 @@ def test_an_answer_that_trickles_comes_too_late(service: StandInService) -> None
         asyncio.run(ask())
 
 
-def test_an_answer_that_cannot_be_unpacked_is_nobodys(service: StandInService) -> None:
-    """Its headers say gzip, and it is none."""
+def test_an_answer_that_cannot_be_decompressed_is_an_error(service: StandInService) -> None:
+    """Its headers say gzip, but it is not compressed."""
     service.answers, service.headers = [(200, FOUND)], {"Content-Encoding": "gzip"}
     with Client(service.url) as client, pytest.raises(FacetError, match="UNEXPECTED_ANSWER"):
         client.detect(b"x")
 
 
 @pytest.mark.parametrize("seconds", ["nan", "inf", "-5", "Mon, 23 Nov 2026 17:00:00 GMT"])
-def test_a_time_to_wait_that_makes_no_sense_is_none(service: StandInService, seconds: str) -> None:
-    """The client then waits as it would without one."""
+def test_an_invalid_retry_after_is_ignored(service: StandInService, seconds: str) -> None:
+    """The client waits as it would without one."""
     service.answers, service.headers = [(503, BUSY), (200, FOUND)], {"Retry-After": seconds}
     with Client(service.url) as client:
         assert client.detect(b"x").width == 7
 
 
-def test_a_proxys_own_503_is_a_reason_to_try_again(service: StandInService) -> None:
-    """It gives no code."""
+def test_a_503_of_a_proxy_is_retried(service: StandInService) -> None:
+    """It has no code."""
     service.answers = [(503, "upstream is away"), (200, FOUND)]
     with Client(service.url, timeout=30) as client:
         assert client.detect(b"x").faces == ()
 
 
-def test_pauses_grow_and_never_reach_beyond_the_deadline() -> None:
-    """They are jittered, so that refused callers do not come back together."""
+def test_delays_grow_and_never_exceed_the_timeout() -> None:
+    """Jitter keeps rejected callers from returning together."""
     away = error_for("UNREACHABLE", "nobody is there")
-    pauses = [[policy.next_delay(away) for _ in range(4)] for policy in (RetryPolicy(60, 9), RetryPolicy(60, 9))]
-    assert pauses[0] != pauses[1]
-    for first, second, third, fourth in pauses:
+    delays = [[policy.next_delay(away) for _ in range(4)] for policy in (RetryPolicy(60, 9), RetryPolicy(60, 9))]
+    assert delays[0] != delays[1]
+    for first, second, third, fourth in delays:
         assert 0.05 <= first <= 0.1 <= second <= 0.2 <= third <= 0.4 <= fourth <= 0.8
     with pytest.raises(ServiceUnavailable):
         RetryPolicy(0.01, 9).next_delay(away)
@@ -188,14 +188,14 @@ def test_pauses_grow_and_never_reach_beyond_the_deadline() -> None:
 
 
 @pytest.mark.parametrize("url", ["localhost", "ftp://x", "http://", "http://x:port"])
-def test_an_address_that_is_none_is_said_at_once(url: str) -> None:
+def test_an_invalid_url_is_an_error_at_once(url: str) -> None:
     """Before anything is sent."""
     with pytest.raises(WrongAddress, match="not an address"):
         Client(url)
 
 
 @pytest.mark.parametrize("address", ["ftp://x:80", "http://", "http://:80", "http://x:port", "http://[::1"])
-def test_over_grpc_too(address: str) -> None:
-    """A URL that is none; what is no URL is gRPC's to understand."""
+def test_an_invalid_grpc_address_is_an_error_at_once(address: str) -> None:
+    """If it is a URL; gRPC interprets every other address."""
     with pytest.raises(WrongAddress, match="not an address"):
         GrpcClient(address)

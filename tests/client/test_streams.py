@@ -1,4 +1,4 @@
-"""A stream goes on where it broke off, whatever ended it, and each picture has one answer."""
+"""Streams: each image has one answer, and a new stream continues where one broke off."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ def plain(entry: Detection | Annotated | FacetError) -> int | str:
     return detection.width if isinstance(detection, Detection) else entry.code  # type: ignore[union-attr]
 
 
-def sync_stream(address: str, pictures: Iterable[bytes], **settings: Any) -> list[Any]:
+def sync_stream(address: str, images: Iterable[bytes], **settings: Any) -> list[Any]:
     with GrpcClient(address, **settings) as client:
-        return [plain(entry) for entry in client.stream(pictures)]
+        return [plain(entry) for entry in client.stream(images)]
 
 
-def async_stream(address: str, pictures: Iterable[bytes], **settings: Any) -> list[Any]:
+def async_stream(address: str, images: Iterable[bytes], **settings: Any) -> list[Any]:
     async def source() -> AsyncIterator[bytes]:
-        iterator = iter(pictures)
-        while picture := await asyncio.to_thread(next, iterator, None):
-            yield picture
+        iterator = iter(images)
+        while image := await asyncio.to_thread(next, iterator, None):
+            yield image
 
     async def ask() -> list[Any]:
         async with AsyncGrpcClient(address, **settings) as client:
@@ -59,24 +59,24 @@ both = pytest.mark.parametrize("stream", [sync_stream, async_stream])
 
 
 @both
-def test_each_picture_has_one_answer_in_its_place(stream: Streamed) -> None:
-    """Those that met a busy worker, a lost one, or one that was being replaced are sent again."""
+def test_each_image_has_one_answer_in_order(stream: Streamed) -> None:
+    """Images sent to a busy worker, a lost one, or one that is being replaced are sent again."""
     with working({2: "bad", **PASSING}) as worker:
         assert stream(worker.address, IMAGES) == [1, "INVALID_IMAGE", *range(3, 10)]
 
 
 @both
 @pytest.mark.parametrize("trouble", ["lost", "killed"])
-def test_a_picture_that_kills_its_worker_is_sent_once_more_and_no_oftener(stream: Streamed, trouble: str) -> None:
-    """It has its error, and those behind it their answers."""
+def test_an_image_that_kills_its_worker_is_sent_once_more(stream: Streamed, trouble: str) -> None:
+    """It has an error, and the images after it have answers."""
     with working({5: trouble}, always=True) as worker:
         assert stream(worker.address, IMAGES) == [*range(1, 5), "BROKE_OFF", *range(6, 10)]
     assert worker.seen[5] == 2
 
 
 @both
-def test_a_picture_whose_answer_does_not_come_has_come_too_late(stream: Streamed) -> None:
-    """Its worker hangs; those behind it have their answers."""
+def test_an_image_without_an_answer_times_out(stream: Streamed) -> None:
+    """Its worker hangs. The images after it have answers."""
     with working({5: "hung"}, always=True) as worker:
         assert stream(worker.address, IMAGES, timeout=0.1) == [*range(1, 5), "DEADLINE_EXCEEDED", *range(6, 10)]
 
@@ -129,8 +129,8 @@ def test_a_slow_source_does_not_block_the_event_loop() -> None:
         assert asyncio.run(ask()) == [1, 2]
 
 
-def test_a_single_picture_that_kills_its_worker_is_sent_twice_too() -> None:
-    """As it would be in a stream."""
+def test_a_single_image_that_kills_its_worker_is_sent_once_more() -> None:
+    """As in a stream."""
 
     async def ask() -> None:
         async with AsyncGrpcClient(worker.address) as client:
@@ -144,8 +144,8 @@ def test_a_single_picture_that_kills_its_worker_is_sent_twice_too() -> None:
     assert worker.seen[5] == 4
 
 
-def test_a_worker_that_cannot_draw_is_a_reason_to_ask_another() -> None:
-    """While a new version is rolled out, in a stream and without one."""
+def test_an_older_worker_that_cannot_draw_is_retried() -> None:
+    """During a rolling update, in a stream and without one."""
 
     async def ask() -> int | str:
         async with AsyncGrpcClient(worker.address) as client:
@@ -159,54 +159,54 @@ def test_a_worker_that_cannot_draw_is_a_reason_to_ask_another() -> None:
 
 @both
 def test_a_service_that_does_not_recover_ends_the_stream(stream: Streamed) -> None:
-    """After so many tries as there may be."""
+    """After the first try and all retries."""
     with working({2: "busy"}, always=True) as worker, pytest.raises(ServiceUnavailable, match="BUSY"):
         stream(worker.address, IMAGES, retries=2)
     assert worker.seen[2] == 3
 
 
 @both
-def test_while_nobody_waits_for_the_service_no_patience_is_spent(stream: Streamed) -> None:
-    """A camera may be slow: a picture has its time from when it is there."""
+def test_the_timeout_does_not_run_while_the_source_has_no_image(stream: Streamed) -> None:
+    """A camera may be slow: the timeout of an image starts when the image is there."""
 
-    def pictures() -> Iterator[bytes]:
+    def images() -> Iterator[bytes]:
         yield b"x"
         time.sleep(1.2)
         yield b"xxx"
 
     with working({3: "replaced"}) as worker:
-        assert stream(worker.address, pictures(), timeout=1) == [1, 3]
+        assert stream(worker.address, images(), timeout=1) == [1, 3]
 
 
-def test_an_answer_waits_for_no_picture() -> None:
-    """Whoever sends the next one only when the last is answered is answered."""
+def test_an_answer_does_not_wait_for_the_next_image() -> None:
+    """A source may send the next image only when the last one is answered."""
     answered = threading.Semaphore()
 
-    def pictures() -> Iterator[bytes]:
-        for picture in IMAGES:
+    def images() -> Iterator[bytes]:
+        for image in IMAGES:
             assert answered.acquire(timeout=60)
-            yield picture
+            yield image
 
     with working({}) as worker, GrpcClient(worker.address) as client:
-        for count, entry in enumerate(client.stream(pictures()), 1):
+        for count, entry in enumerate(client.stream(images()), 1):
             assert plain(entry) == count
             answered.release()
     assert count == len(IMAGES)
 
 
-def test_an_answer_waits_for_no_picture_in_coroutines_either() -> None:
-    """The same with an async source."""
+def test_an_answer_does_not_wait_for_an_async_source() -> None:
+    """The same for an asynchronous source."""
 
     async def ask() -> list[int | str]:
         answered, found = asyncio.Semaphore(), []
 
-        async def pictures() -> AsyncIterator[bytes]:
-            for picture in IMAGES:
+        async def images() -> AsyncIterator[bytes]:
+            for image in IMAGES:
                 await asyncio.wait_for(answered.acquire(), 60)
-                yield picture
+                yield image
 
         async with AsyncGrpcClient(worker.address) as client:
-            async for entry in client.stream(pictures()):
+            async for entry in client.stream(images()):
                 found.append(plain(entry))
                 answered.release()
         return found
@@ -215,29 +215,29 @@ def test_an_answer_waits_for_no_picture_in_coroutines_either() -> None:
         assert asyncio.run(ask()) == list(range(1, 10))
 
 
-def test_a_fault_of_the_pictures_source_comes_after_the_answers() -> None:
-    """It ends the stream as it is."""
+def test_an_error_of_the_source_comes_after_the_answers() -> None:
+    """It ends the stream, unchanged."""
 
-    def pictures() -> Iterator[bytes]:
+    def images() -> Iterator[bytes]:
         yield from IMAGES[:2]
         raise KeyError("mine")
 
     async def ask() -> None:
         async with AsyncGrpcClient(worker.address) as client:
-            stream = client.stream(pictures())
+            stream = client.stream(images())
             assert [plain(await anext(stream)), plain(await anext(stream))] == [1, 2]
             with pytest.raises(KeyError, match="mine"):
                 await anext(stream)
 
     with working({}) as worker, GrpcClient(worker.address) as client:
-        stream = client.stream(pictures())
+        stream = client.stream(images())
         assert [plain(next(stream)), plain(next(stream))] == [1, 2]
         with pytest.raises(KeyError, match="mine"):
             next(stream)
         asyncio.run(ask())
 
 
-def test_a_stream_may_be_left() -> None:
+def test_a_stream_may_be_abandoned() -> None:
     """While images wait for an answer. The next stream starts afresh, and only the clients' one thread stays."""
     with working({}) as worker:
         before = set(threading.enumerate())
@@ -255,7 +255,7 @@ def test_a_stream_may_be_left() -> None:
 
 
 def endless(ahead: threading.Event) -> Iterator[bytes]:
-    """Tell when the third picture is taken, which it is when the first is answered."""
+    """Yield images for ever; set the event when the third is taken, after the first was answered."""
     yield from [b"x"] * 2
     ahead.set()
     yield from repeat(b"x")
@@ -279,8 +279,8 @@ def test_a_forked_process_may_make_its_own_client() -> None:
     assert done.returncode == 3
 
 
-def test_an_async_stream_may_be_left() -> None:
-    """No task stays."""
+def test_an_async_stream_may_be_abandoned() -> None:
+    """No task remains."""
 
     async def ask() -> None:
         async with AsyncGrpcClient(worker.address) as client:
@@ -295,7 +295,7 @@ def test_an_async_stream_may_be_left() -> None:
         asyncio.run(ask())
 
 
-def test_a_url_with_an_ipv6_address_is_understood() -> None:
-    """Its brackets stay."""
+def test_a_url_may_have_an_ipv6_address() -> None:
+    """Its brackets are kept."""
     with working({}, host="[::1]") as worker:
         assert sync_stream(f"http://{worker.address}", [b"x"]) == [1]

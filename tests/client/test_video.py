@@ -1,4 +1,4 @@
-"""Frames out of videos, and drawn ones into them."""
+"""Frames read from videos, and drawn frames written to them."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from pathlib import Path
 import av
 import pytest
 from facet import FacetError
-from facet.command.video import DrawnFrames, DrawnVideo, Frame, Newest, Video
+from facet.command.video import DrawnFrames, DrawnVideo, Frame, LatestFrame, Video
 from PIL import Image
 
 from tests.conftest import encode
 
-# How a film is turned before it is shown, in the units of its file: ISO/IEC 14496-12, 6.2.2.
+# How a player rotates a video, in the units of its file: ISO/IEC 14496-12, 6.2.2.
 LYING = (1 << 16, 0, 0, 0, 1 << 16)
 STANDING = (0, 1 << 16, 0, -1 << 16, 0)
 
 
 @pytest.fixture
 def film(tmp_path: Path) -> str:
-    """Fifty grey frames, 25 a second, each lighter than the one before; an odd number of pixels a side."""
+    """Fifty grey frames, 25 per second, each lighter than the one before, with sides of odd length."""
     path = tmp_path / "film.mp4"
     with DrawnVideo(path) as video:
         for number in range(50):
@@ -35,8 +35,8 @@ def numbers(video: Video) -> list[int]:
     return [frame.number for frame in video]
 
 
-def test_all_frames_come_in_their_order_with_their_times(film: str) -> None:
-    """As upright JPEG files."""
+def test_all_frames_are_read_in_order_with_their_times(film: str) -> None:
+    """Each is an upright JPEG file."""
     frames = list(Video(film))
     assert [frame.number for frame in frames] == list(range(50))
     assert [round(25 * frame.seconds) for frame in frames] == list(range(50))
@@ -44,8 +44,8 @@ def test_all_frames_come_in_their_order_with_their_times(film: str) -> None:
     assert Video(film).count() == 50
 
 
-def test_frames_are_chosen_by_number_or_by_the_videos_own_time(film: str) -> None:
-    """However fast they are read."""
+def test_frames_are_chosen_by_number_or_by_time(film: str) -> None:
+    """The time is that of the video."""
     assert numbers(Video(film, every=20)) == [0, 20, 40]
     assert Video(film, every=20).count() == 3
     assert numbers(Video(film, fps=2)) == [0, 13, 25, 38]
@@ -53,7 +53,7 @@ def test_frames_are_chosen_by_number_or_by_the_videos_own_time(film: str) -> Non
 
 
 def test_frames_without_a_time_are_counted(tmp_path: Path) -> None:
-    """By the video's own rate: here H.264 as it comes from a camera, with nothing around it."""
+    """Their times follow from the rate: here raw H.264, as a camera sends it."""
     path = tmp_path / "film.h264"
     with DrawnVideo(path) as video:
         for number in range(50):
@@ -62,8 +62,8 @@ def test_frames_without_a_time_are_counted(tmp_path: Path) -> None:
     assert numbers(Video(str(path), fps=2)) == [0, 13, 25, 38]
 
 
-def test_a_turned_video_comes_upright(tmp_path: Path) -> None:
-    """Telephones write how they were held: here its top left corner, which is white, was at the top right."""
+def test_a_rotated_video_is_read_upright(tmp_path: Path) -> None:
+    """Phones record how they were held: here the white corner at the top left belongs at the top right."""
     film, turned = tmp_path / "film.mp4", tmp_path / "turned.mp4"
     corner = Image.new("L", (96, 64))
     corner.paste(255, (0, 0, 32, 32))
@@ -79,8 +79,8 @@ def test_a_turned_video_comes_upright(tmp_path: Path) -> None:
     assert corners == pytest.approx([0, 255, 0, 0], abs=20)
 
 
-def test_what_is_no_video_is_said(tmp_path: Path) -> None:
-    """With its name."""
+def test_a_file_that_is_not_a_video_is_an_error(tmp_path: Path) -> None:
+    """The error names the file."""
     letter = tmp_path / "letter.mp4"
     letter.write_text("Dear Sir")
     with pytest.raises(FacetError, match=r"letter\.mp4"):
@@ -89,8 +89,8 @@ def test_what_is_no_video_is_said(tmp_path: Path) -> None:
         list(Video(str(tmp_path / "gone.mp4")))
 
 
-def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
-    """A form that is none, one that holds no pictures, a full disk; in the end, too, and for single frames."""
+def test_a_video_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    """An unknown format, a format without video, a full disk; also at the end, and for single frames."""
     (tmp_path / "full.mkv").symlink_to("/dev/full")
     (tmp_path / "file").touch()
     for name in ("film.xyz", "film.wav", "full.mkv"):
@@ -100,8 +100,8 @@ def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
         frames.write(Frame(0, 0.0, None), b"")
 
 
-def test_of_a_camera_the_newest_frame_is_taken_and_the_others_are_dropped() -> None:
-    """Until it ends; nothing is queued."""
+def test_the_latest_frame_of_a_camera_is_taken_and_earlier_ones_are_dropped() -> None:
+    """Nothing is queued."""
     taken, shown = threading.Event(), threading.Event()
 
     def stand_in_camera() -> Iterator[Frame]:
@@ -110,29 +110,29 @@ def test_of_a_camera_the_newest_frame_is_taken_and_the_others_are_dropped() -> N
         assert taken.wait(60)
         yield Frame(10, 0.0, None)
 
-    newest = Newest(stand_in_camera())
+    latest = LatestFrame(stand_in_camera())
     assert shown.wait(60)
-    assert next(newest).number == 9
+    assert next(latest).number == 9
     taken.set()
-    assert [frame.number for frame in newest] == [10]
-    assert newest.dropped == 9
+    assert [frame.number for frame in latest] == [10]
+    assert latest.dropped == 9
 
 
 @pytest.mark.parametrize("fault", [FacetError("UNREADABLE", "unplugged"), MemoryError("unplugged")])
-def test_a_camera_that_fails_says_so(fault: Exception) -> None:
-    """To who asks for a frame, whatever it is."""
+def test_the_error_of_a_camera_is_raised(fault: Exception) -> None:
+    """Where the next frame is taken."""
 
     def stand_in_camera() -> Iterator[Frame]:
         yield Frame(0, 0.0, None)
         raise fault
 
-    newest = Newest(stand_in_camera())
+    latest = LatestFrame(stand_in_camera())
     with pytest.raises(type(fault), match="unplugged"):
-        list(newest)
+        list(latest)
 
 
 def test_a_drawn_video_keeps_the_times_of_its_frames(tmp_path: Path) -> None:
-    """In the form that its name asks for."""
+    """Its name chooses the format."""
     path = tmp_path / "drawn.webm"
     with DrawnVideo(path) as video:
         for number, seconds in enumerate((0.0, 0.5, 2.0)):

@@ -56,10 +56,10 @@ def local() -> LocalClient:
     return LocalClient()
 
 
-def test_equal_pictures_give_equal_faces_whatever_is_asked(
+def test_equal_images_give_equal_faces_over_every_protocol(
     http: Client, grpc: GrpcClient, local: LocalClient, folder: Path
 ) -> None:
-    """To the last bit, over HTTP, over gRPC and in this process; the same refusals, too."""
+    """To the last bit: over HTTP, over gRPC and in this process. Errors are equal too."""
 
     def ask(client: AnyClient, path: Path) -> Detection | tuple[str, str]:
         try:
@@ -75,8 +75,8 @@ def test_equal_pictures_give_equal_faces_whatever_is_asked(
     assert all(counts[number] for number in (-1, 0, 1, 2)), counts
 
 
-def test_the_async_clients_give_what_the_others_give(stack: FrontDoor, http: Client) -> None:
-    """Also many at a time."""
+def test_the_asynchronous_clients_return_the_same(stack: FrontDoor, http: Client) -> None:
+    """Also with many calls at a time."""
 
     async def ask() -> list[Detection]:
         async with AsyncClient(stack.url) as one, AsyncGrpcClient(stack.edge) as other:
@@ -87,8 +87,8 @@ def test_the_async_clients_give_what_the_others_give(stack: FrontDoor, http: Cli
     assert set(asyncio.run(ask())) == {http.detect(ASTRONAUT)}
 
 
-def test_options_mean_the_same_everywhere(http: Client, grpc: GrpcClient, local: LocalClient) -> None:
-    """As does a picture given as bytes, as a path or as an open file."""
+def test_options_have_the_same_meaning_in_every_client(http: Client, grpc: GrpcClient, local: LocalClient) -> None:
+    """So do images given as bytes, as a path or as an open file."""
     data = ASTRONAUT.read_bytes()
     for client in (http, grpc, local):
         assert client.health().ready
@@ -102,33 +102,33 @@ def test_options_mean_the_same_everywhere(http: Client, grpc: GrpcClient, local:
             client.detect("/nowhere.jpg")
 
 
-def test_drawn_pictures_are_the_same_everywhere(http: Client, grpc: GrpcClient, local: LocalClient) -> None:
-    """Also one of more than the 4 MiB that gRPC allows unless it is told otherwise."""
+def test_drawn_images_are_the_same_in_every_client(http: Client, grpc: GrpcClient, local: LocalClient) -> None:
+    """Also an image above gRPC's default limit of 4 MiB."""
     noise = encode(Image.merge("RGB", [Image.effect_noise((1400, 1400), 100) for _ in "RGB"]), "JPEG")
-    for picture, count in ((ASTRONAUT, 1), (noise, 0)):
-        drawn = [client.annotate(picture, format="png", min_face_size=60) for client in (http, grpc, local)]
+    for image, count in ((ASTRONAUT, 1), (noise, 0)):
+        drawn = [client.annotate(image, format="png", min_face_size=60) for client in (http, grpc, local)]
         assert drawn[0] == drawn[1] == drawn[2]
         assert drawn[0].face_count == count
         assert drawn[0].picture.startswith(b"\x89PNG")
-        assert drawn[1].detection == http.detect(picture, min_face_size=60)
+        assert drawn[1].detection == http.detect(image, min_face_size=60)
     assert len(drawn[0].picture) > 4 * 1024**2
     hidden = http.annotate(ASTRONAUT, style="blur")
     assert (hidden.face_count, http.detect(hidden.picture).faces) == (1, ())
 
 
-def test_the_timeout_goes_along(stack: FrontDoor, slow_file: bytes) -> None:
-    """So that the service stops, too."""
+def test_the_service_is_told_the_timeout(stack: FrontDoor, slow_file: bytes) -> None:
+    """So the service stops too."""
     with Client(stack.url, timeout=0.3) as one, GrpcClient(stack.edge, timeout=0.3) as other:
         for client in (one, other):
             with pytest.raises(TimedOut):
                 client.detect(slow_file)
 
 
-def test_a_stream_has_an_entry_per_picture_in_their_order(
+def test_a_stream_has_one_answer_per_image_in_order(
     stack: FrontDoor, grpc: GrpcClient, http: Client, face_file: bytes
 ) -> None:
-    """A bad one has its error, and the next one its answer; sync and async, drawn and not."""
-    pictures: list[ImageSource] = [face_file, b"no picture", ASTRONAUT, face_file]
+    """A bad image has an error, and the next one its answer; in both clients, drawn and not."""
+    images: list[ImageSource] = [face_file, b"not an image", ASTRONAUT, face_file]
     expected = [http.detect(face_file), "INVALID_IMAGE", http.detect(ASTRONAUT), http.detect(face_file)]
 
     def plain(entries: Iterable[Detection | Annotated | FacetError]) -> list[Any]:
@@ -139,19 +139,34 @@ def test_a_stream_has_an_entry_per_picture_in_their_order(
 
     async def ask() -> list[Any]:
         async with AsyncGrpcClient(stack.edge) as client:
-            return [entry async for entry in client.stream(pictures)]
+            return [entry async for entry in client.stream(images)]
 
-    assert plain(grpc.stream(pictures)) == expected
-    assert plain(grpc.annotate_stream(pictures)) == expected
+    assert plain(grpc.stream(images)) == expected
+    assert plain(grpc.annotate_stream(images)) == expected
     assert plain(asyncio.run(ask())) == expected
     assert list(grpc.stream([])) == []
 
 
+def test_an_image_above_the_message_limit_is_refused_and_a_stream_goes_on(
+    stack: FrontDoor, grpc: GrpcClient, face_file: bytes
+) -> None:
+    """Over gRPC as over HTTP, at the first try: it can succeed with no other worker."""
+    large = bytes(12 * 1024**2)
+    with GrpcClient(stack.edge, retries=0) as one, Client(stack.url, retries=0) as other:
+        for client in (one, other):
+            with pytest.raises(ImageRefused, match="BODY_TOO_LARGE"):
+                client.detect(large)
+    answers = list(grpc.stream([face_file, large, face_file]))
+    assert [answer.code if isinstance(answer, FacetError) else len(answer.faces) for answer in answers] == [
+        *(1, "BODY_TOO_LARGE", 1)
+    ]
+
+
 def test_a_stream_outlives_its_workers(processes: RunningStack, face_file: bytes) -> None:
-    """Those that are replaced, and those that are killed: each picture has one answer, in its place."""
+    """Workers that are replaced and workers that are killed: each image has one answer, in order."""
     wait_for(lambda: processes.serving() == 4, "4 workers serve")
 
-    def pictures() -> Iterator[bytes]:
+    def images() -> Iterator[bytes]:
         for number in range(300):
             if number == 20:
                 processes.supervisors()[0].send_signal(signal.SIGHUP)
@@ -161,14 +176,14 @@ def test_a_stream_outlives_its_workers(processes: RunningStack, face_file: bytes
             yield face_file
 
     with GrpcClient(processes.edge, timeout=60, retries=100) as client:
-        entries = list(client.stream(pictures()))
+        entries = list(client.stream(images()))
     assert len(entries) == 300
     assert {len(entry.faces) if isinstance(entry, Detection) else str(entry) for entry in entries} == {1}
     wait_for(lambda: processes.serving() == 4, "4 workers serve")
 
 
-def test_nobody_there_is_told_from_nobody_ready(processes: RunningStack, face_file: bytes) -> None:
-    """Envoy without a worker says so; a closed port says nothing."""
+def test_unreachable_differs_from_not_ready(processes: RunningStack, face_file: bytes) -> None:
+    """Envoy answers without a worker; a closed port does not."""
     with GrpcClient("127.0.0.1:1", retries=0) as client, pytest.raises(ServiceUnavailable, match="UNREACHABLE"):
         client.detect(face_file)
     supervisor = processes.supervisors()[0]
@@ -185,4 +200,4 @@ def test_nobody_there_is_told_from_nobody_ready(processes: RunningStack, face_fi
     finally:
         supervisor.send_signal(signal.SIGCONT)
     wait_for(lambda: processes.serving() == 4, "4 workers serve")
-    wait_for(lambda: ready(processes.url), "Envoy knows it")
+    wait_for(lambda: ready(processes.url), "Envoy has found them")

@@ -25,7 +25,7 @@ ASTRONAUT = IMAGES / "astronaut.webp"
 
 
 def facet(stack: FrontDoor, *arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run the command as a user would; what it says is in a pipe."""
+    """Run the command as a user does; its output is in pipes."""
     command = [FACET, *map(str, arguments)]
     environment = os.environ | {"FACET_URL": stack.url}
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, **options)
@@ -33,7 +33,7 @@ def facet(stack: FrontDoor, *arguments: object, **options: Any) -> subprocess.Co
 
 @pytest.mark.parametrize("form", ["--json", "--csv"])
 def test_a_folder_is_the_same_over_http_grpc_and_locally(stack: FrontDoor, folder: Path, form: str) -> None:
-    """Record by record, in the order of the names; the damaged picture costs the others nothing, but the exit code."""
+    """Record by record, in the order of the names. The damaged image changes only the exit code."""
     done = [facet(stack, "detect", folder, form, *where) for where in ([], ["--grpc", stack.edge], ["--local"])]
     assert [each.returncode for each in done] == [1, 1, 1], done[0].stderr
     assert done[0].stdout == done[1].stdout == done[2].stdout
@@ -48,7 +48,7 @@ def records(text: str, form: str) -> list[dict[str, Any]]:
 
 
 def names(out: Path, form: str) -> list[str]:
-    """Say of which pictures a file has records, which may not be there yet."""
+    """Return the images that have records in a file, which may not exist yet."""
     return list(dict.fromkeys(record["path"] for record in records(out.read_text(), form))) if out.exists() else []
 
 
@@ -58,10 +58,10 @@ def names_in_order(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 @pytest.mark.parametrize("form", ["--json", "--csv"])
-def test_a_run_that_was_broken_off_is_gone_on_with(
+def test_an_interrupted_run_is_continued(
     stack: FrontDoor, folder: Path, tmp_path: Path, form: str, how: signal.Signals
 ) -> None:
-    """In the end each picture is in the file exactly once."""
+    """At the end the file has each image exactly once."""
     out, whole = tmp_path / "out", facet(stack, "detect", folder, form)
     command = [FACET, "detect", str(folder), form, "--output", str(out), "-c", "1", "--timeout", "600"]
     with (
@@ -70,23 +70,38 @@ def test_a_run_that_was_broken_off_is_gone_on_with(
             command, env=os.environ | {"FACET_URL": front.url}, stderr=subprocess.PIPE, text=True
         ) as process,
     ):
-        wait_for(lambda: names(out, form) == names_in_order(folder)[:12], "twelve pictures are done")
+        wait_for(lambda: names(out, form) == names_in_order(folder)[:12], "twelve images are done")
         process.send_signal(how)
-        _, said = process.communicate()
+        _, errors = process.communicate()
     assert names(out, form) == names_in_order(folder)[:12]
     if how == signal.SIGINT:
         assert process.returncode == 130
-        assert said.endswith(f"to go on: facet detect {folder} {form} --output {out} -c 1 --timeout 600 --resume\n")
+        assert errors.endswith(
+            f"to continue: facet detect {folder} {form} --output {out} -c 1 --timeout 600 --resume\n"
+        )
     rest = facet(stack, "detect", folder, form, "--output", out, "--resume")
     assert rest.returncode == 1
-    assert "had been done before" in rest.stderr
+    assert "already done" in rest.stderr
     assert sorted(out.read_text().splitlines()) == sorted(whole.stdout.splitlines())
     again = facet(stack, "detect", folder, form, "--output", out, "--resume")
-    assert re.match(r".*\n1 picture in .*1 failed.* 59 had been done before", again.stderr), again.stderr
+    assert re.match(r".*\n1 image in .*1 failed.* 59 already done", again.stderr), again.stderr
 
 
-def test_a_thousand_pictures_are_broken_off_and_gone_on_with(stack: FrontDoor, folder: Path, tmp_path: Path) -> None:
-    """With a bar; in the end the records are those that gRPC gives, and those of the detector without a service."""
+def test_images_above_the_message_limit_do_not_end_a_run(stack: FrontDoor, folder: Path, tmp_path: Path) -> None:
+    """Also not more in a row than the failures after which a service is given up."""
+    for number in range(12):
+        (tmp_path / f"{number:02}.jpg").write_bytes(bytes(12 * 1024**2))
+    (tmp_path / "99.jpg").hardlink_to(folder / "odd/05.jpg")
+    for where in ([], ["--grpc", stack.edge]):
+        done = facet(stack, "detect", tmp_path, "--json", "--quiet", *where)
+        codes = [record.get("error", {}).get("code", "") for record in records(done.stdout, "--json")]
+        assert (done.returncode, codes) == (1, [*12 * ["BODY_TOO_LARGE"], ""]), done.stderr
+
+
+def test_a_run_of_a_thousand_images_is_interrupted_and_continued(
+    stack: FrontDoor, folder: Path, tmp_path: Path
+) -> None:
+    """With a progress bar. At the end the records equal those over gRPC and those of the local detector."""
     many, out = tmp_path / "many", tmp_path / "out.csv"
     many.mkdir()
     sources = [path for path in sorted(folder.rglob("*.jpg")) if path.name != "04.jpg"]
@@ -108,8 +123,8 @@ def test_a_thousand_pictures_are_broken_off_and_gone_on_with(stack: FrontDoor, f
         assert sorted(facet(stack, "detect", many, "--csv", *where).stdout.splitlines()) == rows
 
 
-def test_drawn_pictures_stand_as_their_sources_do(stack: FrontDoor, folder: Path, tmp_path: Path) -> None:
-    """In the same sub-folders; what is drawn already is not drawn again; records may be written beside."""
+def test_drawn_images_keep_the_folders_of_their_sources(stack: FrontDoor, folder: Path, tmp_path: Path) -> None:
+    """An image that is already drawn is not drawn again. Records may be written too."""
     drawn = tmp_path / "drawn"
     for where in ([], ["--grpc", stack.edge]):
         target = drawn / str(len(where))
@@ -121,7 +136,7 @@ def test_drawn_pictures_stand_as_their_sources_do(stack: FrontDoor, folder: Path
         missing.unlink()
         rest = facet(stack, "detect", folder, "--annotate", target, "--resume", *where)
         assert rest.stdout == f"{folder}/odd/05.jpg: 1 face\n" + rest.stdout.partition("\n")[2]
-        assert "58 had been done before" in rest.stderr
+        assert "58 already done" in rest.stderr
         assert missing.exists()
     assert (drawn / "0/odd/05.jpg").read_bytes() == (drawn / "2/odd/05.jpg").read_bytes()
     hidden = facet(stack, "detect", ASTRONAUT, "--annotate", tmp_path / "hidden", "--style", "blur")
@@ -129,8 +144,8 @@ def test_drawn_pictures_stand_as_their_sources_do(stack: FrontDoor, folder: Path
     assert facet(stack, "detect", tmp_path / "hidden").stdout.endswith("astronaut.webp.jpg: 0 faces\n")
 
 
-def test_standard_input_is_a_picture_or_a_list(stack: FrontDoor, folder: Path) -> None:
-    """For use in a pipe."""
+def test_standard_input_is_an_image_or_a_list(stack: FrontDoor, folder: Path) -> None:
+    """Both are useful in a pipe."""
     command = f"{FACET} detect - --json --url {stack.url} < {ASTRONAUT}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
     assert (json.loads(done.stdout)["path"], len(json.loads(done.stdout)["faces"])) == ("-", 1)
@@ -140,8 +155,8 @@ def test_standard_input_is_a_picture_or_a_list(stack: FrontDoor, folder: Path) -
     assert listed.stderr == ""
 
 
-def test_a_bar_is_for_a_terminal(stack: FrontDoor, folder: Path, tmp_path: Path) -> None:
-    """With count, rate and what has failed; in a pipe there is a line at the end, and nothing with --quiet."""
+def test_the_progress_bar_is_shown_on_a_terminal_only(stack: FrontDoor, folder: Path, tmp_path: Path) -> None:
+    """It has the count, the rate and the failures. In a pipe there is one line at the end, and none with --quiet."""
     out = tmp_path / "out"
     seen = on_a_terminal(stack, "detect", folder, "--json", "--output", out)
     assert re.search(r"━ +60/60 \d+\.\d/s 0:00:00 1 failed", seen), seen
@@ -149,12 +164,12 @@ def test_a_bar_is_for_a_terminal(stack: FrontDoor, folder: Path, tmp_path: Path)
     assert len(out.read_text().splitlines()) == 60
     piped = facet(stack, "detect", folder, "--json")
     assert "━" not in piped.stderr
-    assert re.fullmatch(r"\S+04.jpg: INVALID_IMAGE.*\n60 pictures in .*, 1 failed, \d+ faces\n", piped.stderr)
+    assert re.fullmatch(r"\S+04.jpg: INVALID_IMAGE.*\n60 images in .*, 1 failed, \d+ faces\n", piped.stderr)
     assert facet(stack, "detect", folder, "--json", "--quiet").stderr == ""
 
 
 def on_a_terminal(stack: FrontDoor, *arguments: object) -> str:
-    """Run the command on a pseudo-terminal, and give what it showed there, without colours."""
+    """Run the command on a pseudo-terminal and return what it shows, without colours."""
     master, slave = pty.openpty()
     environment = os.environ | {"FACET_URL": stack.url, "TERM": "xterm", "COLUMNS": "120"}
     with subprocess.Popen([FACET, *map(str, arguments)], env=environment, stderr=slave):
@@ -165,15 +180,15 @@ def on_a_terminal(stack: FrontDoor, *arguments: object) -> str:
 
 
 def read_terminal(master: int) -> bytes:
-    """Read from a pseudo-terminal until the other end is closed."""
+    """Read from a pseudo-terminal; return nothing when the other end is closed."""
     try:
         return os.read(master, 65536)
     except OSError:
         return b""
 
 
-def test_a_services_end_ends_the_command(tmp_path: Path, folder: Path, processes: RunningStack) -> None:
-    """With 3 and with the command to go on with, when ten pictures in a row have not found it."""
+def test_a_command_ends_when_the_service_is_gone(tmp_path: Path, folder: Path, processes: RunningStack) -> None:
+    """After ten images in a row without an answer, with exit code 3 and the command that continues the run."""
     out = tmp_path / "out.json"
     supervisor = processes.supervisors()[0]
     wait_for(lambda: ready(processes.url), "Envoy knows its workers")
@@ -182,17 +197,17 @@ def test_a_services_end_ends_the_command(tmp_path: Path, folder: Path, processes
         holding_back(processes.url, after=12) as front,
         subprocess.Popen([*command, "--url", front.url], stderr=subprocess.PIPE, text=True) as process,
     ):
-        wait_for(lambda: names(out, "--json") == names_in_order(folder)[:12], "twelve pictures are done")
+        wait_for(lambda: names(out, "--json") == names_in_order(folder)[:12], "twelve images are done")
         supervisor.send_signal(signal.SIGSTOP)
         try:
             for worker in processes.workers():
                 worker.kill()
             front.let_through()
-            _, said = process.communicate()
+            _, errors = process.communicate()
         finally:
             supervisor.send_signal(signal.SIGCONT)
-    assert process.returncode == 3, said
-    assert "--resume" in said.splitlines()[-1]
+    assert process.returncode == 3, errors
+    assert "--resume" in errors.splitlines()[-1]
     assert names(out, "--json") == names_in_order(folder)[:22]
     wait_for(lambda: ready(processes.url), "Envoy has found new workers")
     assert facet(processes, "detect", folder, "--json", "-o", out, "--resume").returncode == 1
@@ -200,8 +215,8 @@ def test_a_services_end_ends_the_command(tmp_path: Path, folder: Path, processes
     assert sorted(paths) == names_in_order(folder)
 
 
-def test_health_says_it_in_a_line(stack: FrontDoor) -> None:
-    """And by its exit code."""
+def test_health_is_one_line(stack: FrontDoor) -> None:
+    """And an exit code."""
     for where in ([], ["--grpc", stack.edge]):
         done = facet(stack, "health", *where)
         assert done.returncode == 0
@@ -209,7 +224,7 @@ def test_health_says_it_in_a_line(stack: FrontDoor) -> None:
 
 
 def test_bench_measures_and_draws(stack: FrontDoor, folder: Path, tmp_path: Path) -> None:
-    """Over HTTP and gRPC; warm-up is not counted."""
+    """Over HTTP and gRPC. The warm-up does not count."""
     picture, plot = folder / "odd/05.jpg", tmp_path / "plot.svg"
     for where in ([], ["--grpc", stack.edge]):
         done = facet(stack, "bench", picture, "--rate=20", "--duration=1", "--warm-up=0.5", "--json", *where)
@@ -217,13 +232,13 @@ def test_bench_measures_and_draws(stack: FrontDoor, folder: Path, tmp_path: Path
         assert (found["requests"], found["examined"], found["errors"]) == (20, 20, {})
         assert 0 < found["latency_ms"]["50"] <= found["latency_ms"]["max"]
     done = facet(stack, "bench", picture, "--rate=20", "--duration=1", "--plot", plot)
-    assert "20 of 20 pictures examined" in done.stdout
+    assert "20 of 20 images examined" in done.stdout
     assert "█" in done.stdout
     assert "<svg" in plot.read_text()
 
 
-def test_bench_says_after_ctrl_c_what_it_has_measured(stack: FrontDoor, folder: Path) -> None:
-    """Nobody who sees enough need wait for the end."""
+def test_bench_shows_its_figures_after_ctrl_c(stack: FrontDoor, folder: Path) -> None:
+    """The measurement ends early."""
     with holding_back(stack.url, after=1_000_000) as front:
         command = [FACET, "bench", str(folder / "odd/05.jpg"), "--rate=50", "--duration=600", "--warm-up=0", "--json"]
         with subprocess.Popen(
@@ -231,14 +246,14 @@ def test_bench_says_after_ctrl_c_what_it_has_measured(stack: FrontDoor, folder: 
         ) as process:
             wait_for(lambda: front.passed > 50, "some requests are under way")
             process.send_signal(signal.SIGINT)
-            out, said = process.communicate()
-    assert (process.returncode, said) == (130, "")
+            out, errors = process.communicate()
+    assert (process.returncode, errors) == (130, "")
     assert 0 < json.loads(out)["examined"] < 50 * 600
     assert facet(stack, "bench", folder / "odd/05.jpg", "--min-face-size=3").returncode == 2
 
 
-def test_a_video_is_examined_frame_by_frame(stack: FrontDoor, film: Path, tmp_path: Path) -> None:
-    """None is lost; the face moves; the drawn video has the same frames, with faces to be found, or hidden."""
+def test_every_frame_of_a_video_is_examined(stack: FrontDoor, film: Path, tmp_path: Path) -> None:
+    """No frame is lost, and the face moves. The drawn video has the same frames, with its faces hidden."""
     done = facet(stack, "stream", film, "--csv")
     assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader(done.stdout.splitlines()))
@@ -255,8 +270,8 @@ def test_a_video_is_examined_frame_by_frame(stack: FrontDoor, film: Path, tmp_pa
     assert sorted(path.name for path in frames.iterdir()) == [f"frame-{number:06}.jpg" for number in (0, 13, 25)]
 
 
-def test_a_live_video_is_not_fallen_behind(stack: FrontDoor, film: Path) -> None:
-    """What comes through a pipe does not wait: frames are dropped, and the last one is examined."""
+def test_a_live_video_drops_frames(stack: FrontDoor, film: Path) -> None:
+    """A pipe does not wait: frames are dropped, and the last one is examined."""
     command = f"cat {film} | {FACET} stream /dev/stdin --json --url {stack.url}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
     frames = [json.loads(line)["frame"] for line in done.stdout.splitlines()]
@@ -265,7 +280,7 @@ def test_a_live_video_is_not_fallen_behind(stack: FrontDoor, film: Path) -> None
     assert f"{30 - len(frames)} dropped" in done.stderr
 
 
-def test_it_is_installed_from_a_clone(stack: FrontDoor, tmp_path: Path) -> None:
+def test_the_client_is_installed_from_a_clone(stack: FrontDoor, tmp_path: Path) -> None:
     """By uv, with what it needs, into an environment that has nothing; the command there finds the face."""
     uv = str(Path(sys.executable).with_name("uv"))
     home = tmp_path / "venv"

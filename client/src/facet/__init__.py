@@ -1,4 +1,4 @@
-"""The Python client of facet: pictures go in, faces come out, over HTTP, over gRPC, or without a service.
+"""The Python client of facet: finds the faces in images over HTTP, over gRPC, or without a service.
 
 >>> with Client("http://localhost:8080") as facet:  # doctest: +SKIP
 ...     facet.detect("photo.jpg").faces

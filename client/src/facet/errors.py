@@ -1,13 +1,13 @@
-"""What can go wrong, by what its catcher would do about it."""
+"""What can go wrong, by what the caller can do about it."""
 
 from __future__ import annotations
 
 
 class FacetError(Exception):
-    """A picture that was not examined.
+    """An image was not examined.
 
-    `code` is the service's own, such as INVALID_IMAGE, or one of the client's: UNREACHABLE, BROKE_OFF, and
-    UNEXPECTED_ANSWER from what is no facet. `request_id` stands in the service's logs.
+    `code` is the service's, such as INVALID_IMAGE, or one of the client's: UNREACHABLE, BROKE_OFF, or UNEXPECTED_ANSWER
+    when something other than facet answers. `request_id` finds the request in the service's logs.
     """
 
     def __init__(self, code: str, message: str, request_id: str = "", retry_after: float | None = None) -> None:
@@ -16,11 +16,11 @@ class FacetError(Exception):
         self.message = message
         self.request_id = request_id
         self.retry_after = retry_after
-        """Seconds that the service asks to wait before the next try."""
+        """Seconds to wait before the next try, as the service asks."""
 
     @property
     def retryable(self) -> bool:
-        """Whether the same picture may succeed a little later."""
+        """Whether the same image may succeed a little later."""
         return False
 
     def __str__(self) -> str:
@@ -28,36 +28,36 @@ class FacetError(Exception):
 
 
 class WrongAddress(ValueError):
-    """An address that can be nobody's."""
+    """The address is not valid."""
 
 
 class ImageRefused(FacetError):
-    """This picture cannot be examined: it is empty, damaged, too large, or of another format."""
+    """The image cannot be examined: it is empty, damaged, too large, or in an unsupported format."""
 
 
 class InvalidOption(FacetError):
-    """An option is outside its range; every picture would be refused with it."""
+    """An option is outside its range. Every image would be refused with it."""
 
 
 class KeyRefused(FacetError):
-    """The service asks for an API key, and got none that it knows."""
+    """The service asks for an API key and got no valid one."""
 
 
 class TimedOut(FacetError):
-    """The answer would have come too late."""
+    """There was no answer before the deadline."""
 
 
 class ServiceUnavailable(FacetError):
-    """The service is busy, is not ready, cannot be reached, or has had too many requests of yours."""
+    """The service is busy, not ready or not reachable, or it limits the rate of your requests."""
 
     @property
     def retryable(self) -> bool:
-        """It may pass."""
+        """Return True: the service may recover."""
         return True
 
 
 class BrokeOff(ServiceUnavailable):
-    """The worker, or the connection to it, was lost while the picture was examined: perhaps the picture's own doing."""
+    """The worker or the connection to it was lost during the examination, perhaps because of the image."""
 
 
 # docs/api.md lists the codes; what is not here is a FacetError itself.
@@ -80,5 +80,5 @@ KINDS: dict[str, type[FacetError]] = {
 
 
 def error_for(code: str, message: str, request_id: str = "", retry_after: float | None = None) -> FacetError:
-    """Make the error that a code stands for."""
+    """Return the error for a code."""
     return KINDS.get(code, FacetError)(code, message, request_id, retry_after)

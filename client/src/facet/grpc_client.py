@@ -13,22 +13,13 @@ from urllib.parse import urlsplit
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from facet import messages
 from facet.errors import FacetError, ServiceUnavailable, WrongAddress
 from facet.event_loop import iterate, iterate_in_thread, outcome, run
 from facet.grpc_errors import LOST_UNARY, failure
-from facet.health import HEALTH_SECONDS, health, no_health
-from facet.messages import (
-    DetectOptions,
-    DrawOptions,
-    ImageSource,
-    Options,
-    annotated,
-    detection,
-    drawn_request,
-    request,
-)
+from facet.messages import DetectOptions, DrawOptions, ImageSource, Options
 from facet.results import Annotated, Detection, Health
-from facet.retries import DEFAULT_RETRIES, DEFAULT_TIMEOUT, RetryPolicy
+from facet.retries import DEFAULT_RETRIES, DEFAULT_TIMEOUT, HEALTH_TIMEOUT, RetryPolicy
 from facet.streams import Answer, Read, answers
 from protos import infer_pb2, infer_pb2_grpc
 
@@ -103,11 +94,11 @@ class _GrpcClient:
         stub: Any = health_pb2_grpc.HealthStub(self._channel)
         try:
             request = health_pb2.HealthCheckRequest(service="Inference")
-            answer = await outcome(stub.Check.future(request, timeout=HEALTH_SECONDS))
+            answer = await outcome(stub.Check.future(request, timeout=HEALTH_TIMEOUT))
         except grpc.RpcError as error:
-            return no_health(began, failure(error, ""))
+            return Health.failed(began, failure(error, ""))
         ready = answer.status == health_pb2.HealthCheckResponse.SERVING
-        return health(began, "" if ready else "no worker serves yet")
+        return Health.since(began, "" if ready else "no worker serves yet")
 
     def _metadata(self, request_id: str) -> tuple[tuple[str, str], ...]:
         return (("x-request-id", request_id), *([("x-api-key", self._key)] if self._key else []))
@@ -128,23 +119,26 @@ class AsyncGrpcClient(_GrpcClient):
 
     async def detect(self, image: ImageSource, **options: Unpack[DetectOptions]) -> Detection:
         """Find the faces in an image."""
-        return await self._predict(await asyncio.to_thread(request, image, **options), detection)
+        request = await asyncio.to_thread(messages.request, image, **options)
+        return await self._predict(request, messages.detection)
 
     async def annotate(self, image: ImageSource, **options: Unpack[DrawOptions]) -> Annotated:
         """Return the image with its faces drawn or blurred, and the faces."""
-        return await self._predict(await asyncio.to_thread(drawn_request, image, **options), annotated)
+        return await self._predict(
+            await asyncio.to_thread(messages.drawn_request, image, **options), messages.annotated
+        )
 
     def stream(
         self, images: AsyncIterable[ImageSource] | Iterable[ImageSource], **options: Unpack[Options]
     ) -> AsyncIterator[Detection | FacetError]:
         """Find the faces in one image after another; see `GrpcClient.stream`."""
-        return self._stream(images, partial(request, **options), detection)
+        return self._stream(images, partial(messages.request, **options), messages.detection)
 
     def annotate_stream(
         self, images: AsyncIterable[ImageSource] | Iterable[ImageSource], **options: Unpack[DrawOptions]
     ) -> AsyncIterator[Annotated | FacetError]:
         """Return one image after another with its faces drawn or blurred; see `GrpcClient.stream`."""
-        return self._stream(images, partial(drawn_request, **options), annotated)
+        return self._stream(images, partial(messages.drawn_request, **options), messages.annotated)
 
     async def health(self) -> Health:
         """Return whether the service is there; raises nothing when it is not."""
@@ -171,11 +165,11 @@ class GrpcClient(_GrpcClient):
 
     def detect(self, image: ImageSource, **options: Unpack[DetectOptions]) -> Detection:
         """Find the faces in an image."""
-        return run(self._predict(request(image, **options), detection))
+        return run(self._predict(messages.request(image, **options), messages.detection))
 
     def annotate(self, image: ImageSource, **options: Unpack[DrawOptions]) -> Annotated:
         """Return the image with its faces drawn or blurred, and the faces."""
-        return run(self._predict(drawn_request(image, **options), annotated))
+        return run(self._predict(messages.drawn_request(image, **options), messages.annotated))
 
     def stream(self, images: Iterable[ImageSource], **options: Unpack[Options]) -> Iterator[Detection | FacetError]:
         """Find the faces in one image after another; yield a detection or an error for each, in order.
@@ -183,13 +177,13 @@ class GrpcClient(_GrpcClient):
         A thread takes the images: two at first, then one whenever one is answered. Raises FacetError when the service
         stays away, and OSError for an image that cannot be read.
         """
-        return iterate(self._stream(images, partial(request, **options), detection))
+        return iterate(self._stream(images, partial(messages.request, **options), messages.detection))
 
     def annotate_stream(
         self, images: Iterable[ImageSource], **options: Unpack[DrawOptions]
     ) -> Iterator[Annotated | FacetError]:
         """Return one image after another with its faces drawn or blurred; see `stream`."""
-        return iterate(self._stream(images, partial(drawn_request, **options), annotated))
+        return iterate(self._stream(images, partial(messages.drawn_request, **options), messages.annotated))
 
     def health(self) -> Health:
         """Return whether the service is there; raises nothing when it is not."""

@@ -9,21 +9,12 @@ from typing import Any, Self, Unpack, cast
 
 import httpx
 
+from facet import http_messages
 from facet.errors import FacetError
-from facet.health import HEALTH_PATHS, HEALTH_SECONDS, no_health
-from facet.http_messages import (
-    DEFAULT_URL,
-    check,
-    connection_settings,
-    read_annotated,
-    read_detection,
-    read_health,
-    request_settings,
-    translated_errors,
-)
+from facet.http_messages import DEFAULT_URL
 from facet.messages import DetectOptions, DrawOptions, ImageSource, read_image
 from facet.results import Annotated, Detection, Health
-from facet.retries import DEFAULT_RETRIES, DEFAULT_TIMEOUT, GRACE, RetryPolicy
+from facet.retries import DEFAULT_RETRIES, DEFAULT_TIMEOUT, GRACE, HEALTH_TIMEOUT, RetryPolicy
 
 
 class Client:
@@ -42,7 +33,7 @@ class Client:
         retries: int = DEFAULT_RETRIES,
         key: str | None = None,
     ) -> None:
-        self._http = httpx.Client(**connection_settings(url, key))
+        self._http = httpx.Client(**http_messages.connection_settings(url, key))
         self._timeout, self._retries = timeout, retries
 
     def __enter__(self) -> Self:
@@ -57,34 +48,37 @@ class Client:
 
     def detect(self, image: ImageSource, **options: Unpack[DetectOptions]) -> Detection:
         """Find the faces in an image."""
-        return read_detection(self._post("/predict", image, options))
+        return http_messages.read_detection(self._post("/predict", image, options))
 
     def annotate(self, image: ImageSource, **options: Unpack[DrawOptions]) -> Annotated:
         """Return the image with its faces drawn or blurred."""
-        return read_annotated(self._post("/annotate", image, options))
+        return http_messages.read_annotated(self._post("/annotate", image, options))
 
     def health(self) -> Health:
         """Return whether the service is there; raises nothing when it is not."""
         began = time.monotonic()
         try:
-            with translated_errors():
-                answers = [self._http.get(path, timeout=HEALTH_SECONDS) for path in HEALTH_PATHS]
+            with http_messages.translated_errors():
+                answers = [self._http.get(path, timeout=HEALTH_TIMEOUT) for path in http_messages.HEALTH_PATHS]
         except FacetError as error:
-            return no_health(began, error)
-        return read_health(began, *answers)
+            return Health.failed(began, error)
+        return http_messages.read_health(began, *answers)
 
     def _post(self, path: str, image: ImageSource, options: Mapping[str, Any]) -> httpx.Response:
         policy, content = RetryPolicy(self._timeout, self._retries), read_image(image)
         while True:
             try:
-                return check(self._answer(path, content, options, policy.left))
+                return http_messages.check(self._answer(path, content, options, policy.left))
             except FacetError as error:
                 time.sleep(policy.next_delay(error))
 
     def _answer(self, path: str, content: bytes, options: Mapping[str, Any], seconds: float) -> httpx.Response:
         due = time.monotonic() + seconds + GRACE
-        settings = request_settings(options, seconds)
-        with translated_errors(), self._http.stream("POST", path, content=content, **settings) as response:
+        settings = http_messages.request_settings(options, seconds)
+        with (
+            http_messages.translated_errors(),
+            self._http.stream("POST", path, content=content, **settings) as response,
+        ):
             response.stream = _TimedBody(due, cast("httpx.SyncByteStream", response.stream))
             response.read()
             return response
@@ -101,7 +95,7 @@ class AsyncClient:
         retries: int = DEFAULT_RETRIES,
         key: str | None = None,
     ) -> None:
-        self._http = httpx.AsyncClient(**connection_settings(url, key))
+        self._http = httpx.AsyncClient(**http_messages.connection_settings(url, key))
         self._timeout, self._retries = timeout, retries
 
     async def __aenter__(self) -> Self:
@@ -116,34 +110,34 @@ class AsyncClient:
 
     async def detect(self, image: ImageSource, **options: Unpack[DetectOptions]) -> Detection:
         """Find the faces in an image."""
-        return read_detection(await self._post("/predict", image, options))
+        return http_messages.read_detection(await self._post("/predict", image, options))
 
     async def annotate(self, image: ImageSource, **options: Unpack[DrawOptions]) -> Annotated:
         """Return the image with its faces drawn or blurred."""
-        return read_annotated(await self._post("/annotate", image, options))
+        return http_messages.read_annotated(await self._post("/annotate", image, options))
 
     async def health(self) -> Health:
         """Return whether the service is there; raises nothing when it is not."""
         began = time.monotonic()
         try:
-            with translated_errors():
-                answers = [await self._http.get(path, timeout=HEALTH_SECONDS) for path in HEALTH_PATHS]
+            with http_messages.translated_errors():
+                answers = [await self._http.get(path, timeout=HEALTH_TIMEOUT) for path in http_messages.HEALTH_PATHS]
         except FacetError as error:
-            return no_health(began, error)
-        return read_health(began, *answers)
+            return Health.failed(began, error)
+        return http_messages.read_health(began, *answers)
 
     async def _post(self, path: str, image: ImageSource, options: Mapping[str, Any]) -> httpx.Response:
         policy, content = RetryPolicy(self._timeout, self._retries), await asyncio.to_thread(read_image, image)
         while True:
             try:
-                return check(await self._answer(path, content, options, policy.left))
+                return http_messages.check(await self._answer(path, content, options, policy.left))
             except FacetError as error:
                 await asyncio.sleep(policy.next_delay(error))
 
     async def _answer(self, path: str, content: bytes, options: Mapping[str, Any], seconds: float) -> httpx.Response:
-        with translated_errors():
+        with http_messages.translated_errors():
             async with asyncio.timeout(seconds + GRACE):
-                return await self._http.post(path, content=content, **request_settings(options, seconds))
+                return await self._http.post(path, content=content, **http_messages.request_settings(options, seconds))
 
 
 class _TimedBody(httpx.SyncByteStream):

@@ -11,12 +11,12 @@ from typing import Any
 import httpx
 
 from facet.errors import BrokeOff, FacetError, ServiceUnavailable, TimedOut, WrongAddress, error_for
-from facet.health import health
 from facet.messages import detection_from_json
 from facet.results import Annotated, Detection, Health
 from facet.retries import GRACE
 
 DEFAULT_URL = "http://localhost:8080"
+HEALTH_PATHS = ("/healthz", "/readyz")
 # What a status means without a code, which comes from a proxy.
 BY_STATUS: dict[int, str] = {
     HTTPStatus.SERVICE_UNAVAILABLE: "NOT_READY",
@@ -118,5 +118,5 @@ def read_health(began: float, alive: httpx.Response, ready: httpx.Response) -> H
         check(alive)
         check(ready)
     except FacetError as error:
-        return health(began, error.message, alive=alive.status_code == HTTPStatus.OK)
-    return health(began)
+        return Health.since(began, error.message, alive=alive.status_code == HTTPStatus.OK)
+    return Health.since(began)

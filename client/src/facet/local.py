@@ -7,7 +7,6 @@ import time
 from typing import Self, Unpack
 
 from facet.errors import error_for
-from facet.health import health
 from facet.messages import DetectOptions, DrawOptions, ImageSource, annotated, detection, drawn_request, request
 from facet.results import Annotated, Detection, Health
 from protos import infer_pb2
@@ -56,7 +55,7 @@ class LocalClient:
 
     def health(self) -> Health:
         """Report that the detector is ready; it was loaded when this client was made."""
-        return health(time.monotonic())
+        return Health.since(time.monotonic())
 
     def _answer(self, image: infer_pb2.Image) -> infer_pb2.InferResults:
         """Answer a request as a worker does."""

@@ -1,4 +1,4 @@
-"""Between the clients' arguments and results and the contract's messages: one conversion for all of them."""
+"""Converts between the clients' arguments and results and the messages of the contract, for all clients."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from facet.results import Annotated, Box, Detection, Face, Landmarks, Point
 from protos import infer_pb2
 
 ImageSource: TypeAlias = bytes | bytearray | memoryview | str | os.PathLike[str] | BinaryIO
-"""A picture: the bytes of its file, its path, or a file that is open for reading bytes."""
+"""An image: the bytes of its file, its path, or a file opened for reading bytes."""
 
 
 def read_image(image: ImageSource) -> bytes:
-    """Take a picture's bytes from wherever they are. Raises OSError."""
+    """Return the bytes of an image. Raises OSError."""
     if isinstance(image, (bytes, bytearray, memoryview)):
         return bytes(image)
     if isinstance(image, (str, os.PathLike)):
@@ -26,42 +26,42 @@ def read_image(image: ImageSource) -> bytes:
 
 
 class Options(TypedDict, total=False):
-    """What a detection may choose; what is left out, or None, is the service's business."""
+    """The options of every examination. The service chooses the value of an option that is missing or None."""
 
     min_face_size: int | None
     """The smallest face to look for, in pixels, at least 12; larger is faster."""
     min_confidence: float | None
-    """Leaves out faces below it, 0 to 1."""
+    """Omits faces with a lower confidence; 0 to 1."""
     max_faces: int | None
-    """Keeps so many faces, the largest boxes first; 0 keeps all."""
+    """Keeps at most this many faces, the largest first; 0 keeps all."""
 
 
 class DetectOptions(Options, total=False):
     """The options of a detection alone."""
 
     image_id: str
-    """Any text; it comes back in the answer."""
+    """Any text; it is returned in the answer."""
 
 
 class DrawOptions(Options, total=False):
-    """The options of a drawn picture."""
+    """The options of a drawn image."""
 
     style: Literal["boxes", "blur"]
-    """Boxes and landmarks, which is the default, or blurred faces."""
+    """Boxes and landmarks (the default), or blurred faces."""
     labels: bool
-    """Whether confidences stand beside the boxes; they do unless this is false."""
+    """Whether to write the confidence beside each box; the default is true."""
     format: Literal["jpeg", "png"]
-    """What kind of file to make; the default is jpeg."""
+    """The format of the drawn image; the default is jpeg."""
 
 
 def request(image: ImageSource, **options: Unpack[DetectOptions]) -> infer_pb2.Image:
-    """Make the message for a picture to be examined. Raises OSError when it cannot be read."""
+    """Return the message for an image to be examined. Raises OSError or InvalidOption."""
     image_id = options.pop("image_id", "")
     return infer_pb2.Image(raw_data=read_image(image), options=_detect_options(options), image_id=image_id)
 
 
 def drawn_request(image: ImageSource, **options: Unpack[DrawOptions]) -> infer_pb2.Image:
-    """Make the message for a picture to be drawn. Raises OSError, or InvalidOption for a word that is none."""
+    """Return the message for an image to be drawn. Raises OSError or InvalidOption."""
     drawing = infer_pb2.Drawing(
         style=_value(infer_pb2.Drawing.Style, "style", options.pop("style", "boxes")),
         format=_value(infer_pb2.Drawing.Format, "format", options.pop("format", "jpeg")),
@@ -73,7 +73,7 @@ def drawn_request(image: ImageSource, **options: Unpack[DrawOptions]) -> infer_p
 def _detect_options(options: Any) -> infer_pb2.DetectOptions:
     try:
         return infer_pb2.DetectOptions(**options)
-    except (TypeError, ValueError) as error:  # a name that is none, text for a number, a number beyond 32 bits
+    except (TypeError, ValueError) as error:  # an unknown name, text for a number, a number beyond 32 bits
         raise InvalidOption("INVALID_OPTION", f"an option is wrong: {error}") from error
 
 
@@ -86,7 +86,7 @@ def _value(kind: Any, name: str, word: str) -> Any:
 
 
 def detection(answer: infer_pb2.InferResults) -> Detection:
-    """Read an answer. Its coordinates are float32, as on the wire; here they are the same numbers as float."""
+    """Read an answer. The coordinates are float32 on the wire, and the same numbers as float here."""
     did = answer._meta_data  # noqa: SLF001 - the contract's name
     return Detection(
         faces=tuple(map(_face, answer.results)),
@@ -102,23 +102,23 @@ def detection(answer: infer_pb2.InferResults) -> Detection:
 
 
 def annotated(answer: infer_pb2.InferResults) -> Annotated:
-    """Read an answer that has a drawn picture. Raises ServiceUnavailable when it has none."""
+    """Read an answer with a drawn image. Raises ServiceUnavailable when there is none."""
     if not answer.picture:
         raise error_for("NOT_READY", "an older worker answered, which cannot draw; try again in a second")
     return Annotated(answer.picture, len(answer.results), detection(answer))
 
 
 def detection_from_json(answer: Any) -> Detection:
-    """Read the JSON form of an answer, through the message: so its decimals become the same numbers as over gRPC.
+    """Read the JSON form of an answer. It passes through the message, which gives the same numbers as gRPC does.
 
-    Raises FacetError when it is no answer of facet.
+    Raises FacetError when it is not an answer of facet.
     """
-    if not isinstance(answer, dict) or "results" not in answer:  # or it would be read as one without faces
-        raise FacetError("UNEXPECTED_ANSWER", "this is no answer of facet: it has no results")
+    if not isinstance(answer, dict) or "results" not in answer:  # it would be read as an answer without faces
+        raise FacetError("UNEXPECTED_ANSWER", "this is not an answer of facet: it has no results")
     try:
         return detection(ParseDict(answer, infer_pb2.InferResults(), ignore_unknown_fields=True))
     except ParseError as error:
-        raise FacetError("UNEXPECTED_ANSWER", f"this is no answer of facet: {error}") from error
+        raise FacetError("UNEXPECTED_ANSWER", f"this is not an answer of facet: {error}") from error
 
 
 def _face(result: infer_pb2.Result) -> Face:

@@ -1,14 +1,19 @@
-"""What the clients give: the same types whatever they speak, with equal values for equal pictures."""
+"""What the clients return: the same types over HTTP, over gRPC and locally, with equal values for equal images."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+from facet.errors import FacetError
+
+NO_ANSWER = ("UNREACHABLE", "BROKE_OFF", "DEADLINE_EXCEEDED")
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A place in the upright picture: pixels from its top left corner, sub-pixel."""
+    """A point of the upright image, in pixels from the top left corner, with sub-pixel precision."""
 
     x: float
     y: float
@@ -16,25 +21,25 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A bounding box by two of its corners."""
+    """A bounding box, given by two corners."""
 
     up_left: Point
     lower_right: Point
 
     @property
     def width(self) -> float:
-        """Pixels."""
+        """The width in pixels."""
         return self.lower_right.x - self.up_left.x
 
     @property
     def height(self) -> float:
-        """Pixels."""
+        """The height in pixels."""
         return self.lower_right.y - self.up_left.y
 
 
 @dataclass(frozen=True, slots=True)
 class Landmarks:
-    """The five points of a face; left and right as the viewer of the picture sees them."""
+    """The five points of a face; left and right are those of the viewer."""
 
     left_eye: Point
     right_eye: Point
@@ -54,41 +59,52 @@ class Face:
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """The faces of one picture, best confidence first unless `max_faces` cut them, and the upright picture's size.
+    """The faces of one image and the size of the upright image.
 
-    Two detections are equal when they found the same: who found it, and how fast, is left out.
+    Faces are ordered by confidence, the highest first; with `max_faces`, by size. Two detections are equal when they
+    found the same; the worker and the times do not count.
     """
 
     faces: tuple[Face, ...]
     width: int
     height: int
     orientation: int
-    """The EXIF orientation that was undone, 1 to 8; 1 is upright already."""
+    """The EXIF orientation that was undone, 1 to 8; 1 means that the image was upright."""
     image_id: str = field(default="", compare=False)
     model: str = field(default="", compare=False)
     engine: str = field(default="", compare=False)
     worker: str = field(default="", compare=False)
     milliseconds: Mapping[str, float] = field(default_factory=dict, compare=False)
-    """What each step took."""
+    """The time of each step."""
 
 
 @dataclass(frozen=True, slots=True)
 class Annotated:
-    """A drawn picture, as the bytes of a JPEG or PNG file, and how many faces it shows or hides."""
+    """A drawn image, as the bytes of a JPEG or PNG file, and the number of faces that it shows or hides."""
 
     picture: bytes = field(repr=False)
     face_count: int
     detection: Detection | None = field(default=None, compare=False)
-    """The faces themselves, which come along over gRPC and locally, but not over HTTP."""
+    """The faces, which gRPC and the local client return, but HTTP does not."""
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Whether the service answers, and whether it would examine a picture."""
+    """Whether the service answers, and whether it is ready to examine images."""
 
     alive: bool
     ready: bool
     milliseconds: float
-    """What asking took."""
+    """The time of the check."""
     message: str = ""
-    """What is wrong; empty when it is ready."""
+    """What is wrong; empty when the service is ready."""
+
+    @classmethod
+    def since(cls, began: float, message: str = "", *, alive: bool = True) -> Health:
+        """Return the health found by a check that began at this time of `time.monotonic()`."""
+        return cls(alive, ready=not message, milliseconds=1000 * (time.monotonic() - began), message=message)
+
+    @classmethod
+    def failed(cls, began: float, error: FacetError) -> Health:
+        """Return the health found by a check that failed."""
+        return cls.since(began, error.message, alive=error.code not in NO_ANSWER)

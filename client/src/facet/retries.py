@@ -9,6 +9,7 @@ from facet.errors import BrokeOff, FacetError
 
 DEFAULT_TIMEOUT = 15.0  # the service's own deadline
 DEFAULT_RETRIES = 5
+HEALTH_TIMEOUT = 5.0
 GRACE = 1.0  # seconds after the deadline in which the service may report it: its own error says more than ours
 INITIAL_DELAY = 0.1  # seconds; doubles with each try
 MAX_DELAY = 5.0

@@ -1,4 +1,4 @@
-"""The command line of `facet`: its commands."""
+"""The command line of `facet`."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from facet.command.stream import stream
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # so that examples keep their lines
+    rich_markup_mode=None,  # keeps the line breaks of examples
 )
 
 
-def _say_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it
+def _show_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it
     if wanted:
         typer.echo(f"facet {version('facet-client')}")
         raise typer.Exit
 
 
+Version = Annotated[
+    bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+]
+
+
 @app.callback()
-def main(
-    *,
-    _: Annotated[bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say it and end.")] = False,
-) -> None:
-    """Find faces in pictures, with a facet service or without."""
+def main(*, _: Version = False) -> None:
+    """Find faces in images, with or without a facet service."""
 
 
-app.command()(detect)
-app.command()(stream)
-app.command()(health)
-app.command()(bench)
+for command in (detect, stream, health, bench):
+    app.command()(command)

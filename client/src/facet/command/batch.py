@@ -1,4 +1,4 @@
-"""Many pictures through a detector, a few at a time, in their order, whatever becomes of each."""
+"""Examines many images, a few at a time, and gives the results in order."""
 
 from __future__ import annotations
 
@@ -12,143 +12,138 @@ from typing import Generic, TypeVar
 
 from facet.command.detector import Detector
 from facet.command.inputs import Input
-from facet.command.output import is_there, write_whole
-from facet.command.results import Outcome, Summary
+from facet.command.output import is_complete, write_atomically
+from facet.command.results import Result, Summary
 from facet.errors import FacetError, ImageRefused, InvalidOption, ServiceUnavailable, TimedOut
 from facet.messages import DrawOptions, Options
 from facet.results import Annotated
 
-# Pictures that may be done before an older one, whose turn it is to be written, in multiples of the concurrency.
+# How many results may wait for an earlier one, in multiples of the concurrency.
 WINDOW = 4
-# A service may be away for a while, and a picture may be one that no worker survives; but not so many in a row.
-GIVE_UP_AFTER = 10
-UNREADABLE = "UNREADABLE"  # the code of a file, not of the service
+# A service may be away for a while, and an image may crash every worker, but not so many images in a row.
+MAX_FAILURES_IN_A_ROW = 10
 
 Item = TypeVar("Item")
-Result = TypeVar("Result")
+Outcome = TypeVar("Outcome")
 
 
 class ServiceGone(Exception):
-    """The service cannot be reached: not at all, or no more."""
+    """The service cannot be reached, or no longer answers."""
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
-    """A folder for drawn pictures, and how they are drawn."""
+class DrawnFolder:
+    """The folder of the drawn images, and how they are drawn."""
 
     folder: Path
     options: DrawOptions
     resume: bool = False
-    """Whether what is in the folder already is kept."""
+    """Whether to keep the images that the folder already has."""
 
-    def target(self, picture: Input) -> Path:
-        """Say where a picture's drawn one goes: under its own name, in its own sub-folder."""
+    def target(self, image: Input) -> Path:
+        """Return the path of a drawn image: the name of the image, in the same subfolder."""
         endings = (".png",) if self.options.get("format") == "png" else (".jpg", ".jpeg")
-        name = picture.mirror if picture.mirror.lower().endswith(endings) else picture.mirror + endings[0]
-        return self.folder / name
+        path = image.relative_path
+        return self.folder / (path if path.lower().endswith(endings) else path + endings[0])
 
-    def is_done(self, picture: Input) -> bool:
-        """Whether an earlier run has drawn it."""
-        return self.resume and is_there(self.target(picture))
+    def is_done(self, image: Input) -> bool:
+        """Whether an earlier run has drawn the image."""
+        return self.resume and is_complete(self.target(image))
 
 
-class Job:
-    """What is to be done with each picture."""
+class Batch:
+    """What to do with each image."""
 
-    def __init__(self, options: Options, drawn: Drawn | None, *, want_faces: bool) -> None:
+    def __init__(self, options: Options, drawn: DrawnFolder | None, *, want_faces: bool) -> None:
         self._options = options
         self._drawn = drawn
         self._want_faces = want_faces or not drawn
 
     async def run(
-        self,
-        detector: Detector,
-        pictures: Iterable[Input],
-        concurrency: int,
-        write: Callable[[Outcome], None],
+        self, detector: Detector, images: Iterable[Input], concurrency: int, write: Callable[[Result], None]
     ) -> Summary:
-        """Do it to all, `concurrency` at a time, and `write` each outcome in the order of the pictures.
+        """Process all images, `concurrency` at a time, and `write` the results in the order of the images.
 
-        When it is broken off, it still writes those that are examined. Raises ServiceGone, or InvalidOption when the
-        service takes the options for no picture.
+        When it is cancelled, it still writes the results that it has. Raises ServiceGone, or InvalidOption when an
+        option is invalid for every image.
         """
         summary, streak = Summary(), FailureStreak()
-        pool = OrderedPool(partial(self._examine, detector), concurrency)
+        pool = OrderedPool(partial(self._process, detector), concurrency)
 
-        def take(outcome: Outcome) -> None:
-            write(outcome)
-            summary.add(outcome)
+        def take(result: Result) -> None:
+            write(result)
+            summary.add(result)
 
         async with detector:
             try:
-                async for outcome in pool.results(pictures):
-                    if isinstance(outcome.error, InvalidOption):
-                        raise outcome.error
-                    take(outcome)
-                    streak.count(outcome.error)
+                async for result in pool.results(images):
+                    if isinstance(result.error, InvalidOption):
+                        raise result.error
+                    take(result)
+                    streak.count(result.error)
             except (asyncio.CancelledError, ServiceGone):
-                for outcome in await pool.stop():
-                    if not outcome.error:  # it would be done again anyway
-                        take(outcome)
+                for result in await pool.stop():
+                    if not result.error:  # --resume examines failed images again
+                        take(result)
                 raise
             finally:
                 await pool.stop()
         return summary
 
-    async def _examine(self, detector: Detector, picture: Input) -> Outcome:
+    async def _process(self, detector: Detector, image: Input) -> Result:
         try:
-            data = await asyncio.to_thread(picture.read)
-            drawn = None if self._drawn and self._drawn.is_done(picture) else self._drawn
-            annotated = await _draw(detector, drawn, picture, data) if drawn else None
+            data = await asyncio.to_thread(image.read)
+            drawn = None if self._drawn and self._drawn.is_done(image) else self._drawn
+            annotated = await _draw(detector, drawn, image, data) if drawn else None
             if annotated and (annotated.detection or not self._want_faces):
-                return Outcome(picture.path, annotated.detection, annotated.face_count)
+                return Result(image.path, annotated.detection, annotated.face_count)
             detection = await detector.detect(data, **self._options)
         except FacetError as error:
-            return Outcome(picture.path, error=error)
+            return Result(image.path, error=error)
         except OSError as error:
-            return Outcome(picture.path, error=FacetError(UNREADABLE, error.strerror or str(error)))
-        return Outcome(picture.path, detection, len(detection.faces))
+            return Result(image.path, error=FacetError("UNREADABLE", error.strerror or str(error)))
+        return Result(image.path, detection, len(detection.faces))
 
 
-async def _draw(detector: Detector, drawn: Drawn, picture: Input, data: bytes) -> Annotated:
+async def _draw(detector: Detector, drawn: DrawnFolder, image: Input, data: bytes) -> Annotated:
     annotated = await detector.annotate(data, **drawn.options)
-    target = drawn.target(picture)
+    target = drawn.target(image)
     try:
-        await asyncio.to_thread(write_whole, target, annotated.picture)
+        await asyncio.to_thread(write_atomically, target, annotated.picture)
     except OSError as error:
         raise FacetError("UNWRITABLE", f"{target}: {error.strerror}") from error
     return annotated
 
 
 class FailureStreak:
-    """How long the service has had no answer, in pictures."""
+    """Counts the images in a row without an answer from the service."""
 
     def __init__(self) -> None:
-        self._pictures = 0
-        self._somebody = False
+        self._length = 0
+        self._reached = False
 
     def count(self, error: FacetError | None) -> None:
-        """Take what became of the next picture. Raises ServiceGone."""
+        """Count the next image. Raises ServiceGone."""
         if error is None or isinstance(error, ImageRefused):
-            self._pictures, self._somebody = 0, True
+            self._length, self._reached = 0, True
         elif isinstance(error, (ServiceUnavailable, TimedOut)) or error.code == "UNEXPECTED_ANSWER":
-            self._pictures += 1
-            self._somebody = self._somebody or error.code != "UNREACHABLE"
-            if self._pictures == GIVE_UP_AFTER or not self._somebody:
+            self._length += 1
+            self._reached = self._reached or error.code != "UNREACHABLE"
+            if self._length == MAX_FAILURES_IN_A_ROW or not self._reached:
                 raise ServiceGone(error)
 
 
-class OrderedPool(Generic[Item, Result]):
-    """Works on many items, `concurrency` at a time, and gives the results in the order of the items."""
+class OrderedPool(Generic[Item, Outcome]):
+    """Works on many items, `concurrency` at a time, and returns the results in the order of the items."""
 
-    def __init__(self, work: Callable[[Item], Awaitable[Result]], concurrency: int) -> None:
+    def __init__(self, work: Callable[[Item], Awaitable[Outcome]], concurrency: int) -> None:
         self._work = work
         self._concurrency = concurrency
-        self._places = asyncio.Semaphore(concurrency)
-        self._tasks = deque[asyncio.Task[Result]]()
+        self._slots = asyncio.Semaphore(concurrency)
+        self._tasks = deque[asyncio.Task[Outcome]]()
 
-    async def results(self, items: Iterable[Item]) -> AsyncIterator[Result]:
-        """Give the results. Items are taken as there is room: at most WINDOW x concurrency are done or under way."""
+    async def results(self, items: Iterable[Item]) -> AsyncIterator[Outcome]:
+        """Yield the results. At most WINDOW x concurrency items are in progress or wait for an earlier one."""
         for item in items:
             self._tasks.append(asyncio.create_task(self._one(item)))
             if len(self._tasks) == WINDOW * self._concurrency:
@@ -156,17 +151,17 @@ class OrderedPool(Generic[Item, Result]):
         while self._tasks:
             yield await self._next()
 
-    async def _one(self, item: Item) -> Result:
-        async with self._places:
+    async def _one(self, item: Item) -> Outcome:
+        async with self._slots:
             return await self._work(item)
 
-    async def _next(self) -> Result:
+    async def _next(self) -> Outcome:
         result = await self._tasks[0]
         self._tasks.popleft()
         return result
 
-    async def stop(self) -> list[Result]:
-        """End what is under way, and give what is done but has not had its turn."""
+    async def stop(self) -> list[Outcome]:
+        """Cancel what is in progress, and return the results that were not yielded."""
         for task in self._tasks:
             task.cancel()
         ended = await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -12,38 +12,26 @@ from typing import Annotated, Any
 
 import typer
 
+from facet.command import options
 from facet.command.detector import open_detector
 from facet.command.display import Display
 from facet.command.inputs import list_inputs, read_stdin
 from facet.command.latency_report import as_text, check_plot, draw
 from facet.command.load import Request, open_loop, report
-from facet.command.options import (
-    EXIT_BROKEN_OFF,
-    EXIT_NO_SERVICE,
-    EXIT_SOME_FAILED,
-    Grpc,
-    Key,
-    MinFaceSize,
-    Quiet,
-    Timeout,
-    Url,
-    check_where,
-    wrong,
-)
-from facet.errors import FacetError, InvalidOption, ServiceUnavailable, WrongAddress
+from facet.errors import FacetError, InvalidOption, WrongAddress
 from facet.http_messages import DEFAULT_URL
 from facet.messages import Options
 from facet.retries import DEFAULT_TIMEOUT
 
-MOST_BYTES = 256_000_000
+MAX_BYTES = 256_000_000
 
-Paths = Annotated[list[str], typer.Argument(metavar="PATH...", help="Pictures, which are sent in turn.")]
-Rate = Annotated[float, typer.Option(min=0.01, help="Requests a second.")]
-Duration = Annotated[float, typer.Option(min=0.1, help="Seconds that are measured.")]
-WarmUp = Annotated[float, typer.Option(min=0.0, help="Seconds before them that are not.")]
-InFlight = Annotated[int, typer.Option(min=1, help="Requests under way at a time, at most.")]
-AsJson = Annotated[bool, typer.Option("--json", help="The figures as one JSON object.")]
-Plot = Annotated[Path | None, typer.Option(metavar="FILE", help="Draw them: FILE.png or FILE.svg.")]
+Paths = Annotated[list[str], typer.Argument(metavar="PATH...", help="The images; they are sent in turn.")]
+Rate = Annotated[float, typer.Option(min=0.01, help="Requests per second.")]
+Duration = Annotated[float, typer.Option(min=0.1, help="Seconds to measure.")]
+WarmUp = Annotated[float, typer.Option(min=0.0, help="Seconds of load before the measurement.")]
+InFlight = Annotated[int, typer.Option(min=1, help="Maximum number of requests in flight.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Write the figures as one JSON object.")]
+Plot = Annotated[Path | None, typer.Option(metavar="FILE", help="Plot the figures to FILE.png or FILE.svg.")]
 
 
 def bench(
@@ -54,41 +42,41 @@ def bench(
     duration: Duration = 10.0,
     warm_up: WarmUp = 1.0,
     in_flight: InFlight = 256,
-    url: Url = DEFAULT_URL,
-    grpc: Grpc = None,
-    key: Key = None,
-    min_face_size: MinFaceSize = None,
-    timeout: Timeout = DEFAULT_TIMEOUT,
+    url: options.Url = DEFAULT_URL,
+    grpc: options.Grpc = None,
+    key: options.Key = None,
+    min_face_size: options.MinFaceSize = None,
+    timeout: options.Timeout = DEFAULT_TIMEOUT,
     as_json: AsJson = False,
     plot: Plot = None,
-    quiet: Quiet = False,
+    quiet: options.Quiet = False,
 ) -> None:
-    """Measure latency at a given rate: requests leave when planned, whether or not the service keeps up.
+    """Measure latency at a given rate: requests are sent on schedule, whether or not the service keeps up.
 
     \b
     facet bench photo.jpg --rate 50 --duration 30
     facet bench photos --rate 20 --grpc localhost:8080 --json
     facet bench photo.jpg --rate 80 --plot latency.svg
 
-    Latency counts from the time at which a request was to leave, so that the waiting of those behind a slow one is
-    not left out, nor that of those who waited in vain. Nothing is tried twice. Raise the rate until the high
-    percentiles run away: that is what the service bears.
+    Latency counts from the time for which a request was scheduled. So it includes the wait behind a slow request, and
+    that of requests that timed out. Nothing is retried. Raise the rate until the high percentiles grow without end:
+    that is the capacity of the service.
 
-    The exit code is 0 when all pictures were examined, 1 when some were not, 2 when the command line is wrong, 3
-    without a service, and 130 after Ctrl-C, which ends the measuring: the figures are those until then.
-    """  # noqa: D301 - click keeps the lines of a paragraph that begins with a backspace
-    check_where(context, grpc=grpc)
+    The exit code is 0 when every image was examined, 1 when one was not, 2 when the command line is wrong, 3 without a
+    service, and 130 after Ctrl-C, which ends the measurement and shows the figures until then.
+    """  # noqa: D301 - click keeps the line breaks of a paragraph that begins with a backspace
+    options.check_target(context, grpc=grpc)
     if plot:
         check_plot(plot)
-    pictures = _read(paths)
-    options: Options = {"min_face_size": min_face_size}
+    images = _read(paths)
+    chosen: Options = {"min_face_size": min_face_size}
 
     async def run(after_each: Callable[[Request], None]) -> None:
         async with open_detector(url, grpc, key=key, timeout=timeout, retries=0) as detector:
-            await detector.detect(pictures[0], **options)  # or there is nothing to measure
-            turns = itertools.cycle(pictures)
+            await detector.detect(images[0], **chosen)  # end here if the service does not answer
+            turns = itertools.cycle(images)
             await open_loop(
-                lambda: detector.detect(next(turns), **options),
+                lambda: detector.detect(next(turns), **chosen),
                 rate=rate,
                 seconds=warm_up + duration,
                 in_flight=in_flight,
@@ -114,36 +102,33 @@ def bench(
             draw(plot, measured, found)
         except OSError as error:
             typer.echo(f"facet: {plot}: {error.strerror}", err=True)
-            end = end or EXIT_SOME_FAILED
-    raise typer.Exit(end or (EXIT_SOME_FAILED if found.errors else 0))
+            end = end or options.EXIT_SOME_FAILED
+    raise typer.Exit(end or (options.EXIT_SOME_FAILED if found.errors else 0))
 
 
 def _measure(run: Coroutine[Any, Any, None]) -> int:
-    """Run it to its end, or to Ctrl-C; give the exit code that this means."""
+    """Run until the end or Ctrl-C, and return the exit code."""
     try:
         asyncio.run(run)
     except (InvalidOption, WrongAddress) as error:
-        raise wrong(str(error)) from None
+        raise options.usage_error(str(error)) from None
     except FacetError as error:
         typer.echo(f"facet: {error}", err=True)
-        raise typer.Exit(EXIT_NO_SERVICE if isinstance(error, ServiceUnavailable) else EXIT_SOME_FAILED) from None
+        raise typer.Exit(options.exit_code(error)) from None
     except KeyboardInterrupt:
-        return EXIT_BROKEN_OFF
+        return options.EXIT_INTERRUPTED
     return 0
 
 
 def _read(paths: list[str]) -> list[bytes]:
-    pictures = [*map(read_stdin, list_inputs(paths, [], None))]
-    if not pictures:
-        raise wrong(f"there is no picture in {', '.join(paths)}")
     contents: list[bytes] = []
-    room = MOST_BYTES
-    for picture in pictures:
+    for image in map(read_stdin, list_inputs(paths, [], None)):
         try:
-            contents.append(picture.read())
+            contents.append(image.read())
         except OSError as error:
-            raise wrong(f"{picture.path}: {error.strerror}") from None
-        room -= len(contents[-1])
-        if room < 0:
-            raise wrong(f"at most {MOST_BYTES // 1_000_000} MB of pictures are kept in memory; name fewer")
+            raise options.usage_error(f"{image.path}: {error.strerror}") from None
+        if sum(map(len, contents)) > MAX_BYTES:
+            raise options.usage_error(f"the images exceed {MAX_BYTES // 1_000_000} MB of memory; name fewer")
+    if not contents:
+        raise options.usage_error(f"there is no image in {', '.join(paths)}")
     return contents

@@ -1,9 +1,9 @@
-"""What the commands ask: a service over HTTP or gRPC, or a detector in this process."""
+"""The detector that a command uses: a service over HTTP or gRPC, or the detector in this process."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Protocol, Self, Unpack
+from typing import Any, Self, Unpack
 
 from facet.grpc_client import AsyncGrpcClient
 from facet.http_client import AsyncClient
@@ -11,39 +11,23 @@ from facet.messages import DetectOptions, DrawOptions, ImageSource
 from facet.results import Annotated, Detection
 
 
-class Detector(Protocol):
-    """What the clients have in common."""
-
-    async def __aenter__(self) -> Self:
-        """Open it."""
-
-    async def __aexit__(self, *_: object) -> None:
-        """Close it."""
-
-    async def detect(self, image: ImageSource, **options: Unpack[DetectOptions]) -> Detection:
-        """Find the faces in a picture."""
-
-    async def annotate(self, image: ImageSource, **options: Unpack[DrawOptions]) -> Annotated:
-        """Give the picture back with its faces drawn or blurred."""
-
-
-class WrongSetUp(Exception):
-    """The detector cannot run in this process as the environment sets it up; the text says why."""
+class LocalSetupError(Exception):
+    """The settings in the environment do not allow the detector to run in this process."""
 
 
 class AsyncLocalClient:
-    """The detector in this process, in threads. Raises WrongSetUp, or ImportError when it is not installed."""
+    """The detector in this process, run in threads. Raises LocalSetupError, or ImportError if it is not installed."""
 
     def __init__(self) -> None:
-        from facet.local import LocalClient  # noqa: PLC0415 - takes seconds, and may not be installed
+        from facet.local import LocalClient  # noqa: PLC0415 - an extra, slow to import
 
         try:
             self._local = LocalClient()
         except Exception as error:
-            # Its own errors and those of its settings; by name, since `facet.local` alone may import what defines them.
+            # The errors of `inference` and of its settings, by name: only `facet.local` may import their modules.
             if type(error).__module__.partition(".")[0] not in ("inference", "pydantic_core"):
                 raise
-            raise WrongSetUp(_in_a_sentence(error)) from error
+            raise LocalSetupError(_sentence(error)) from error
 
     async def __aenter__(self) -> Self:
         return self
@@ -52,24 +36,27 @@ class AsyncLocalClient:
         pass
 
     async def detect(self, image: ImageSource, **options: Unpack[DetectOptions]) -> Detection:
-        """Find the faces in a picture."""
+        """Find the faces in an image."""
         return await asyncio.to_thread(self._local.detect, image, **options)
 
     async def annotate(self, image: ImageSource, **options: Unpack[DrawOptions]) -> Annotated:
-        """Give the picture back with its faces drawn or blurred."""
+        """Return the image with its faces drawn or blurred."""
         return await asyncio.to_thread(self._local.annotate, image, **options)
 
 
-def _in_a_sentence(error: Any) -> str:
-    if not hasattr(error, "errors"):  # which pydantic's have
+def _sentence(error: Any) -> str:
+    if not hasattr(error, "errors"):  # those of pydantic have it
         return str(error)
     return "; ".join(f"FACET_{each['loc'][0].upper()}: {each['msg']}" for each in error.errors())
+
+
+Detector = AsyncClient | AsyncGrpcClient | AsyncLocalClient
 
 
 def open_detector(
     url: str, grpc: str | None, *, key: str | None, local: bool = False, timeout: float, retries: int
 ) -> Detector:
-    """Make the client that the options ask for. Raises WrongAddress; locally WrongSetUp or ImportError."""
+    """Return the client that the options choose. Raises WrongAddress, LocalSetupError or ImportError."""
     if local:
         return AsyncLocalClient()
     if grpc:

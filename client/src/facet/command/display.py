@@ -1,4 +1,4 @@
-"""What a person sees while it runs: a bar on a terminal, and lines that do not tear it."""
+"""What a person sees while a command runs: a progress bar on a terminal, and lines above it."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class _Failures(ProgressColumn):
 
 
 class Display:
-    """A progress bar where a terminal is; in a pipe there is none. `total` is None where nobody knows it."""
+    """A progress bar, shown on a terminal only. `total` is None if it is unknown."""
 
     def __init__(self, total: int | None, *, what: str, quiet: bool, done: int = 0) -> None:
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="surrogateescape")  # a path may hold any bytes
-        # Where output and bar share the terminal, one console has to know of both.
+        # When the output and the bar share the terminal, one console must write both.
         self._console = Console(stderr=not sys.stdout.isatty())
         self._quiet = quiet
         self._bar = Progress(
@@ -56,16 +56,16 @@ class Display:
         self._bar.stop()
 
     def expect(self, total: int | None) -> None:
-        """Say how many there are to be, if anybody knows."""
+        """Set the total, or None if it is unknown."""
         self._bar.update(self._task, total=total)
 
     def advance(self, *, failed: bool = False) -> None:
-        """Count one more."""
+        """Count one result."""
         self._failed += failed
         self._bar.update(self._task, advance=1, failed=self._failed)
 
     def write(self, text: str) -> None:
-        """Write a result, as it is, to standard output."""
+        """Write a result to standard output, unchanged."""
         if sys.stdout.isatty():
             self._console.print(text, end="", markup=False, highlight=False, emoji=False, soft_wrap=True)
         else:
@@ -73,7 +73,7 @@ class Display:
             sys.stdout.flush()
 
     def remark(self, text: str, *, always: bool = False) -> None:
-        """Say something on standard error, unless it is to be quiet and it need not be said."""
+        """Write a line to standard error; with --quiet only if `always`."""
         if self._quiet and not always:
             return
         if self._bar.disable:

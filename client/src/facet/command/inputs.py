@@ -1,4 +1,4 @@
-"""Which pictures a command line means: files, folders, patterns, lists, and standard input."""
+"""The images that a command line names: files, folders, patterns, lists and standard input."""
 
 from __future__ import annotations
 
@@ -9,45 +9,45 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-# What the service accepts, by the names that cameras and browsers give it. A file that is named itself may have any.
+# The formats that the service accepts, by their usual file names. A file that is named directly may have any name.
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp")
 STDIN = "-"
 
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """A picture: its path as it is shown, `-` for standard input, and where its drawn one stands in a folder."""
+    """An image: its path as shown, `-` for standard input, and its path relative to the folder of the arguments."""
 
     path: str
-    mirror: str
+    relative_path: str
     content: bytes | OSError | None = field(default=None, repr=False)
-    """What reading it has given, where that is done already."""
+    """The bytes, or the error of reading them, if it was read already."""
 
     def read(self) -> bytes:
-        """Give its bytes. Raises OSError."""
+        """Return the bytes. Raises OSError."""
         if isinstance(self.content, OSError):
             raise self.content
         return Path(self.path).read_bytes() if self.content is None else self.content
 
 
-def read_stdin(picture: Input) -> Input:
-    """Read a picture on standard input; leave another one for later.
+def read_stdin(image: Input) -> Input:
+    """Read the image if it is standard input; return any other unchanged.
 
-    This is for the main thread, before there is an event loop: Ctrl-C would have to wait for one that waits for input.
+    Call it before the event loop starts: Ctrl-C could not interrupt a loop that waits for input.
     """
-    if picture.path != STDIN:
-        return picture
+    if image.path != STDIN:
+        return image
     try:
-        return replace(picture, content=sys.stdin.buffer.read())
+        return replace(image, content=sys.stdin.buffer.read())
     except OSError as error:
-        return replace(picture, content=error)
+        return replace(image, content=error)
 
 
-def list_inputs(arguments: Iterable[str], listed: Iterable[str], leave_out: Path | None) -> list[Input]:
-    """List the pictures of the arguments, then those of a list, each once, but none below the folder `leave_out`.
+def list_inputs(arguments: Iterable[str], listed: Iterable[str], exclude: Path | None) -> list[Input]:
+    """List the images of the arguments, then those of a list, each once, except those in the folder `exclude`.
 
-    Folders are searched with all that is below them, in the order of their names; links to folders are not followed. A
-    folder that cannot be read stands in the list, too, and raises what reading it did.
+    Folders are searched with their subfolders in the order of their names; links to folders are not followed. A folder
+    that cannot be read is in the list, and its `read` raises the error.
     """
     arguments, listed = list(arguments), list(listed)
     files = [*filter(_is_file, arguments), *listed]
@@ -56,19 +56,19 @@ def list_inputs(arguments: Iterable[str], listed: Iterable[str], leave_out: Path
     for argument in arguments:
         found |= _below(common, [argument]) if _is_file(argument) else _expand(argument)
     found |= _below(common, listed)
-    hidden = f"{leave_out.resolve()}{os.sep}" if leave_out else None
+    hidden = f"{exclude.resolve()}{os.sep}" if exclude else None
     return [each for each in found.values() if not hidden or not os.path.realpath(each.path).startswith(hidden)]
 
 
 def _is_file(argument: str) -> bool:
-    """Whether an argument means one file, which perhaps does not exist."""
+    """Whether an argument names one file, which may not exist."""
     path = Path(argument)
     return argument != STDIN and not path.is_dir() and (path.exists() or not glob.has_magic(argument))
 
 
 def _absolute(path: str) -> Path:
-    """Give a path without `..`, whose links are still links."""
-    return Path(os.path.abspath(path))  # noqa: PTH100 - a Path would keep the one or lose the other
+    """Return the path without `..`; links are not resolved."""
+    return Path(os.path.abspath(path))  # noqa: PTH100 - Path.absolute keeps .., and Path.resolve follows links
 
 
 def _expand(argument: str) -> dict[str, Input]:
@@ -77,7 +77,7 @@ def _expand(argument: str) -> dict[str, Input]:
     if Path(argument).is_dir():
         return _search(argument)
     matches = sorted(glob.iglob(argument, recursive=True))  # noqa: PTH207 - a Path would drop a leading ./
-    return _below(_fixed_part(argument), filter(_is_picture, matches))
+    return _below(_fixed_part(argument), filter(_is_image, matches))
 
 
 def _search(folder: str) -> dict[str, Input]:
@@ -93,11 +93,11 @@ def _walk(folder: str, on_error: Callable[[OSError], None]) -> Iterator[str]:
         folders.sort()
         for name in sorted(names):
             path = os.path.join(parent, name)  # noqa: PTH118 - a Path would drop the leading ./ of a path as given
-            if _is_picture(path):
+            if _is_image(path):
                 yield path
 
 
-def _is_picture(path: str) -> bool:
+def _is_image(path: str) -> bool:
     return path.lower().endswith(SUFFIXES) and Path(path).is_file()
 
 
@@ -106,7 +106,7 @@ def _below(folder: str, paths: Iterable[str]) -> dict[str, Input]:
 
 
 def _fixed_part(pattern: str) -> str:
-    """Give the folder that a pattern begins with: photos of photos/**/*.jpg."""
+    """Return the folder that a pattern begins with: photos for photos/**/*.jpg."""
     parts: list[str] = []
     for part in Path(pattern).parts:
         if glob.has_magic(part):

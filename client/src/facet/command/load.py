@@ -1,8 +1,8 @@
-"""Open-loop load: requests leave when they are planned, whatever becomes of the earlier ones.
+"""Open-loop load: requests are sent on schedule, whether or not earlier ones were answered.
 
-A closed loop, in which each caller waits for its answer before it asks again, asks a slow service less often, and so
-leaves out just the waiting that users would have seen (Gil Tene calls it coordinated omission). Here latency counts
-from the planned time.
+In a closed loop, each caller waits for its answer before it sends the next request. It sends less to a slow service and
+so misses the waiting that users would see (Gil Tene calls this coordinated omission). Here latency counts from the
+scheduled time.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from dataclasses import dataclass
 
 from facet.errors import KINDS, FacetError, TimedOut
 
-NOT_SENT = "NOT_SENT"  # no place became free in time
-# Who waited longest is in the percentiles, though the answer never came; a refusal is fast, and is not.
+NOT_SENT = "NOT_SENT"  # too many requests were in flight
+# Requests that timed out waited longest, so they count in the percentiles. Rejected ones are fast and do not count.
 TIMEOUT_CODES = {NOT_SENT, *(code for code, kind in KINDS.items() if kind is TimedOut)}
 PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
-LATE_SECONDS = 0.01  # a request that leaves so much after its time says more of the generator than of the service
+LATE_SECONDS = 0.01  # requests sent later than this measure the generator, not the service
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request. Times are seconds; `planned` counts from the start, the others from `planned`."""
+    """One request, in seconds; `planned` counts from the start, the other times from `planned`."""
 
     planned: float
     late: float
     latency: float
     code: str
-    """Of its error; empty when the picture was examined."""
+    """The code of its error; empty when the image was examined."""
 
 
 async def open_loop(
@@ -43,19 +43,19 @@ async def open_loop(
     send_within: float,
     after_each: Callable[[Request], None],
 ) -> None:
-    """Send `rate` requests a second for so many seconds, and give each to `after_each` when it has ended.
+    """Send `rate` requests per second for this many seconds, and pass each to `after_each` when it has ended.
 
     At most `in_flight` are under way. A request that waits longer for its turn is late; after `send_within` seconds it
     is not sent.
     """
-    places, began = asyncio.Semaphore(in_flight), time.monotonic()
+    slots, began = asyncio.Semaphore(in_flight), time.monotonic()
 
     async def one(planned: float) -> None:
         code = ""
         due = began + planned
         try:
             async with asyncio.timeout(due + send_within - time.monotonic()):
-                await places.acquire()
+                await slots.acquire()
         except TimeoutError:
             after_each(Request(planned, send_within, send_within, NOT_SENT))
             return
@@ -65,7 +65,7 @@ async def open_loop(
         except FacetError as error:
             code = error.code
         finally:
-            places.release()
+            slots.release()
         after_each(Request(planned, late, time.monotonic() - due, code))
 
     async with asyncio.TaskGroup() as tasks:
@@ -76,29 +76,29 @@ async def open_loop(
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a load found. Times are milliseconds.
+    """The figures of a load test. Times are milliseconds.
 
-    Latencies are those of the pictures that were examined and of those that waited in vain, which count as long as they
-    waited: a percentile that reaches into them is at least so much.
+    Latencies are those of the images that were examined and of the requests that timed out, which count with the time
+    that they waited. A percentile that falls among these is a lower bound.
     """
 
     rate: float
     achieved_rate: float
-    """Pictures examined a second, until the last answer."""
+    """Images examined per second, until the last answer."""
     requests: int
     examined: int
     errors: dict[str, int]
     in_vain: int
-    """Of the errors those that are in the latencies: not sent in time, or not answered in time."""
+    """The errors that count in the latencies: not sent in time, or not answered in time."""
     latency_ms: dict[str, float]
     late_ms: dict[str, float]
-    """How much after their time requests left."""
+    """The delay after the scheduled time with which requests were sent."""
     kept_up: bool
-    """Whether the requests left when they should have."""
+    """Whether requests were sent on schedule."""
 
 
 def report(requests: Sequence[Request], rate: float) -> Report:
-    """Reckon what a load found; there is at least one request."""
+    """Compute the figures of at least one request."""
     examined = sum(not request.code for request in requests)
     late = sorted(request.late for request in requests)
     began = min(request.planned for request in requests)
@@ -117,12 +117,12 @@ def report(requests: Sequence[Request], rate: float) -> Report:
 
 
 def latencies(requests: Sequence[Request]) -> list[float]:
-    """Give those that count, in order: of what was examined and of what waited in vain."""
+    """Return the latencies that count, sorted: those of examined images and of timeouts."""
     return sorted(request.latency for request in requests if not request.code or request.code in TIMEOUT_CODES)
 
 
 def percentile(ordered: Sequence[float], percent: float) -> float:
-    """Give the smallest value that `percent` of all do not exceed."""
+    """Return the smallest value that `percent` of all do not exceed."""
     return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
 
 
@@ -134,7 +134,7 @@ def _milliseconds(ordered: Sequence[float], *percents: float) -> dict[str, float
 
 
 def histogram(latencies: Sequence[float], bins: int = 12) -> list[tuple[float, float, int]]:
-    """Count latencies between bounds that grow by a factor: (from, to, how many)."""
+    """Count latencies in bins whose bounds grow by a factor: (from, to, count)."""
     low, high = min(latencies), max(latencies)
     factor = (high / low) ** (1 / bins) if high > low else 1.0
     counts = Counter(min(bins - 1, int(math.log(each / low, factor))) if factor > 1 else 0 for each in latencies)

@@ -1,4 +1,4 @@
-"""Where the records go: standard output, or a file that a later run can go on with."""
+"""Files of records, which a later run can continue, and files written atomically."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from typing import IO
 from facet.command.records import Form
 
 
-class Unwritable(Exception):
-    """The file of records cannot be written; the text says which and why."""
+class OutputFailed(Exception):
+    """The file of records cannot be written."""
 
 
 class OutputFile:
-    """A file of records. Each record is one write, so that of a run that was killed only the last can be cut off."""
+    """A file of records. Each record is one write, so a killed run can leave only its last record incomplete."""
 
     def __init__(self, path: Path, form: Form) -> None:
         self.path = path
         self._form = form
-        self._mode = "x"  # a file that somebody else makes meanwhile is not written to
+        self._mode = "x"  # do not write to a file that appears meanwhile
 
-    def resume(self, still_holds: Callable[[str], bool]) -> set[str]:
-        """Keep the records of an earlier run that are whole, without an error, and still hold; give their paths.
+    def resume(self, still_valid: Callable[[str], bool]) -> set[str]:
+        """Keep the records of an earlier run that are complete, without an error and still valid; return their paths.
 
-        Raises `records.NotOurs`, and then leaves the file as it is.
+        Raises `records.UnknownFile`, and then does not change the file.
         """
         kept: set[str] = set()
         part = _part(self.path)
         try:
             with _open(self.path, "r") as old, _open(part, "w") as new:
                 new.write(self._form.header)
-                for path, lines in self._form.good(old):
-                    if path not in kept and still_holds(path):
+                for path, lines in self._form.complete(old):
+                    if path not in kept and still_valid(path):
                         kept.add(path)
                         new.write(lines)
-                _to_disk(new)
+                _sync(new)
             part.replace(self.path)
         finally:
             part.unlink(missing_ok=True)
@@ -46,12 +46,12 @@ class OutputFile:
 
     @contextmanager
     def appending(self) -> Iterator[Callable[[str], None]]:
-        """Open it, and give what writes whole records at once. Both raise Unwritable."""
-        with self._blamed():
+        """Open the file and return a function that writes records. Both raise OutputFailed."""
+        with self._naming_file():
             file = _open(self.path, self._mode)
 
         def write(text: str) -> None:
-            with self._blamed():
+            with self._naming_file():
                 file.write(text)
                 file.flush()
 
@@ -60,39 +60,39 @@ class OutputFile:
                 write(self._form.header)
             yield write
         finally:
-            with suppress(OSError):  # it has been said by `write`
+            with suppress(OSError):  # `write` has reported it
                 file.close()
 
     @contextmanager
-    def _blamed(self) -> Iterator[None]:
+    def _naming_file(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            raise Unwritable(f"{self.path}: {error.strerror}") from error
+            raise OutputFailed(f"{self.path}: {error.strerror}") from error
 
 
 def _open(path: Path, mode: str) -> IO[str]:
-    """Open a file of records; a path in it may hold any bytes, which are written as they are."""
+    """Open a file of records. A path in a record may hold any bytes, which are written unchanged."""
     return path.open(mode, encoding="utf-8", errors="surrogateescape", newline="\n")
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file that is there as a whole or not at all, even after a crash. Raises OSError; none is overwritten."""
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file completely or not at all, even after a crash. Raises OSError; overwrites no file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = _part(path)
     try:
         with part.open("wb") as file:
             file.write(data)
-            _to_disk(file)
+            _sync(file)
         if not _is_empty(path):
-            path.touch(exist_ok=False)  # or there is one already
+            path.touch(exist_ok=False)  # fails if there is a file
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
 
 
-def is_there(path: Path) -> bool:
-    """Whether a file that `write_whole` writes is there: one that is empty was not finished."""
+def is_complete(path: Path) -> bool:
+    """Whether `write_atomically` has finished a file: an empty one is not finished."""
     return path.exists() and not _is_empty(path)
 
 
@@ -101,11 +101,11 @@ def _is_empty(path: Path) -> bool:
 
 
 def _part(path: Path) -> Path:
-    """Give the name that a file has until it is finished."""
+    """Return the name that a file has until it is finished."""
     return path.with_name(f".{path.name}.part")
 
 
-def _to_disk(file: IO[str] | IO[bytes]) -> None:
-    """See to it that a crash after the file has got its name finds its content."""
+def _sync(file: IO[str] | IO[bytes]) -> None:
+    """Write the content to the disk before the file gets its name, so that it survives a crash."""
     file.flush()
     os.fsync(file.fileno())

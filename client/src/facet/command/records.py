@@ -1,4 +1,4 @@
-"""What is written about a picture, as JSON Lines or CSV, and what of an earlier run's file still holds."""
+"""The records of images as JSON Lines or CSV: how they are written, and how an earlier run's file is read."""
 
 from __future__ import annotations
 
@@ -9,40 +9,26 @@ import json
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
-from typing import Any, Protocol
+from typing import Any
 
 from facet.errors import FacetError
 from facet.results import Detection, Face, Landmarks, Point
 
-MARKS = [field.name for field in fields(Landmarks)]
+LANDMARKS = [field.name for field in fields(Landmarks)]
 COLUMNS = [
     *("width", "height", "faces", "face", "confidence", "x1", "y1", "x2", "y2"),
-    *(f"{mark}_{axis}" for mark in MARKS for axis in ("x", "y")),
+    *(f"{name}_{axis}" for name in LANDMARKS for axis in ("x", "y")),
     *("error", "message"),
 ]
-NO_RECORD = "it has a line that is no record of a picture"
+NO_RECORD = "a line is not a record of an image"
 
 
-class NotOurs(Exception):
-    """A file that this command has not written in this form."""
-
-
-class Form(Protocol):
-    """A form of output. Each record begins with its keys, such as the picture's path, and has faces or an error."""
-
-    @property
-    def header(self) -> str:
-        """What stands before all records."""
-
-    def record(self, keys: Sequence[Any], result: Detection | FacetError) -> str:
-        """Put a record into whole lines."""
-
-    def good(self, lines: Iterable[str]) -> Iterator[tuple[str, str]]:
-        """Give the first key and the lines of each whole record without an error. Raises NotOurs."""
+class UnknownFile(Exception):
+    """The file was not written by this command in this form."""
 
 
 class JsonLines:
-    """One object a line."""
+    """One object per line."""
 
     header = ""
 
@@ -50,35 +36,35 @@ class JsonLines:
         self._names = names
 
     def record(self, keys: Sequence[Any], result: Detection | FacetError) -> str:
-        """Put a record into one line."""
-        said: dict[str, Any] = dict(zip(self._names, keys, strict=True))
+        """Return a record as one line."""
+        record: dict[str, Any] = dict(zip(self._names, keys, strict=True))
         if isinstance(result, FacetError):
-            said["error"] = {"code": result.code, "message": result.message}
+            record["error"] = {"code": result.code, "message": result.message}
         else:
-            said |= {"width": result.width, "height": result.height}
-            said["faces"] = [_face_as_json(face) for face in result.faces]
-        return json.dumps(said) + "\n"
+            record |= {"width": result.width, "height": result.height}
+            record["faces"] = [_face_as_json(face) for face in result.faces]
+        return json.dumps(record) + "\n"
 
-    def good(self, lines: Iterable[str]) -> Iterator[tuple[str, str]]:
-        """Give the first key and the line of each picture that was examined. Raises NotOurs."""
+    def complete(self, lines: Iterable[str]) -> Iterator[tuple[str, str]]:
+        """Yield the first key and the line of each image that was examined. Raises UnknownFile."""
         opening, recognised = json.dumps({self._names[0]: ""})[:-2], False
         for line in lines:
             try:
-                said = json.loads(line)
-                key, failed = said[self._names[0]], "error" in said
-                recognised = failed or "faces" in said
+                record = json.loads(line)
+                key, failed = record[self._names[0]], "error" in record
+                recognised = failed or "faces" in record
             except (ValueError, TypeError, LookupError) as error:
                 if line.endswith("\n") or not (recognised or line.startswith(opening) or opening.startswith(line)):
-                    raise NotOurs(NO_RECORD) from error
-                return  # cut off
+                    raise UnknownFile(NO_RECORD) from error
+                return  # the last line is incomplete
             if not recognised:
-                raise NotOurs(NO_RECORD)
+                raise UnknownFile(NO_RECORD)
             if line.endswith("\n") and not failed:
                 yield key, line
 
 
 class Csv:
-    """One row a face; a picture without a face, or with an error, has one too."""
+    """One row per face; one row for an image without faces or with an error."""
 
     def __init__(self, *names: str) -> None:
         self._columns = [*names, *COLUMNS]
@@ -86,31 +72,35 @@ class Csv:
 
     @property
     def header(self) -> str:
-        """The columns' names."""
+        """The names of the columns."""
         return _as_csv([self._columns])
 
     def record(self, keys: Sequence[Any], result: Detection | FacetError) -> str:
-        """Put a record into one row a face, at least one."""
+        """Return a record as one row per face, at least one."""
         if isinstance(result, FacetError):
             return _as_csv([[*keys, *[""] * (len(COLUMNS) - 2), result.code, result.message]])
         about = [*keys, result.width, result.height, len(result.faces)]
         rows = [[*about, number, *_face_as_row(face), "", ""] for number, face in enumerate(result.faces, 1)]
         return _as_csv(rows or [[*about, *[""] * (len(self._columns) - len(about))]])
 
-    def good(self, lines: Iterable[str]) -> Iterator[tuple[str, str]]:
-        """Give the first key and the rows of each picture that was examined and has all of them. Raises NotOurs."""
+    def complete(self, lines: Iterable[str]) -> Iterator[tuple[str, str]]:
+        """Yield the first key and the rows of each image that was examined and has all rows. Raises UnknownFile."""
         lines = iter(lines)
-        if not self.header.startswith(next(lines, "")):  # which may have been cut off
-            raise NotOurs("its first line does not name these columns")
+        if not self.header.startswith(next(lines, "")):  # the header may be incomplete
+            raise UnknownFile("the first line does not name these columns")
         whole_lines = (line for line in lines if line.endswith("\n"))
         try:
             for key, group in itertools.groupby(csv.reader(whole_lines), key=lambda row: row[0] if row else ""):
                 rows = list(group)
-                whole = all(len(row) == len(self._columns) for row in rows)
-                if whole and rows[0][self._faces] in (str(len(rows)), "0"):  # as many as rows; none with an error
+                complete = all(len(row) == len(self._columns) for row in rows)
+                if complete and rows[0][self._faces] in (str(len(rows)), "0"):  # an error has none
                     yield key, _as_csv(rows)
         except csv.Error as error:
-            raise NotOurs(f"it has a line that is no row: {error}") from error
+            raise UnknownFile(f"a line is not a row: {error}") from error
+
+
+Form = JsonLines | Csv
+"""A form of output. Each record begins with its keys, such as the image's path, and has faces or an error."""
 
 
 def _as_csv(rows: Iterable[Iterable[Any]]) -> str:
@@ -119,20 +109,20 @@ def _as_csv(rows: Iterable[Iterable[Any]]) -> str:
 
 def _as_row(row: Iterable[Any]) -> str:
     text = io.StringIO()
-    csv.writer(text).writerow(row)  # whose end of line, \r\n, has it quote a path that holds either
+    csv.writer(text).writerow(row)  # its line end, \r\n, makes it quote a path with either
     return text.getvalue().removesuffix("\r\n") + "\n"
 
 
 def _face_as_row(face: Face) -> list[float]:
-    points = [face.box.up_left, face.box.lower_right, *(getattr(face.landmarks, mark) for mark in MARKS)]
+    points = [face.box.up_left, face.box.lower_right, *(getattr(face.landmarks, name) for name in LANDMARKS)]
     return [face.confidence, *(_shortest(number) for point in points for number in (point.x, point.y))]
 
 
 def _face_as_json(face: Face) -> dict[str, Any]:
-    """Name things as the service's own JSON does."""
+    """Use the names of the service's JSON."""
     return {
         "box": {"upLeft": _point(face.box.up_left), "lowerRight": _point(face.box.lower_right)},
-        "landmarks": {_camel(mark): _point(getattr(face.landmarks, mark)) for mark in MARKS},
+        "landmarks": {_camel(name): _point(getattr(face.landmarks, name)) for name in LANDMARKS},
         "confidence": face.confidence,
     }
 
@@ -147,9 +137,9 @@ def _camel(name: str) -> str:
 
 
 def _shortest(number: float) -> float:
-    """Give the shortest decimal that is the same float32, which is what a coordinate is on the wire."""
+    """Return the shortest decimal of the same float32, the type of a coordinate on the wire."""
     for digits in range(6, 9):
         short = float(f"{number:.{digits}g}")
         if struct.pack("f", short) == struct.pack("f", number):
             return short
-    return float(f"{number:.9g}")  # always enough
+    return float(f"{number:.9g}")  # nine digits always suffice

@@ -1,4 +1,4 @@
-"""What becomes of pictures: of each one, and of all."""
+"""The results of a command: one for each image or frame, and their summary."""
 
 from __future__ import annotations
 
@@ -14,67 +14,67 @@ from facet.results import Detection
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of a picture. One that was only drawn, over HTTP, has no faces but their number."""
+class Result:
+    """The result for an image. An image that was only drawn, over HTTP, has the number of its faces alone."""
 
     name: str
     detection: Detection | None = None
     face_count: int = 0
     error: FacetError | None = None
     keys: tuple[Any, ...] = ()
-    """What its record begins with; its name, unless there is something else."""
+    """The first fields of its record; its name if there are none."""
 
 
 @dataclass(slots=True)
 class Summary:
-    """What became of all of them."""
+    """The number of results and faces."""
 
-    what: str = "picture"
+    what: str = "image"
     examined: int = 0
     failed: int = 0
     faces: int = 0
     began: float = field(default_factory=time.monotonic)
 
-    def add(self, outcome: Outcome) -> None:
-        """Count one more."""
-        self.failed += outcome.error is not None
-        self.examined += outcome.error is None
-        self.faces += outcome.face_count
+    def add(self, result: Result) -> None:
+        """Count a result."""
+        self.failed += result.error is not None
+        self.examined += result.error is None
+        self.faces += result.face_count
 
     @property
     def count(self) -> int:
-        """How many there were."""
+        """The number of results."""
         return self.examined + self.failed
 
     def __str__(self) -> str:
-        """Say it in a line; the time is that until now."""
+        """Return one line, with the time until now."""
         count, seconds = self.count, time.monotonic() - self.began
         failed = f", {self.failed:,} failed" if self.failed else ""
         rate = count / max(seconds, 0.001)
         return f"{_number(count, self.what)} in {seconds:.1f} s ({rate:.1f}/s){failed}, {_number(self.faces, 'face')}"
 
 
-def recorder(form: Form | None, write: Callable[[str], None], display: Display) -> Callable[[Outcome], None]:
-    """Give what writes an outcome, as a record or as a line for people, and moves the bar on."""
+def recorder(form: Form | None, write: Callable[[str], None], display: Display) -> Callable[[Result], None]:
+    """Return a function that writes a result, as a record or as a line for people, and advances the bar."""
 
-    def record(outcome: Outcome) -> None:
-        if outcome.error:
-            display.remark(as_line(outcome), always=form is None)  # it stands in no record
-        if form and (result := outcome.error or outcome.detection):
-            write(form.record(outcome.keys or (outcome.name,), result))
-        elif not outcome.error:
-            write(as_line(outcome) + "\n")
-        display.advance(failed=outcome.error is not None)
+    def record(result: Result) -> None:
+        if result.error:
+            display.remark(as_line(result), always=form is None)  # no record holds it
+        if form and (found := result.error or result.detection):
+            write(form.record(result.keys or (result.name,), found))
+        elif not result.error:
+            write(as_line(result) + "\n")
+        display.advance(failed=result.error is not None)
 
     return record
 
 
-def as_line(outcome: Outcome) -> str:
-    """Put an outcome into lines for people."""
-    if outcome.error:
-        return f"{outcome.name}: {outcome.error}"
-    line = f"{outcome.name}: {_number(outcome.face_count, 'face')}"
-    for face in outcome.detection.faces if outcome.detection else ():
+def as_line(result: Result) -> str:
+    """Return a result as lines for people."""
+    if result.error:
+        return f"{result.name}: {result.error}"
+    line = f"{result.name}: {_number(result.face_count, 'face')}"
+    for face in result.detection.faces if result.detection else ():
         box = face.box
         place = f"{box.up_left.x:.0f}, {box.up_left.y:.0f}"
         line += f"\n  {box.width:.0f} x {box.height:.0f} at ({place}), confidence {face.confidence:.4f}"

@@ -11,26 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from facet import results
+from facet.command import options
 from facet.command.display import Display
-from facet.command.options import (
-    EXIT_BROKEN_OFF,
-    EXIT_NO_SERVICE,
-    EXIT_SOME_FAILED,
-    AsCsv,
-    AsJson,
-    Grpc,
-    Key,
-    MaxFaces,
-    MinConfidence,
-    MinFaceSize,
-    Quiet,
-    Url,
-    check_where,
-    chosen_form,
-    wrong,
-)
-from facet.command.results import Outcome, Summary, recorder
-from facet.errors import FacetError, InvalidOption, ServiceUnavailable, WrongAddress
+from facet.command.results import Result, Summary, recorder
+from facet.errors import FacetError, InvalidOption, WrongAddress
 from facet.grpc_client import GrpcClient
 from facet.http_messages import DEFAULT_URL
 from facet.messages import Options
@@ -39,10 +23,9 @@ if TYPE_CHECKING:
     from facet.command.video import Frame
 
 Source = Annotated[str, typer.Argument(metavar="VIDEO", help="A file, a camera such as /dev/video0, or an address.")]
-Every = Annotated[int, typer.Option(min=1, help="Take every so manyeth frame.")]
-Fps = Annotated[float | None, typer.Option(min=0.001, help="Take so many frames a second.")]
-Out = Annotated[Path | None, typer.Option(metavar="OUT", help="Write drawn frames: OUT.mp4, or a folder of pictures.")]
-Style = Annotated[Literal["boxes", "blur"], typer.Option(help="What is drawn; blur hides the faces.")]
+Every = Annotated[int, typer.Option(min=1, help="Examine every Nth frame.")]
+Fps = Annotated[float | None, typer.Option(min=0.001, help="Examine this many frames per second.")]
+Out = Annotated[Path | None, typer.Option(metavar="OUT", help="Write drawn frames to OUT.mp4, or to a folder.")]
 
 
 def stream(
@@ -51,17 +34,17 @@ def stream(
     *,
     every: Every = 1,
     fps: Fps = None,
-    as_json: AsJson = False,
-    as_csv: AsCsv = False,
+    as_json: options.AsJson = False,
+    as_csv: options.AsCsv = False,
     annotate: Out = None,
-    style: Style = "boxes",
-    url: Url = DEFAULT_URL,
-    grpc: Grpc = None,
-    key: Key = None,
-    min_face_size: MinFaceSize = None,
-    min_confidence: MinConfidence = None,
-    max_faces: MaxFaces = None,
-    quiet: Quiet = False,
+    style: options.Style = "boxes",
+    url: options.Url = DEFAULT_URL,
+    grpc: options.Grpc = None,
+    key: options.Key = None,
+    min_face_size: options.MinFaceSize = None,
+    min_confidence: options.MinConfidence = None,
+    max_faces: options.MaxFaces = None,
+    quiet: options.Quiet = False,
 ) -> None:
     """Find the faces in the frames of a video or a camera, over gRPC.
 
@@ -70,23 +53,23 @@ def stream(
     facet stream holiday.mp4 --annotate hidden.mp4 --style blur
     facet stream /dev/video0 --json | jq -c '{seconds, faces: (.faces | length)}'
 
-    Of a file no frame is lost; of a camera, or whatever else does not wait, those that come while the service is
-    busy are dropped. Ctrl-C ends a camera. When a worker is replaced or lost, the next one goes on with the frame that
-    was not answered. Without --grpc the service is asked at --url, which speaks both.
+    No frame of a file is lost. A camera, a pipe or an address does not wait: frames that arrive while the service is
+    busy are dropped. Ctrl-C ends a camera. When a worker is replaced or lost, another one continues with the first
+    unanswered frame. Without --grpc, gRPC uses the address in --url.
 
     The exit codes are those of `facet detect`.
-    """  # noqa: D301 - click keeps the lines of a paragraph that begins with a backspace
-    check_where(context, grpc=grpc)
+    """  # noqa: D301 - click keeps the line breaks of a paragraph that begins with a backspace
+    options.check_target(context, grpc=grpc)
     _check(every, fps, annotate)
-    form = chosen_form("frame", "seconds", as_json=as_json, as_csv=as_csv)
-    options: Options = {"min_face_size": min_face_size, "min_confidence": min_confidence, "max_faces": max_faces}
+    form = options.chosen_form("frame", "seconds", as_json=as_json, as_csv=as_csv)
+    chosen: Options = {"min_face_size": min_face_size, "min_confidence": min_confidence, "max_faces": max_faces}
     try:
-        from facet.command.video import Newest, Video, drawn_to  # noqa: PLC0415 - an extra
+        from facet.command.video import LatestFrame, Video, drawn_to  # noqa: PLC0415 - an extra
     except ImportError as error:
-        raise wrong(str(error)) from None
+        raise options.usage_error(str(error)) from None
 
     video, summary, end = Video(source, every=every, fps=fps), Summary("frame"), 0
-    frames: Iterator[Frame] = Newest(iter(video)) if video.live else iter(video)
+    frames: Iterator[Frame] = LatestFrame(iter(video)) if video.live else iter(video)
     with Display(None, what="stream", quiet=quiet) as display:
         try:
             display.expect(video.count())
@@ -95,58 +78,56 @@ def stream(
             record = recorder(form, display.write, display)
             drawing = drawn_to(annotate) if annotate else nullcontext()
             with GrpcClient(grpc or url, key=key) as client, drawing as drawn:
-                for frame, answer in _answers(client, frames, options, style if drawn else None):
+                for frame, answer in _answers(client, frames, chosen, style if drawn else None):
                     if drawn and isinstance(answer, results.Annotated):
                         drawn.write(frame, answer.picture)
-                    record(outcome := _outcome(frame, answer))
-                    summary.add(outcome)
+                    record(result := _result(frame, answer))
+                    summary.add(result)
         except (InvalidOption, WrongAddress) as error:
-            raise wrong(str(error)) from None
+            raise options.usage_error(str(error)) from None
         except FacetError as error:
             display.remark(f"facet: {error}", always=True)
-            end = EXIT_NO_SERVICE if isinstance(error, ServiceUnavailable) else EXIT_SOME_FAILED
+            end = options.exit_code(error)
         except KeyboardInterrupt:
-            end = 0 if video.live else EXIT_BROKEN_OFF
-    dropped = f", {frames.dropped:,} dropped" if isinstance(frames, Newest) else ""
+            end = 0 if video.live else options.EXIT_INTERRUPTED
+    dropped = f", {frames.dropped:,} dropped" if isinstance(frames, LatestFrame) else ""
     if summary.count:
         display.remark(f"{summary}{dropped}")
-    raise typer.Exit(end or (EXIT_SOME_FAILED if summary.failed else 0))
+    raise typer.Exit(end or (options.EXIT_SOME_FAILED if summary.failed else 0))
 
 
 def _check(every: int, fps: float | None, annotate: Path | None) -> None:
     if every > 1 and fps:
-        raise wrong("--every and --fps both choose frames; give one of them")
+        raise options.usage_error("--every and --fps both choose frames; use one of them")
     if annotate and annotate.exists():
-        raise wrong(f"{annotate} exists; choose another name")
+        raise options.usage_error(f"{annotate} exists; choose another name")
 
 
 Answer = results.Detection | results.Annotated | FacetError
 
 
 def _answers(
-    client: GrpcClient, frames: Iterator[Frame], options: Options, style: Literal["boxes", "blur"] | None
+    client: GrpcClient, frames: Iterator[Frame], chosen: Options, style: Literal["boxes", "blur"] | None
 ) -> Iterator[tuple[Frame, Answer]]:
-    """Give each frame with its answer. Raises InvalidOption when the service takes the options for no frame."""
+    """Yield each frame with its answer. Raises InvalidOption when an option is invalid for every frame."""
     sent: deque[Frame] = deque()
 
-    def pictures() -> Iterator[bytes]:
+    def images() -> Iterator[bytes]:
         for frame in frames:
             sent.append(frame)
             yield frame.jpeg()
 
     answers: Iterator[Answer]
-    answers = (
-        client.annotate_stream(pictures(), style=style, **options) if style else client.stream(pictures(), **options)
-    )
+    answers = client.annotate_stream(images(), style=style, **chosen) if style else client.stream(images(), **chosen)
     for answer in answers:
         if isinstance(answer, InvalidOption):
             raise answer
         yield sent.popleft(), answer
 
 
-def _outcome(frame: Frame, answer: Answer) -> Outcome:
+def _result(frame: Frame, answer: Answer) -> Result:
     name, keys = f"frame {frame.number} ({frame.seconds:.2f} s)", (frame.number, round(frame.seconds, 3))
     if isinstance(answer, FacetError):
-        return Outcome(name, error=answer, keys=keys)
+        return Result(name, error=answer, keys=keys)
     detection = answer.detection if isinstance(answer, results.Annotated) else answer
-    return Outcome(name, detection, len(detection.faces) if detection else 0, keys=keys)
+    return Result(name, detection, len(detection.faces) if detection else 0, keys=keys)

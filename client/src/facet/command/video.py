@@ -1,4 +1,4 @@
-"""Frames out of a video or a camera, and drawn ones into a video or a folder."""
+"""Reads frames from a video or a camera, and writes drawn frames to a video or a folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Self, cast
 
-from facet.command.output import write_whole
+from facet.command.output import write_atomically
 from facet.errors import FacetError
 
 try:
@@ -20,35 +20,35 @@ try:
 except ModuleNotFoundError as error:
     raise ImportError(f"videos need {error.name}: pip install './client[video]' in a clone of facet") from error
 
-JPEG_QUALITY = 90  # what is lost is below what the detector sees
+JPEG_QUALITY = 90  # the detector does not notice the loss
 CAMERA = "/dev/video"
 MILLISECOND = Fraction(1, 1000)
-USUAL_RATE = Fraction(25)  # of a source that says neither when its frames are nor how many a second
+USUAL_RATE = Fraction(25)  # for a source without times and without a rate
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One frame: its number and time in the video, and its picture."""
+    """One frame: its number and time in the video, and its pixels."""
 
     number: int
     seconds: float
-    picture: Any  # of PyAV, some of whose methods have no types
+    pixels: Any  # a frame of PyAV, some of whose methods have no types
 
     def jpeg(self) -> bytes:
-        """Give it upright, as a JPEG file."""
-        image = self.picture.to_image()
-        if self.picture.rotation:
-            image = image.rotate(self.picture.rotation, expand=True)
+        """Return the upright frame as a JPEG file."""
+        image = self.pixels.to_image()
+        if self.pixels.rotation:
+            image = image.rotate(self.pixels.rotation, expand=True)
         file = io.BytesIO()
         image.save(file, "JPEG", quality=JPEG_QUALITY)
         return file.getvalue()
 
 
 class Video:
-    """The frames of a source, or a choice of them: every so manyeth, or so many a second of the video's own time.
+    """The frames of a source: all, every Nth, or `fps` per second of the video's own time.
 
-    A source is live when its frames come by themselves: a camera, a pipe, an address. All may raise FacetError with the
-    code UNREADABLE.
+    A source is live when it does not wait for its reader: a camera, a pipe, an address. Every method may raise
+    FacetError with the code UNREADABLE.
     """
 
     def __init__(self, source: str, *, every: int = 1, fps: float | None = None) -> None:
@@ -58,7 +58,7 @@ class Video:
         self.live = not Path(source).is_file()
 
     def count(self) -> int | None:
-        """Say how many frames there will be, None when nobody knows."""
+        """Return the number of frames, or None if it is unknown."""
         if self.live or self._fps:
             return None
         with self._opened() as container:
@@ -70,13 +70,13 @@ class Video:
             with self._opened() as container:
                 stream = container.streams.video[0]
                 rate = stream.average_rate or USUAL_RATE  # for frames without a time
-                for number, picture in enumerate(container.decode(stream)):
-                    seconds = float(number / rate if picture.time is None else picture.time)
+                for number, pixels in enumerate(container.decode(stream)):
+                    seconds = float(number / rate if pixels.time is None else pixels.time)
                     if number % self._every or seconds < due:
                         continue
                     if self._fps:
                         due = max(due, seconds - 1 / self._fps) + 1 / self._fps
-                    yield Frame(number, seconds, picture)
+                    yield Frame(number, seconds, pixels)
         except av.FFmpegError as error:
             raise FacetError("UNREADABLE", f"{self._source}: {error.strerror}") from error
 
@@ -91,8 +91,8 @@ class Video:
         return container
 
 
-class Newest(Iterator[Frame]):
-    """Of frames that come by themselves the newest, whenever one is asked for; the others are dropped."""
+class LatestFrame(Iterator[Frame]):
+    """Yields the latest frame of a live source, and drops the frames before it."""
 
     def __init__(self, frames: Iterator[Frame]) -> None:
         self.dropped = 0
@@ -110,7 +110,7 @@ class Newest(Iterator[Frame]):
                     self.dropped += self._frame is not None
                     self._frame = frame
                     self._changed.notify()
-        except Exception as error:  # noqa: BLE001 - whatever it is, who asks for a frame waits for it
+        except Exception as error:  # noqa: BLE001 - raised where the next frame is awaited
             end = error
         with self._changed:
             self._end = end
@@ -126,7 +126,7 @@ class Newest(Iterator[Frame]):
 
 
 class DrawnVideo:
-    """A video of drawn frames, each at its own time; its form is what its name says. Raises FacetError."""
+    """A video of drawn frames at their own times; its name chooses the format. Raises FacetError."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -145,17 +145,17 @@ class DrawnVideo:
     def write(self, frame: Frame, drawn: bytes) -> None:
         """Add a drawn frame."""
         with Image.open(io.BytesIO(drawn)) as image:
-            picture = av.VideoFrame.from_image(image)  # type: ignore[no-untyped-call]
+            pixels = av.VideoFrame.from_image(image)  # type: ignore[no-untyped-call]
         with _writing(self._path):
-            stream = self._stream = self._stream or self._stream_for(picture)
-            picture = picture.reformat(width=stream.width, height=stream.height, format="yuv420p")
-            picture.pts, picture.time_base = round(1000 * frame.seconds), MILLISECOND
-            self._container.mux(stream.encode(picture))
+            stream = self._stream = self._stream or self._stream_for(pixels)
+            pixels = pixels.reformat(width=stream.width, height=stream.height, format="yuv420p")
+            pixels.pts, pixels.time_base = round(1000 * frame.seconds), MILLISECOND
+            self._container.mux(stream.encode(pixels))
 
-    def _stream_for(self, picture: av.VideoFrame) -> av.VideoStream:
+    def _stream_for(self, pixels: av.VideoFrame) -> av.VideoStream:
         stream = cast("av.VideoStream", self._container.add_stream(self._container.default_video_codec))
-        # The usual pixel format has a colour for two pixels a side, so sides are even.
-        stream.width, stream.height = picture.width // 2 * 2, picture.height // 2 * 2
+        # yuv420p stores one colour for 2 x 2 pixels, so both sides must be even.
+        stream.width, stream.height = pixels.width // 2 * 2, pixels.height // 2 * 2
         stream.pix_fmt = "yuv420p"
         stream.codec_context.time_base = MILLISECOND
         return stream
@@ -177,18 +177,18 @@ class DrawnFrames:
         """Add a drawn frame."""
         path = self._folder / f"frame-{frame.number:06}.jpg"
         with _writing(path):
-            write_whole(path, drawn)
+            write_atomically(path, drawn)
 
 
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
-    """Say in our words what a file cannot take."""
+    """Turn what cannot be written into a FacetError."""
     try:
         yield
-    except (av.FFmpegError, OSError, ValueError) as error:  # the last one for a form that holds no video
+    except (av.FFmpegError, OSError, ValueError) as error:  # ValueError for a format without video
         raise FacetError("UNWRITABLE", f"{path}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def drawn_to(out: Path) -> DrawnVideo | DrawnFrames:
-    """Choose by the name: a video, or a folder."""
+    """Return a video or a folder, chosen by the name."""
     return DrawnVideo(out) if out.suffix else DrawnFrames(out)

@@ -1,4 +1,4 @@
-"""What a run of `facet detect` is to do: which pictures, and what of them is done already. Nothing is asked here."""
+"""Which images `facet detect` is to examine, and which of them are already done. It asks no service."""
 
 from __future__ import annotations
 
@@ -6,62 +6,64 @@ import os
 import sys
 from pathlib import Path
 
-from facet.command.batch import Drawn
+from facet.command.batch import DrawnFolder
 from facet.command.inputs import STDIN, Input, list_inputs
-from facet.command.options import wrong
-from facet.command.output import OutputFile, is_there
-from facet.command.records import NotOurs
+from facet.command.options import usage_error
+from facet.command.output import OutputFile, is_complete
+from facet.command.records import UnknownFile
 
 
-def list_pictures(paths: list[str], files_from: str | None, leave_out: Path | None) -> list[Input]:
-    """List the pictures, of which there is at least one."""
-    if leave_out and any(Path(path).resolve() == leave_out.resolve() for path in paths):
-        raise wrong(f"{leave_out} holds the pictures themselves; choose another folder for --annotate")
+def list_images(paths: list[str], files_from: str | None, drawn_folder: Path | None) -> list[Input]:
+    """List the images; there is at least one. Those in the folder of the drawn images are excluded."""
+    if drawn_folder and any(Path(path).resolve() == drawn_folder.resolve() for path in paths):
+        raise usage_error(f"{drawn_folder} holds the original images; choose another folder for --annotate")
     if STDIN in paths and files_from == STDIN:
-        raise wrong("standard input is either a picture or a list")
+        raise usage_error("standard input can be an image or a list, not both")
     try:
         listed = _read_list(files_from) if files_from else b""
     except OSError as error:
-        raise wrong(f"{files_from}: {error.strerror}") from None
-    pictures = list_inputs(paths, filter(None, os.fsdecode(listed).splitlines()), leave_out)
-    if not pictures:
-        raise wrong(f"there is no picture in {', '.join(paths)}" if paths else "name a picture, a folder or a pattern")
-    return pictures
+        raise usage_error(f"{files_from}: {error.strerror}") from None
+    images = list_inputs(paths, filter(None, os.fsdecode(listed).splitlines()), drawn_folder)
+    if not images:
+        raise usage_error(
+            f"there is no image in {', '.join(paths)}" if paths else "name an image, a folder or a pattern"
+        )
+    return images
 
 
 def _read_list(files_from: str) -> bytes:
     return sys.stdin.buffer.read() if files_from == STDIN else Path(files_from).read_bytes()
 
 
-def what_is_left(pictures: list[Input], file: OutputFile | None, drawn: Drawn | None, *, resume: bool) -> list[Input]:
-    """Say which pictures are still to be done, and see to it that nothing is overwritten."""
-    targets = _targets(pictures, drawn) if drawn else {}
+def remaining(images: list[Input], file: OutputFile | None, drawn: DrawnFolder | None, *, resume: bool) -> list[Input]:
+    """Return the images that are not done yet, and check that nothing would be overwritten."""
+    targets = _targets(images, drawn) if drawn else {}
     if file is None:
-        return [picture for picture in pictures if not (drawn and drawn.is_done(picture))]
+        return [image for image in images if not (drawn and drawn.is_done(image))]
     if not file.path.exists():
-        return pictures
+        return images
     if not (resume and file.path.is_file()):
-        raise wrong(f"{file.path} exists; --resume goes on with a file of records, or choose another name")
+        raise usage_error(f"{file.path} exists; use --resume to continue a file of records, or choose another name")
     try:
-        done = file.resume(lambda path: path not in targets or is_there(targets[path]))
-    except (NotOurs, OSError) as error:
-        raise wrong(f"{file.path} cannot be gone on with: {error}") from None
-    return [picture for picture in pictures if picture.path not in done]
+        done = file.resume(lambda path: path not in targets or is_complete(targets[path]))
+    except (UnknownFile, OSError) as error:
+        raise usage_error(f"{file.path} cannot be continued: {error}") from None
+    return [image for image in images if image.path not in done]
 
 
-def _targets(pictures: list[Input], drawn: Drawn) -> dict[str, Path]:
-    """Say for each picture where its drawn one goes, which is no place that is taken."""
-    sources = {Path(picture.path).resolve() for picture in pictures}
+def _targets(images: list[Input], drawn: DrawnFolder) -> dict[str, Path]:
+    """Return the path of each drawn image. No two images share one, and none is taken."""
+    sources = {Path(image.path).resolve() for image in images}
     targets: dict[str, Path] = {}
     owners: dict[Path, str] = {}
-    for picture in pictures:
-        if Path(picture.mirror).is_relative_to(os.pardir):
-            raise wrong(f"{picture.path} leads out of the folder that it is searched from; name that other folder")
-        target = targets[picture.path] = drawn.target(picture)
+    for image in images:
+        if Path(image.relative_path).is_relative_to(os.pardir):
+            raise usage_error(f"{image.path} is outside the folder of its pattern; name its own folder")
+        target = targets[image.path] = drawn.target(image)
         if target.resolve() in sources:
-            raise wrong(f"{target} is one of the pictures themselves; choose another folder for --annotate")
-        if (other := owners.setdefault(target, picture.path)) != picture.path:
-            raise wrong(f"{target} would be written for {other} and for {picture.path}; draw them one after the other")
+            raise usage_error(f"{target} is one of the original images; choose another folder for --annotate")
+        if (other := owners.setdefault(target, image.path)) != image.path:
+            raise usage_error(f"{target} would be written for {other} and for {image.path}; draw them separately")
         if target.exists() and not drawn.resume:
-            raise wrong(f"{target} exists; --resume skips what is done, or choose another folder")
+            raise usage_error(f"{target} exists; use --resume to skip it, or choose another folder")
     return targets
