@@ -98,9 +98,7 @@ def test_images_above_the_message_limit_do_not_end_a_run(stack: FrontDoor, folde
         assert (done.returncode, codes) == (1, [*12 * ["BODY_TOO_LARGE"], ""]), done.stderr
 
 
-def test_a_run_of_a_thousand_images_is_interrupted_and_continued(
-    stack: FrontDoor, folder: Path, tmp_path: Path
-) -> None:
+def test_a_run_of_a_thousand_images_is_continued(stack: FrontDoor, folder: Path, tmp_path: Path) -> None:
     """With a progress bar. At the end the records equal those over gRPC and those of the local detector."""
     many, out = tmp_path / "many", tmp_path / "out.csv"
     many.mkdir()
