@@ -6,7 +6,6 @@ import re
 from importlib.metadata import distribution
 from pathlib import Path
 
-import inference.mtcnn
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -72,13 +71,6 @@ def test_the_license_of_the_weights_is_that_of_their_package() -> None:
     notice = (ROOT / "LICENSES/mtcnn.txt").read_text()
     assert notice == Path(str(package.locate_file(license_file))).read_text()
     assert "Copyright (c) 2019-2024" in notice
-
-
-def test_the_weights_are_packed_with_their_license() -> None:
-    """Building the package puts it beside them."""
-    weights = Path(inference.mtcnn.__file__).parent / "built"
-    assert (weights / "pnet.onnx").exists()
-    assert (weights / "LICENSE.txt").read_text() == (ROOT / "LICENSES/mtcnn.txt").read_text()
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.parent.name)

@@ -15,7 +15,6 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 ROOT = Path(__file__).parent
 BUILT = ROOT / "src/inference/mtcnn/built"
-LICENSE_OF_THE_WEIGHTS = ROOT.parents[1] / "LICENSES/mtcnn.txt"
 
 
 class CustomBuildHook(BuildHookInterface):  # type: ignore[type-arg]
@@ -30,7 +29,6 @@ class CustomBuildHook(BuildHookInterface):  # type: ignore[type-arg]
         shutil.rmtree(BUILT, ignore_errors=True)
         make_weights(BUILT)
         make_kernels(BUILT)
-        shutil.copyfile(LICENSE_OF_THE_WEIGHTS, BUILT / "LICENSE.txt")
         build_data["artifacts"].append("src/inference/mtcnn/built/*")
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-manylinux_{GLIBC.replace('.', '_')}_{platform.machine()}"
