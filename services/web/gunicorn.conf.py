@@ -8,6 +8,7 @@ import sys
 from gunicorn.glogging import Logger
 from gunicorn.http import wsgi
 from pydantic import ValidationError
+from web.draining import drain_before_stopping
 from web.settings import Settings
 from web.single_write import SingleWrite
 
@@ -28,7 +29,7 @@ wsgi.Response = SingleWrite  # headers and body in one write: a killed process l
 preload_app = False  # a gRPC channel made before the fork would hang after it
 keepalive = 75  # longer than Envoy's idle timeout, so that Envoy never reuses a connection that is being closed
 timeout = 30  # a process without a heartbeat is replaced; a long request is no reason, it has its own thread
-graceful_timeout = math.ceil(settings.grace_seconds)
+graceful_timeout = math.ceil(settings.grace_seconds - settings.drain_seconds)
 limit_request_line = 0  # no limit: Envoy rejects headers above 16 KiB, in the form of all other errors
 limit_request_field_size = 16384
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108, PTH112 - a disk can delay heartbeats
@@ -60,8 +61,9 @@ def on_starting(server):  # noqa: ANN001, ANN201 - gunicorn's hook
 
 
 def when_ready(server):  # noqa: ANN001, ANN201 - gunicorn's hook
-    """Make the folder of the counts. gunicorn calls this once; it executes the rest of this file on every SIGHUP."""
+    """Prepare what lasts. gunicorn calls this once; it executes the rest of this file on every SIGHUP."""
     server.metrics_folder = metrics.make_folder()
+    drain_before_stopping(server, settings.drain_seconds)
 
 
 def child_exit(server, worker):  # noqa: ANN001, ANN201, ARG001 - gunicorn's hook

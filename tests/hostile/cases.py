@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from protos import infer_pb2
-from tests.hostile.damage import FAULTS, damaged, samples
 from tests.hostile.http2 import Headers, data_frames, grpc_headers, grpc_message, headers_frame, opening
+from tests.hostile.mutations import MUTATIONS, mutated, samples
 
 BOUNDARY = "facet-fuzz"
 OPTIONS = (
@@ -70,7 +70,7 @@ JSON = {"Content-Type": "application/json"}
 
 def picture(name: str, chance: random.Random) -> Case:
     """A damaged picture in a sound request of any form."""
-    data, path = damaged(chance), chance.choice(("/predict", "/predict", "/predict", "/annotate"))
+    data, path = mutated(chance), chance.choice(("/predict", "/predict", "/predict", "/annotate"))
     match chance.randrange(4):
         case 0:
             text = base64.b64encode(data).decode()
@@ -78,7 +78,7 @@ def picture(name: str, chance: random.Random) -> Case:
         case 1:
             wire = request("POST", path, FORM, form(part("image", data), part("max_faces", b"1", "")))
         case 2:
-            parts = (part("image", damaged(chance)) for _ in range(chance.randrange(4)))
+            parts = (part("image", mutated(chance)) for _ in range(chance.randrange(4)))
             wire = request("POST", "/predict/batch", FORM, form(part("image", data), *parts))
         case _:
             kind = chance.choice(("image/jpeg", "image/png", "image/webp", "application/octet-stream"))
@@ -96,7 +96,7 @@ def json_body(name: str, chance: random.Random) -> Case:
         body["options"] = chance.choice(({chance.choice(OPTIONS): chance.choice(VALUES)}, *VALUES))
     data = json.dumps(body, ensure_ascii=chance.random() < 0.8).encode(errors="surrogatepass")
     if chance.random() < 0.5:
-        data = chance.choice(FAULTS)(data, chance)
+        data = chance.choice(MUTATIONS)(data, chance)
     if chance.random() < 0.1:
         data = chance.choice((b"[", b'{"a":', b"[[{}],")) * chance.randrange(1, 20_000)
     return Case(name, "json", request("POST", chance.choice(("/predict", "/annotate")), JSON, data))
@@ -104,10 +104,10 @@ def json_body(name: str, chance: random.Random) -> Case:
 
 def form_body(name: str, chance: random.Random) -> Case:
     """A form with parts that nobody asked for, then damaged."""
-    parts = [part(chance.choice(("image", "file", *OPTIONS)), damaged(chance), chance.choice(MORE)) for _ in range(3)]
+    parts = [part(chance.choice(("image", "file", *OPTIONS)), mutated(chance), chance.choice(MORE)) for _ in range(3)]
     body = form(part("image", chance.choice(samples())), *parts[: chance.randrange(4)])
     for _ in range(chance.randrange(3)):
-        body = chance.choice(FAULTS)(body, chance)
+        body = chance.choice(MUTATIONS)(body, chance)
     kind = chance.choice(
         (FORM["Content-Type"], FORM["Content-Type"], "multipart/form-data", "multipart/form-data; boundary=")
     )
@@ -130,7 +130,7 @@ def bad_bytes(name: str, chance: random.Random) -> Case:
     body = chance.choice(samples())[:200]
     wire = request("POST", "/predict", {"Content-Type": "image/png"}, body)
     head = len(wire) - len(body)
-    fault = chance.choice(FAULTS)
+    fault = chance.choice(MUTATIONS)
     wire = fault(wire, chance) if chance.random() < 0.3 else fault(wire[:head], chance) + wire[head:]
     return Case(name, "bytes", wire, whole=False)
 
@@ -209,9 +209,9 @@ HEADERS = (
 
 def grpc_call(name: str, chance: random.Random) -> Case:
     """A call whose headers, prefix or message are wrong, or whose stream ends too early."""
-    message = infer_pb2.Image(raw_data=damaged(chance), image_id="a").SerializeToString()
+    message = infer_pb2.Image(raw_data=mutated(chance), image_id="a").SerializeToString()
     if chance.random() < 0.3:
-        message = chance.choice(FAULTS)(message, chance)
+        message = chance.choice(MUTATIONS)(message, chance)
     stated, prefix = len(message), {}
     if chance.random() < 0.25:
         prefix = {"length": chance.choice((0, 1, stated - 1 if stated else 0, stated + 1, 2**24, 2**32 - 1))}
@@ -219,7 +219,7 @@ def grpc_call(name: str, chance: random.Random) -> Case:
         prefix["compressed"] = chance.choice((1, 2, 255))
     data = grpc_message(message, **prefix)
     if chance.random() < 0.15:
-        data = chance.choice(FAULTS)(data, chance)
+        data = chance.choice(MUTATIONS)(data, chance)
     if chance.random() < 0.1:
         data *= 2
     headers = grpc_headers(chance.choice(METHODS), *chance.sample(GRPC_HEADERS, chance.choice((0, 0, 0, 1, 2))))
@@ -241,7 +241,7 @@ def grpc_frames(name: str, chance: random.Random) -> Case:
     wire = headers_frame(grpc_headers("/Inference/Predict")) + data_frames(message)
     keep = chance.choice((0, 0, 9, 60))
     return Case(
-        name, "frames", start + wire[:keep] + chance.choice(FAULTS)(wire[keep:], chance), whole=False, http2=True
+        name, "frames", start + wire[:keep] + chance.choice(MUTATIONS)(wire[keep:], chance), whole=False, http2=True
     )
 
 

@@ -1,4 +1,4 @@
-"""The stack that is attacked: processes of its own, so that nobody else's test sees what becomes of it."""
+"""The stack under attack. No other tests use it, so an attack cannot disturb them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ from tests.stack.running import RunningStack, running_stack
 
 @pytest.fixture(scope="session")
 def attacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
-    """The stack as `make serve` starts it, with two workers."""
+    """A stack as `make serve` starts it, with two workers."""
     with running_stack(tmp_path_factory.mktemp("attacked") / "logs", "--workers=2") as running:
         yield running

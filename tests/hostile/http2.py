@@ -1,4 +1,4 @@
-"""HTTP/2 by hand: frames that no client library would send, and what comes back."""
+"""HTTP/2 frame by frame: sends what no client library would send, and reads the response."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ Headers = list[tuple[str, str]]
 
 
 def opening() -> bytes:
-    """What a client says first: window and frames as by default, no pushes."""
+    """Return the preface and the settings of a client: defaults, without server push."""
     return PREFACE + SettingsFrame(0, settings={SettingsFrame.ENABLE_PUSH: 0}).serialize()
 
 
 def headers_frame(headers: Headers, stream: int = 1, *, end: bool = False) -> bytes:
-    """All headers in one frame; none of them goes into the dynamic table, so any frame can be left out."""
+    """Return all headers in one frame. None enters the dynamic table, so each frame can be decoded alone."""
     block = Encoder().encode([(name, value, True) for name, value in headers])
     return HeadersFrame(stream, block, flags=["END_HEADERS", *(["END_STREAM"] if end else [])]).serialize()
 
 
 def data_frames(data: bytes, stream: int = 1, *, end: bool = True) -> bytes:
-    """Data in frames of 16 KiB, as large as a frame may be."""
+    """Split data into frames of 16 KiB, the largest size allowed."""
     pieces = [data[start : start + 16384] for start in range(0, len(data), 16384)] or [b""]
     frames = [DataFrame(stream, piece) for piece in pieces]
     if end:
@@ -43,7 +43,7 @@ def data_frames(data: bytes, stream: int = 1, *, end: bool = True) -> bytes:
 
 
 def grpc_headers(method: str, *more: tuple[str, str]) -> Headers:
-    """What a gRPC client sends before its message."""
+    """Return the headers of a gRPC call."""
     return [
         (":method", "POST"),
         (":scheme", "http"),
@@ -56,43 +56,43 @@ def grpc_headers(method: str, *more: tuple[str, str]) -> Headers:
 
 
 def grpc_message(data: bytes, *, compressed: int = 0, length: int | None = None) -> bytes:
-    """Put a message behind its prefix of five bytes, which may lie."""
+    """Prefix a message with its five bytes of flag and length, which may be wrong."""
     return struct.pack(">BI", compressed, len(data) if length is None else length) + data
 
 
 def address(target: str) -> tuple[str, int]:
-    """Give host and port of a target or of a URL."""
+    """Return the host and port of a gRPC target or URL."""
     host, _, port = target.removeprefix("http://").partition(":")
     return host, int(port)
 
 
 @dataclass
 class Answer:
-    """What came back on one stream, or for the connection as a whole."""
+    """The response on one stream, or the end of the connection."""
 
-    headers: dict[str, str] = field(default_factory=dict)  # and trailers
+    headers: dict[str, str] = field(default_factory=dict)  # trailers included
     body: bytes = b""
-    ended: bool = False  # the stream, in order
-    reset: int | None = None  # the stream's error code
-    gone: int | None = None  # the connection's error code
+    ended: bool = False  # with END_STREAM
+    reset: int | None = None  # error code of the stream
+    gone: int | None = None  # error code of the connection
 
 
 class Connection:
-    """Reads frames; answers settings and pings as the protocol wants it."""
+    """Reads frames, and acknowledges settings and pings."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self._file = sock.makefile("rb")
         self._decoder = Decoder()
         self.answers: dict[int, Answer] = {}
-        self.gone: int | None = None  # the error code with which the connection ended
+        self.gone: int | None = None  # error code of GOAWAY
 
-    def heard(self) -> None:
-        """Take in the server's first frame, which says how much it takes at once."""
+    def read_settings(self) -> None:
+        """Read the server's first frame, which grants the flow control window."""
         self._read()
 
     def answer(self, stream: int = 1) -> Answer:
-        """Read until a stream has ended, or the connection."""
+        """Read until the stream or the connection has ended."""
         answer = self.answers.setdefault(stream, Answer())
         while not (answer.ended or answer.reset is not None) and self._read():
             pass
@@ -100,7 +100,7 @@ class Connection:
         return answer
 
     def _read(self) -> bool:
-        """Take in one frame; false when there are no more."""
+        """Read one frame; return False at the end of the connection."""
         head = self._file.read(HEADER_BYTES)
         if len(head) < HEADER_BYTES:
             return False

@@ -12,6 +12,7 @@ import pytest
 from hpack import Encoder
 from hyperframe.frame import ContinuationFrame, HeadersFrame, PingFrame, RstStreamFrame, SettingsFrame
 
+from tests.hostile.bystander import Bystander
 from tests.hostile.http2 import (
     Connection,
     Headers,
@@ -22,7 +23,6 @@ from tests.hostile.http2 import (
     headers_frame,
     opening,
 )
-from tests.hostile.innocent import Innocent
 from tests.stack.running import RunningStack, wait_for
 
 HIDDEN = b"GET /hidden/## HTTP/1.1\r\nHost: facet\r\n\r\n"
@@ -133,9 +133,9 @@ def envoy_count(stack: RunningStack, name: str) -> int:
 
 
 @pytest.fixture
-def innocent(attacked: RunningStack, face_file: bytes) -> Iterator[Innocent]:
+def bystander(attacked: RunningStack, face_file: bytes) -> Iterator[Bystander]:
     """Somebody else's pictures, before, while and after."""
-    with Innocent(attacked.url, face_file) as somebody:
+    with Bystander(attacked.url, face_file) as somebody:
         yield somebody
         wait_for(lambda: somebody.answered >= 10, "ten pictures beside the attack")
 
@@ -173,7 +173,7 @@ def flooded(stack: RunningStack, start: bytes, frames: bytes, times: int) -> boo
     ],
 )
 def test_a_header_that_grpc_cannot_read_does_not_reach_a_worker(
-    attacked: RunningStack, innocent: Innocent, name: str, value: str
+    attacked: RunningStack, bystander: Bystander, name: str, value: str
 ) -> None:
     """It would end the connection to the worker, on which other calls are, and that is taken for a worker's death."""
     headers = grpc_headers("/Inference/Predict", *((name, each) for each in value.split()))
@@ -183,10 +183,10 @@ def test_a_header_that_grpc_cannot_read_does_not_reach_a_worker(
             sock.sendall(opening() + headers_frame(headers) + data_frames(grpc_message(b"")))
             assert Connection(sock).answer().headers["grpc-status"] == "3"  # of the header, or of the empty picture
     assert envoy_count(attacked, "cluster_upstream_cx_protocol_error") == before
-    del innocent
+    del bystander
 
 
-def test_streams_that_stay_open_take_no_places_of_pictures(attacked: RunningStack, innocent: Innocent) -> None:
+def test_streams_that_stay_open_take_no_places_of_pictures(attacked: RunningStack, bystander: Bystander) -> None:
     """More of them than may be under way in all: those that are too many are refused, and pictures are not."""
     method = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
     with ExitStack() as connections:
@@ -195,8 +195,8 @@ def test_streams_that_stay_open_take_no_places_of_pictures(attacked: RunningStac
             streams = [headers_frame(grpc_headers(method), stream) for stream in range(1, 500, 2)]
             sock.sendall(opening() + b"".join(streams))
         assert Connection(sock).answer(499).headers["grpc-status"] == "14"
-        count = innocent.answered
-        wait_for(lambda: innocent.answered > count + 10, "ten pictures beside them")
+        count = bystander.answered
+        wait_for(lambda: bystander.answered > count + 10, "ten pictures beside them")
 
 
 def test_nobody_watches_health_at_the_edge(attacked: RunningStack) -> None:
@@ -210,33 +210,33 @@ def test_nobody_watches_health_at_the_edge(attacked: RunningStack) -> None:
 
 
 def test_streams_that_are_opened_only_to_be_reset_end_the_connection(
-    attacked: RunningStack, innocent: Innocent
+    attacked: RunningStack, bystander: Bystander
 ) -> None:
     """Envoy's HTTP/2 library bears a thousand of them at once; nobody else has less of it meanwhile."""
     frames = b"".join(
         headers_frame(PLAIN, stream, end=True) + RstStreamFrame(stream, 8).serialize() for stream in range(1, 20_000, 2)
     )
     assert flooded(attacked, b"", frames, 1)
-    del innocent
+    del bystander
 
 
 @pytest.mark.parametrize(
     "frame", [PingFrame(0, b"12345678"), SettingsFrame(0, settings={3: 100})], ids=["pings", "settings"]
 )
 def test_answers_that_nobody_reads_end_the_connection(
-    attacked: RunningStack, innocent: Innocent, frame: PingFrame | SettingsFrame
+    attacked: RunningStack, bystander: Bystander, frame: PingFrame | SettingsFrame
 ) -> None:
     """Each ping and each change of settings is to be acknowledged, and the acknowledgements would pile up."""
     assert flooded(attacked, b"", frame.serialize() * 1000, 1000)
-    del innocent
+    del bystander
 
 
-def test_headers_without_an_end_end_the_connection(attacked: RunningStack, innocent: Innocent) -> None:
+def test_headers_without_an_end_end_the_connection(attacked: RunningStack, bystander: Bystander) -> None:
     """Frames of more headers, one after another, are not collected."""
     start = HeadersFrame(1, Encoder().encode(PLAIN)).serialize()
     more = ContinuationFrame(1, Encoder().encode([("x-a", "a" * 1000, True)])).serialize()
     assert flooded(attacked, start, more * 100, 100)
-    del innocent
+    del bystander
 
 
 @pytest.mark.parametrize(
@@ -244,7 +244,7 @@ def test_headers_without_an_end_end_the_connection(attacked: RunningStack, innoc
     [[(f"x-{index}", "a") for index in range(100)], [("x-a", "a" * 20_000)], [("x-a", "a" * 3000)] * 2000],
     ids=["many", "long", "a bomb of one header that is referred to again and again"],
 )
-def test_too_many_headers_are_refused_by_measure(attacked: RunningStack, innocent: Innocent, extra: Headers) -> None:
+def test_too_many_headers_are_refused_by_measure(attacked: RunningStack, bystander: Bystander, extra: Headers) -> None:
     """431 in the form of all errors, or the stream is reset; however small they were on the wire."""
     with socket.create_connection(address(attacked.edge), timeout=60) as sock:
         block = Encoder().encode([*PLAIN, *extra])
@@ -257,4 +257,4 @@ def test_too_many_headers_are_refused_by_measure(attacked: RunningStack, innocen
         sock.sendall(opening() + b"".join(frame.serialize() for frame in frames))
         answer = Connection(sock).answer()
     assert answer.headers.get(":status") == "431" or answer.reset is not None or answer.gone is not None
-    del innocent
+    del bystander

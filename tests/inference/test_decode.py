@@ -13,7 +13,7 @@ from inference.imaging.errors import EmptyImage, ImageError, ImageTooLarge, Inva
 from PIL import Image
 
 from tests.conftest import encode
-from tests.pictures import chunk, many_parts, pixel, png, png_header, scans_of
+from tests.crafted_images import chunk, many_parts, pixel, png, png_header, scans_of
 
 LIMITS = ImageLimits(max_bytes=10 * 1024 * 1024, max_pixels=40_000_000, max_side=16384)
 

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import encode
-from tests.pictures import chunk, pixel, png, png_header
+from tests.crafted_images import chunk, pixel, png, png_header
 from tests.stack.conftest import FrontDoor
 from tests.stack.running import RunningStack
 from tests.stack.test_predict import FORMS, post

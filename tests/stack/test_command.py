@@ -17,7 +17,7 @@ import pytest
 
 from tests.conftest import IMAGES
 from tests.stack.conftest import FrontDoor
-from tests.stack.front import holding_back
+from tests.stack.gated_proxy import gated_proxy
 from tests.stack.running import ROOT, RunningStack, ready, wait_for
 
 FACET = str(Path(sys.executable).with_name("facet"))
@@ -65,7 +65,7 @@ def test_an_interrupted_run_is_continued(
     out, whole = tmp_path / "out", facet(stack, "detect", folder, form)
     command = [FACET, "detect", str(folder), form, "--output", str(out), "-c", "1", "--timeout", "600"]
     with (
-        holding_back(stack.url, after=12) as front,
+        gated_proxy(stack.url, after=12) as front,
         subprocess.Popen(
             command, env=os.environ | {"FACET_URL": front.url}, stderr=subprocess.PIPE, text=True
         ) as process,
@@ -107,7 +107,7 @@ def test_a_run_of_a_thousand_images_is_continued(stack: FrontDoor, folder: Path,
         (many / f"{number:04}.jpg").hardlink_to(sources[number % len(sources)])
     command = [FACET, "detect", str(many), "--csv", "--output", str(out), "--timeout", "600"]
     with (
-        holding_back(stack.url, after=600) as front,
+        gated_proxy(stack.url, after=600) as front,
         subprocess.Popen(command, env=os.environ | {"FACET_URL": front.url}) as process,
     ):
         wait_for(lambda: len(names(out, "--csv")) > 500, "half of them are done")
@@ -192,7 +192,7 @@ def test_a_command_ends_when_the_service_is_gone(tmp_path: Path, folder: Path, p
     wait_for(lambda: ready(processes.url), "Envoy knows its workers")
     command = [FACET, "detect", str(folder), "--json", "-o", str(out), "-c", "1", "--retries", "0", "--timeout", "600"]
     with (
-        holding_back(processes.url, after=12) as front,
+        gated_proxy(processes.url, after=12) as front,
         subprocess.Popen([*command, "--url", front.url], stderr=subprocess.PIPE, text=True) as process,
     ):
         wait_for(lambda: names(out, "--json") == names_in_order(folder)[:12], "twelve images are done")
@@ -237,7 +237,7 @@ def test_bench_measures_and_draws(stack: FrontDoor, folder: Path, tmp_path: Path
 
 def test_bench_shows_its_figures_after_ctrl_c(stack: FrontDoor, folder: Path) -> None:
     """The measurement ends early."""
-    with holding_back(stack.url, after=1_000_000) as front:
+    with gated_proxy(stack.url, after=1_000_000) as front:
         command = [FACET, "bench", str(folder / "odd/05.jpg"), "--rate=50", "--duration=600", "--warm-up=0", "--json"]
         with subprocess.Popen(
             [*command, "--url", front.url], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -16,7 +16,7 @@ from PIL import Image
 from wire import Answer, Judge, OpenLoad, capacity, closed_load, post, same_results
 
 from tests.conftest import Figures, encode
-from tests.stack.growth import Growth, holdings, lasting
+from tests.stack.memory_growth import MemoryGrowth, descriptors_and_threads, long_lived_processes
 from tests.stack.running import RunningStack, running_stack, wait_for
 from tests.stack.under_load import nobody_is_refused
 
@@ -76,14 +76,14 @@ def test_a_long_run_loses_nothing_and_grows_nothing(
     picture = encode(astronaut.resize((640, 480)), "JPEG", quality=90)
     with running_stack(tmp_path / "logs", f"--workers={WORKERS}") as stack:
         rate = share * warmed_up(stack, picture)
-        processes = lasting(stack)
+        processes = long_lived_processes(stack)
         before = idle_holdings(processes)
         with ExitStack() as running:
             loads = mixed_load(stack, picture, rate)
             for load in loads:
                 running.enter_context(load)
             time.sleep(WARM_UP * seconds)
-            with Growth(processes) as growth:
+            with MemoryGrowth(processes) as growth:
                 kills = kill_workers(stack, processes["eldest worker"], (1 - WARM_UP) * seconds)
         wait_for(lambda: stack.serving() == WORKERS, "all workers are back")
         after = idle_holdings(processes)
@@ -141,11 +141,11 @@ def exceeds(after: int, before: int) -> bool:
 
 def idle_holdings(processes: dict[str, psutil.Process]) -> dict[str, tuple[int, int]]:
     """Count descriptors and threads when those of the last load are gone: the same twice, a while apart."""
-    counted = [holdings(processes)]
+    counted = [descriptors_and_threads(processes)]
 
     def settled() -> bool:
         time.sleep(5)
-        counted.append(holdings(processes))
+        counted.append(descriptors_and_threads(processes))
         return len(counted) > 8 and counted[-1] == counted[-2]  # idle connections to the gateway last for 30 s
 
     wait_for(settled, "descriptors and threads settle")

@@ -90,6 +90,8 @@ class Stack:
             "FACET_WEB_METRICS_PORT": str(ports.web_metrics),
             "FACET_INFERENCE_TARGET": f"{LOOPBACK}:{ports.internal}",
         }
+        if self._plan.web_replicas == 1:
+            settings["FACET_DRAIN_SECONDS"] = "0"  # there is no other gateway that Envoy could turn to
         command = [sys.executable, "-m", "gunicorn", "--config", str(ROOT / "services/web/gunicorn.conf.py")]
         self._run(_part("web", host), command, settings)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from difflib import get_close_matches
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AliasChoices, BeforeValidator, Field, ValidationError
+from pydantic import AliasChoices, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from telemetry.variables import VARIABLES
@@ -27,6 +27,9 @@ class ServiceSettings(BaseSettings):
     deadline_seconds: float = Field(15.0, gt=0, le=15)
     """Maximum time in seconds of a request, even if its caller allows more. At most 15, because Envoy ends a request
     after 16 s."""
+    drain_seconds: float = Field(3.0, ge=0)
+    """Time in seconds that a stopping worker or gateway fails its health check before it closes. Envoy needs 2 s to
+    notice; the requests that it still sends to a closed one it has to repeat elsewhere."""
     grace_seconds: float = Field(25.0, gt=0, le=28)
     """Maximum time in seconds of a shutdown; then remaining processes are killed. At most 28, because containers are
     killed after 30 s."""
@@ -48,6 +51,15 @@ class ServiceSettings(BaseSettings):
     """none turns traces off; otlp turns them on even without an endpoint, for http://localhost:4317."""
     otel_disabled: str = Field("", validation_alias="OTEL_SDK_DISABLED")
     """true turns traces off, whatever else is set."""
+
+    @model_validator(mode="after")
+    def _refuse_a_drain_beyond_the_grace(self) -> Self:
+        if self.drain_seconds >= self.grace_seconds:
+            raise ValueError(
+                f"FACET_DRAIN_SECONDS is {self.drain_seconds:g}; it must be below FACET_GRACE_SECONDS, "
+                f"{self.grace_seconds:g}, at which the processes are killed"
+            )
+        return self
 
     @property
     def traces(self) -> bool:

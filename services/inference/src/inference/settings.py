@@ -64,9 +64,6 @@ class Settings(ServiceSettings):
     """Maximum number of open PredictStream calls per worker; more are rejected as busy. At most 256, because Envoy
     allows no more to all workers."""
 
-    drain_seconds: float = Field(3.0, ge=0)
-    """Time in seconds that a stopping worker reports NOT_SERVING before it closes. Envoy needs 2 s to notice; the calls
-    that it still sends to a closed worker it has to repeat elsewhere."""
     start_seconds: float = Field(120.0, gt=0, le=120)
     """Maximum time in seconds until a new worker serves; then it is killed. At most 120, because the containers' health
     checks wait no longer."""
@@ -82,11 +79,6 @@ class Settings(ServiceSettings):
             raise ValueError(
                 f"FACET_STALL_SECONDS is {self.stall_seconds:g}; it must be below FACET_HANG_SECONDS, "
                 f"{self.hang_seconds:g}, at which the worker is killed"
-            )
-        if self.drain_seconds >= self.grace_seconds:
-            raise ValueError(
-                f"FACET_DRAIN_SECONDS is {self.drain_seconds:g}; it must be below FACET_GRACE_SECONDS, "
-                f"{self.grace_seconds:g}, at which the workers are killed"
             )
         if "queue_seconds" in self.model_fields_set and self.queue_seconds > self.deadline_seconds:
             raise ValueError(

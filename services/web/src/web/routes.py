@@ -12,6 +12,7 @@ from google.protobuf.json_format import MessageToDict
 
 from protos import infer_pb2
 from web.admission import Admission
+from web.draining import is_draining
 from web.errors import RequestFailed, error_response, signal_backpressure
 from web.image_request import read_body, read_image, read_images
 from web.inference_client import InferenceClient
@@ -108,9 +109,11 @@ def annotate() -> Response:
 
 
 @api.get("/healthz")
-@Operation(answers={200: Status})
+@Operation(answers={200: Status}, failures=(503,))
 def healthz() -> Response:
-    """Report that this process answers."""
+    """Report that this process answers and is not about to stop."""
+    if is_draining():
+        return error_response("NOT_READY", "this gateway is stopping; another one will answer")
     return jsonify(status="alive")
 
 

@@ -52,7 +52,7 @@ def _means(samples: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     ]
 
 
-def lasting(stack: RunningStack) -> dict[str, psutil.Process]:
+def long_lived_processes(stack: RunningStack) -> dict[str, psutil.Process]:
     """Name the processes that live as long as the stack does, and the worker that is the eldest."""
     gunicorn = stack.gateways()[0]
     named = {
@@ -64,19 +64,19 @@ def lasting(stack: RunningStack) -> dict[str, psutil.Process]:
     return named | {f"gateway {number}": each for number, each in enumerate(gunicorn.children(), 1)}
 
 
-def holdings(processes: dict[str, psutil.Process]) -> dict[str, tuple[int, int]]:
+def descriptors_and_threads(processes: dict[str, psutil.Process]) -> dict[str, tuple[int, int]]:
     """Count the descriptors and the threads of each."""
     return {name: (process.num_fds(), process.num_threads()) for name, process in processes.items()}
 
 
 @dataclass
-class Growth:
+class MemoryGrowth:
     """Samples the resident memory of processes while its block runs."""
 
     processes: dict[str, psutil.Process]
     samples: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
 
-    def __enter__(self) -> Growth:
+    def __enter__(self) -> MemoryGrowth:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._sample)
         self._thread.start()

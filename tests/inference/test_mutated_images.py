@@ -8,7 +8,7 @@ import pytest
 from inference.imaging.decode import ImageLimits, decode
 from inference.imaging.errors import ImageError
 
-from tests.hostile.damage import damaged
+from tests.hostile.mutations import mutated
 
 LIMITS = ImageLimits(max_bytes=10 * 1024 * 1024, max_pixels=40_000_000, max_side=16384)
 SEED = 20261123
@@ -22,7 +22,7 @@ def test_a_damaged_picture_is_decoded_or_refused_for_a_reason() -> None:
     for number in range(CASES):
         case = f"{SEED}-{number}"
         try:
-            decoded = decode(damaged(random.Random(case)), LIMITS)
+            decoded = decode(mutated(random.Random(case)), LIMITS)
         except ImageError:
             refused += 1
         except Exception as error:

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from tests.stack.growth import MIB, slope
+from tests.stack.memory_growth import MIB, slope
 
 HALF_AN_HOUR = range(0, 1800, 2)
 

@@ -1,4 +1,4 @@
-"""Damaged pictures: small ones of every accepted kind, cut, flipped, spliced and lied about."""
+"""Mutated images: small samples of each accepted kind with truncations, bit flips, splices and wrong numbers."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from PIL import Image
 from tests.conftest import IMAGES, encode
 
 PNG_START = b"\x89PNG\r\n\x1a\n"
-# What a length or a size field is most likely not to expect.
+# Values that a length or size field is least likely to handle.
 EXTREMES = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 
 
 @functools.cache
 def samples() -> tuple[bytes, ...]:
-    """Good pictures below 64 pixels a side: each format, mode, and what may stand beside the pixels."""
+    """Return valid images below 64 pixels per side: all formats, modes and kinds of metadata."""
     face = Image.open(IMAGES / "astronaut.webp").convert("RGB").crop((142, 28, 302, 208)).resize((40, 45))
     noise = Image.fromarray(np.random.default_rng(1).integers(0, 255, (24, 20, 3), dtype=np.uint8))
     grey = Image.fromarray(np.asarray(face.convert("L")).astype(np.uint16) * 257)
@@ -42,13 +42,13 @@ def samples() -> tuple[bytes, ...]:
     )
 
 
-def damaged(chance: random.Random) -> bytes:
-    """Give a picture with one to four faults, or a good one now and then."""
+def mutated(chance: random.Random) -> bytes:
+    """Return a sample with up to four mutations."""
     data = chance.choice(samples())
     for _ in range(chance.choice((0, 1, 1, 1, 2, 2, 3, 4))):
-        data = chance.choice(FAULTS)(data, chance)
+        data = chance.choice(MUTATIONS)(data, chance)
     if data.startswith(PNG_START) and chance.random() < 0.7:
-        data = with_right_sums(data)
+        data = with_valid_checksums(data)
     return data
 
 
@@ -64,7 +64,7 @@ def flipped(data: bytes, chance: random.Random) -> bytes:
 
 
 def flipped_early(data: bytes, chance: random.Random) -> bytes:
-    """The headers are what decoders believe."""
+    """Flip bits among the first 64 bytes, where the headers are."""
     return flipped(data[:64], chance) + data[64:]
 
 
@@ -85,7 +85,7 @@ def without_a_piece(data: bytes, chance: random.Random) -> bytes:
 
 
 def with_an_extreme(data: bytes, chance: random.Random) -> bytes:
-    """Put a number that is hard to believe where a length or a size may be, in either order of its bytes."""
+    """Overwrite a possible length or size field with an extreme value, in either byte order."""
     number, place = chance.choice(EXTREMES), chance.randrange(len(data) + 1)
     form = chance.choice(("B", ">H", "<H", ">I", "<I"))
     field = struct.pack(form, number & (1 << 8 * struct.calcsize(form)) - 1)
@@ -93,15 +93,15 @@ def with_an_extreme(data: bytes, chance: random.Random) -> bytes:
 
 
 def noise(data: bytes, chance: random.Random) -> bytes:
-    """Keep at most a beginning."""
+    """Replace all but the first bytes with noise."""
     return data[: chance.choice((0, 0, 4, 12, 33))] + chance.randbytes(chance.randrange(300))
 
 
-FAULTS = (truncated, flipped, flipped_early, spliced, repeated, without_a_piece, with_an_extreme, noise)
+MUTATIONS = (truncated, flipped, flipped_early, spliced, repeated, without_a_piece, with_an_extreme, noise)
 
 
-def with_right_sums(data: bytes) -> bytes:
-    """Mend the sums of a PNG's chunks, so that a damaged chunk is believed."""
+def with_valid_checksums(data: bytes) -> bytes:
+    """Recompute the checksums of a PNG's chunks, so that decoders parse mutated chunks."""
     out, place = [PNG_START], len(PNG_START)
     while place + 12 <= len(data):
         length = int.from_bytes(data[place : place + 4])

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import httpx
 
 
-class StandInFront(ThreadingHTTPServer):
+class GatedProxy(ThreadingHTTPServer):
     """Passes so many calls on to a stack, and holds those that follow until they are let through."""
 
     daemon_threads = True
@@ -45,7 +45,7 @@ class StandInFront(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: StandInFront
+    server: GatedProxy
 
     def do_POST(self) -> None:
         content = self.rfile.read(int(self.headers["Content-Length"]))
@@ -64,9 +64,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def holding_back(stack: str, *, after: int) -> Iterator[StandInFront]:
+def gated_proxy(stack: str, *, after: int) -> Iterator[GatedProxy]:
     """Stand in front of a stack, and hold what comes after so many calls."""
-    with StandInFront(stack, after) as front:
+    with GatedProxy(stack, after) as front:
         thread = threading.Thread(target=front.serve_forever)
         thread.start()
         try:
