@@ -42,7 +42,10 @@ def compare(
                 starts[name].append(stack.cold_start)
                 if number == 0:
                     memory[f"{name}, {count}"] = _memory(stack, everything, scale, count)
-    for name in numbers:  # as many processes as facet has, for they are most of the memory; alone, for they share pages
+    alone = rounds > 1 or workers != processes  # else memory is measured below, where both share pages
+    for name in (
+        numbers if alone else ()
+    ):  # as many processes as facet has, for they are most of the memory; alone, for they share pages
         if f"{name}, {workers}" not in memory:
             with _start(name, workers, everything[0]) as stack:
                 memory[f"{name}, {workers}"] = _memory(stack, everything, scale, workers)
@@ -52,6 +55,7 @@ def compare(
         for stack in stacks:
             starts[stack.name].append(stack.cold_start)
             _warm_up(stack, everything, scale, numbers[stack.name])
+            memory.setdefault(f"{stack.name}, {numbers[stack.name]}", stack.megabytes())
         found = [first_answers(stack, everything) for stack in stacks]
         require_same_faces(*found)
         faces = {name: len(boxes) for name, boxes in found[0].items()}
