@@ -31,7 +31,7 @@ def test_every_reason_of_the_workers_has_an_http_status() -> None:
     [
         (grpc.StatusCode.INVALID_ARGUMENT, "EMPTY_IMAGE", 400),
         (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_OPTION", 400),
-        (grpc.StatusCode.RESOURCE_EXHAUSTED, "BODY_TOO_LARGE", 413),
+        (grpc.StatusCode.INVALID_ARGUMENT, "BODY_TOO_LARGE", 413),
         (grpc.StatusCode.INVALID_ARGUMENT, "IMAGE_TOO_LARGE", 413),
         (grpc.StatusCode.INVALID_ARGUMENT, "UNSUPPORTED_FORMAT", 415),
         (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_IMAGE", 422),

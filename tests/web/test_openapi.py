@@ -1,4 +1,4 @@
-"""The description of the API says what the code says."""
+"""The description of the API agrees with the code."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from protos import infer_pb2
 
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
-    """The document for an application that has the API."""
+    """The document for an application with the API."""
     app = Flask("described")
     app.config["SETTINGS"] = Settings(max_batch_images=7, deadline_seconds=9)
     app.register_blueprint(api)
@@ -43,18 +43,18 @@ def names(model: type[BaseModel]) -> set[str]:
     ],
 )
 def test_a_model_has_the_fields_of_its_message(model: type[BaseModel], message: Descriptor) -> None:
-    """By their names in JSON."""
+    """By their JSON names."""
     assert names(model) == {field.json_name for field in message.fields}
 
 
 def test_the_options_are_those_that_are_read() -> None:
-    """For both kinds of request."""
+    """For /predict and for /annotate."""
     assert names(schemas.PredictOptions) == {*OPTIONS, "image_id"}
     assert names(schemas.AnnotateOptions) == {*OPTIONS, *DRAWING}
 
 
 def test_every_view_of_the_api_is_described(document: dict[str, Any]) -> None:
-    """With a sentence, each status that it has, and references that lead somewhere."""
+    """With a summary, its statuses, and references that exist."""
     assert document["openapi"] == "3.1.0"
     assert set(document["paths"]) == {"/predict", "/predict/batch", "/annotate", "/healthz", "/readyz"}
     for path in document["paths"].values():
@@ -65,13 +65,13 @@ def test_every_view_of_the_api_is_described(document: dict[str, Any]) -> None:
                 assert "$ref" not in answer or document["components"]["responses"][answer["$ref"].rpartition("/")[2]]
 
 
-def test_a_form_that_is_made_from_it_sends_nothing_by_itself(document: dict[str, Any]) -> None:
-    """There is no default that a page for trying out would fill in, in one place and the other."""
+def test_a_form_made_from_it_sends_only_what_is_filled_in(document: dict[str, Any]) -> None:
+    """There is no default that Swagger UI would fill in, in the query and in the form."""
     assert '"default"' not in str(document).replace("'", '"')
 
 
 def test_the_limits_are_those_that_are_set(document: dict[str, Any]) -> None:
-    """Not the defaults."""
+    """They are not the defaults."""
     assert document["components"]["schemas"]["BatchForm"]["properties"]["image"]["maxItems"] == 7
     (timeout,) = [p for p in document["paths"]["/predict"]["post"]["parameters"] if p["name"] == "X-Request-Timeout"]
     assert "at most 9." in timeout["description"]

@@ -1,4 +1,4 @@
-"""A response leaves gunicorn in one piece."""
+"""gunicorn sends a response in a single write."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from web.single_write import SingleWrite
 
 
 class CountingSocket:
-    """A stand-in for the client's connection, which keeps each write apart."""
+    """A stand-in for the client's connection that records each write."""
 
     def __init__(self) -> None:
         self.writes: list[bytes] = []
@@ -21,7 +21,7 @@ class CountingSocket:
 
 
 def respond(headers: list[tuple[str, str]], pieces: list[bytes]) -> list[bytes]:
-    """Send a response as gunicorn's worker does; give what was written."""
+    """Send a response as gunicorn's worker does; return the writes."""
     socket = CountingSocket()
     request: Any = SimpleNamespace(version=(1, 1), method="GET", should_close=lambda: False)
     response = SingleWrite(request, socket, Config())
@@ -33,7 +33,7 @@ def respond(headers: list[tuple[str, str]], pieces: list[bytes]) -> list[bytes]:
 
 
 def test_headers_and_body_are_one_write() -> None:
-    """So a process that is killed has sent all or nothing."""
+    """A process that is killed has sent all of it or nothing."""
     (whole,) = respond([("Content-Type", "application/json"), ("Content-Length", "2")], [b"{}"])
     assert whole.startswith(b"HTTP/1.1 200 OK\r\n")
     assert whole.endswith(b"\r\n\r\n{}")
@@ -52,7 +52,7 @@ def test_headers_and_body_are_one_write() -> None:
 def test_every_form_of_body_is_as_gunicorn_sends_it(
     headers: list[tuple[str, str]], pieces: list[bytes], expected: bytes
 ) -> None:
-    """Nothing is lost, doubled or reordered."""
+    """Nothing is lost, repeated or reordered."""
     head, _, body = b"".join(respond(headers, pieces)).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200 OK\r\n")
     assert body == expected

@@ -1,4 +1,4 @@
-"""The description of the API (OpenAPI 3.1), made from the views: their docstrings and what `operation` says of them."""
+"""The description of the API (OpenAPI 3.1), made from the views: their docstrings and their `Operation`."""
 
 from __future__ import annotations
 
@@ -21,43 +21,43 @@ Schema = dict[str, Any]
 
 REFERENCE = "#/components/schemas/{model}"
 IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp", "application/octet-stream")
-# What may become of any picture; Envoy gives 401, 408, 429 and 431.
+# The failures of any request with an image; 401, 408, 429 and 431 come from Envoy.
 FAILURES = (400, 401, 408, 413, 415, 422, 429, 431, 500, 503, 504)
-SHORTEST_SECONDS = 0.001  # that a caller may allow
+SHORTEST_SECONDS = 0.001  # the shortest X-Request-Timeout
 INTRODUCTION = """
-Pictures go in, faces come out with bounding boxes, landmarks and confidences. Coordinates are pixels of the upright
-picture, from its top left corner. No face is a 200 with no results; an error is never a 200.
+Send an image and get its faces with bounding boxes, landmarks and confidences. Coordinates are pixels of the upright
+image, from its top left corner. An image without faces gets 200 and no results; an error is never a 200.
 
-The same port speaks gRPC, with reflection.
+The same port serves gRPC, with reflection.
 """
 
 REQUEST_ID = {"description": "The request's id in the logs of all tiers.", "schema": {"type": "string"}}
-# Who asks for a key is Envoy, if it is told to; {} is a service that asks for none.
+# Envoy requires a key if API keys are on; {} stands for a service without keys.
 KEYS = {
     "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
     "bearer": {"type": "http", "scheme": "bearer"},
 }
-RETRY_AFTER = {"description": "In how many seconds to try again.", "schema": {"type": "integer"}}
+RETRY_AFTER = {"description": "Try again after this many seconds.", "schema": {"type": "integer"}}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Operation:
-    """What the description says of a view beside its docstring; it is the view's decorator."""
+    """What a view's docstring does not describe; used as the view's decorator."""
 
-    answers: Mapping[int, type[BaseModel] | tuple[str, ...]]  # by status: a model of the JSON, or media types
+    answers: Mapping[int, type[BaseModel] | tuple[str, ...]]  # by status: a model of the JSON, or the media types
     options: type[BaseModel] | None = None
-    bodies: Mapping[str, type[BaseModel] | None] = field(default_factory=dict)  # by media type; None is a bare file
+    bodies: Mapping[str, type[BaseModel] | None] = field(default_factory=dict)  # by media type; None for a bare file
     failures: tuple[int, ...] = ()
-    headers: Mapping[str, str] = field(default_factory=dict)  # of the answer, beside X-Request-ID
+    headers: Mapping[str, str] = field(default_factory=dict)  # of the answer, in addition to X-Request-ID
 
     def __call__(self, view: View) -> View:
-        """Be said of a view."""
+        """Describe a view."""
         vars(view)["operation"] = self
         return view
 
 
 def describe(app: Flask) -> Schema:
-    """Make the document for all views of an application that have an operation."""
+    """Create the document for all views of an application that have an operation."""
     settings: Settings = app.config["SETTINGS"]
     spec = APISpec(
         title="facet",
@@ -73,20 +73,20 @@ def describe(app: Flask) -> Schema:
         spec.components.security_scheme(name, scheme)
     rules = [(rule, app.view_functions[rule.endpoint]) for rule in app.url_map.iter_rules()]
     views = [(rule, view, vars(view)["operation"]) for rule, view in rules if "operation" in vars(view)]
-    schemas = _schemas([said for _, _, said in views])
+    schemas = _schemas([operation for _, _, operation in views])
     schemas["BatchForm"]["properties"]["image"]["maxItems"] = settings.max_batch_images
     for name, schema in schemas.items():
         spec.components.schema(name, schema)
-    for status in sorted({status for _, _, said in views for status in said.failures}):
+    for status in sorted({status for _, _, operation in views for status in operation.failures}):
         spec.components.response(str(status), _response(status, _content(Error), {}))
-    for rule, view, said in views:
+    for rule, view, operation in views:
         (method,) = (rule.methods or set()) - {"HEAD", "OPTIONS"}
-        spec.path(rule.rule, operations={method.lower(): _operation(view, said, settings)})
+        spec.path(rule.rule, operations={method.lower(): _operation(view, operation, settings)})
     return spec.to_dict()
 
 
 class _Plain(GenerateJsonSchema):
-    """Without titles, and without defaults: a form made from the description would fill them in and send them."""
+    """Omits titles, and defaults too: a form made from the description would send every default."""
 
     def default_schema(self, schema: Any) -> Schema:
         return self.generate_inner(schema["schema"])
@@ -96,31 +96,33 @@ class _Plain(GenerateJsonSchema):
 
 
 def _schemas(operations: list[Operation]) -> dict[str, Schema]:
-    """Collect the models of all bodies and answers, and what they refer to."""
+    """Collect the models of all bodies and answers, and the models that they refer to."""
     models: dict[type[BaseModel], JsonSchemaMode] = {Error: "serialization"}
-    for said in operations:
-        models |= {model: "validation" for model in said.bodies.values() if model}
-        models |= {model: "serialization" for model in said.answers.values() if not isinstance(model, tuple)}
+    for operation in operations:
+        models |= {model: "validation" for model in operation.bodies.values() if model}
+        models |= {model: "serialization" for model in operation.answers.values() if not isinstance(model, tuple)}
     _, schemas = models_json_schema(list(models.items()), ref_template=REFERENCE, schema_generator=_Plain)
     return dict(schemas["$defs"])
 
 
-def _operation(view: Callable[..., Any], said: Operation, settings: Settings) -> Schema:
+def _operation(view: Callable[..., Any], operation: Operation, settings: Settings) -> Schema:
     summary, _, details = (view.__doc__ or "").partition("\n\n")
     described: Schema = {
         "operationId": view.__name__,
-        "tags": ["pictures" if said.bodies else "state"],
+        "tags": ["pictures" if operation.bodies else "state"],
         "summary": _line(summary).rstrip("."),
         "description": _line(details),
     }
-    if said.options:
-        described["parameters"] = [*_query(said.options), *_request_headers(settings.deadline_seconds)]
-    if said.bodies:
-        content = {kind: {"schema": _refer(model) if model else {}} for kind, model in said.bodies.items()}
+    if operation.options:
+        described["parameters"] = [*_query(operation.options), *_request_headers(settings.deadline_seconds)]
+    if operation.bodies:
+        content = {kind: {"schema": _refer(model) if model else {}} for kind, model in operation.bodies.items()}
         described["security"] = [{}, *({name: []} for name in KEYS)]
         described["requestBody"] = {"required": True, "content": content}
-    answers = {status: _response(status, _content(body), said.headers) for status, body in said.answers.items()}
-    references = {status: str(status) for status in said.failures}
+    answers = {
+        status: _response(status, _content(body), operation.headers) for status, body in operation.answers.items()
+    }
+    references = {status: str(status) for status in operation.failures}
     described["responses"] = {str(status): answer for status, answer in sorted((answers | references).items())}
     return described
 
@@ -138,10 +140,8 @@ def _query(options: type[BaseModel]) -> list[Schema]:
 
 
 def _request_headers(deadline_seconds: float) -> list[Schema]:
-    wait = (
-        f"How many seconds the caller will wait, at most {deadline_seconds:g}. Work that nobody waits for is not done."
-    )
-    own_id = "An id of your own, up to 128 visible ASCII characters; else one is made."
+    wait = f"How many seconds the client waits, at most {deadline_seconds:g}. The service stops working after that."
+    own_id = "Your id for the request, 1 to 128 visible ASCII characters. The service replaces any other."
     return [
         {
             "name": "X-Request-Timeout",

@@ -1,6 +1,6 @@
-"""What goes in and comes out over HTTP, as pydantic models. They describe: `image_request` reads, protobuf writes.
+"""What goes in and comes out over HTTP, as pydantic models.
 
-Tests hold the service against them, both ways.
+They only describe: `image_request` reads requests and protobuf writes answers. Tests compare the service with them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ BY_ENVOY = (
     "RATE_LIMITED",
     "HEADERS_TOO_LARGE",
     "REFUSED",
-)  # the codes in envoy.yaml that are not in STATUS
+)  # the codes of envoy.yaml that STATUS does not have
 INT32_MAX = 2**31 - 1
 
 File = Annotated[str, Field(json_schema_extra={"format": "binary"}, description="The file: JPEG, PNG or WebP.")]
@@ -27,29 +27,29 @@ Base64 = Annotated[str, Field(json_schema_extra={"format": "byte"}, min_length=1
 MinFaceSize = Annotated[int, Field(ge=12, le=INT32_MAX)]
 MinConfidence = Annotated[float, Field(ge=0, le=1)]
 MaxFaces = Annotated[int, Field(ge=0, le=INT32_MAX)]
-# In proto3's JSON a number may be text.
+# In proto3 JSON a number may be text.
 AtLeast12 = Annotated[str, StringConstraints(pattern="^(1[2-9]|[2-9][0-9]|[1-9][0-9]{2,8})$")]
 Fraction = Annotated[str, StringConstraints(pattern=r"^(0(\.[0-9]{1,9})?|1(\.0{1,9})?)$")]
 Whole = Annotated[str, StringConstraints(pattern="^[0-9]{1,9}$")]
 
-# A picture of one white pixel.
+# An image of one white pixel.
 EXAMPLE = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR42mP4DwABAQEAHLCMmQAAAABJRU5ErkJggg=="
 )
 
 MIN_FACE_SIZE = (
-    "The smallest face to look for: the side of its box in pixels; larger is faster. "
-    "Else the service's own, 20 unless it is set otherwise."
+    "The smallest face to look for: the side of its box in pixels. A larger value is faster. "
+    "The default is a setting of the service, normally 20."
 )
-MIN_CONFIDENCE = "Leaves out faces below it. The default is 0."
-MAX_FACES = "Keeps so many faces, the largest boxes first; 0, the default, keeps all."
-IMAGE_ID = "Any text; it comes back as `imageId`."
-STYLE = "What is done to the faces. `blur` hides them; it is refused beside `max_faces` or `min_confidence`."
-LABELS = "Whether the confidence stands beside each box."
+MIN_CONFIDENCE = "Omits faces with a lower confidence. The default is 0."
+MAX_FACES = "Keeps this many faces, those with the largest boxes; 0, the default, keeps all."
+IMAGE_ID = "Any text; the answer repeats it as `imageId`."
+STYLE = "How faces are marked. `blur` hides them; it cannot be combined with `max_faces` or `min_confidence`."
+LABELS = "Whether each box has its confidence beside it."
 
 
 class PredictOptions(BaseModel):
-    """What may be said beside an image to examine."""
+    """The options for an image to examine."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -60,7 +60,7 @@ class PredictOptions(BaseModel):
 
 
 class AnnotateOptions(BaseModel):
-    """What may be said beside an image to draw on."""
+    """The options for an image to draw on."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -72,25 +72,25 @@ class AnnotateOptions(BaseModel):
 
 
 class PredictForm(PredictOptions):
-    """A form with one file; an option may be a field of it, or stand in the query."""
+    """A form with one file; an option may be a field or a query parameter."""
 
     image: File
 
 
 class AnnotateForm(AnnotateOptions):
-    """A form with one file; an option may be a field of it, or stand in the query."""
+    """A form with one file; an option may be a field or a query parameter."""
 
     image: File
 
 
 class BatchForm(PredictOptions):
-    """A form with several files; the options hold for all."""
+    """A form with several files; the options apply to all of them."""
 
     image: list[File] = Field(min_length=1)
 
 
 class _Json(BaseModel):
-    """JSON as protobuf spells it."""
+    """JSON with the names that protobuf gives its fields."""
 
     model_config = ConfigDict(extra="forbid", alias_generator=to_camel)
 
@@ -115,10 +115,10 @@ class _JsonImage(JsonOptions):
     )
 
     image: Base64 | None = Field(None, description="The image in base64, or a data URL that holds it.")
-    raw_data: Base64 | None = Field(None, description="The same by its name in infer.proto; send one of the two.")
-    options: JsonOptions | None = Field(None, description="The options may also stand in here.")
-    width: Any = Field(None, description="Not read: the image's own header counts.")
-    height: Any = Field(None, description="Not read.")
+    raw_data: Base64 | None = Field(None, description="The same, by its name in infer.proto; send one of the two.")
+    options: JsonOptions | None = Field(None, description="Options may also be nested here.")
+    width: Any = Field(None, description="Ignored: the image's own header counts.")
+    height: Any = Field(None, description="Ignored.")
 
 
 class PredictJson(_JsonImage):
@@ -135,7 +135,7 @@ class AnnotateJson(_JsonImage):
 
 
 class Point(_Json):
-    """A place in the upright picture: pixels from its top left corner, sub-pixel."""
+    """A point in the upright image, in pixels from its top left corner, with fractions."""
 
     x: float
     y: float
@@ -149,7 +149,7 @@ class Box(_Json):
 
 
 class Landmarks(_Json):
-    """The five points of a face; left and right as the viewer of the picture sees them."""
+    """The five landmarks of a face; left and right are the viewer's."""
 
     left_eye: Point
     right_eye: Point
@@ -167,23 +167,23 @@ class Face(_Json):
 
 
 class MetaData(_Json):
-    """What the service saw and did."""
+    """How the service examined the image."""
 
     width: int
     height: int
-    orientation: int = Field(ge=1, le=8, description="The EXIF orientation that was undone; 1 is upright already.")
+    orientation: int = Field(ge=1, le=8, description="The EXIF orientation that was undone; 1 is upright.")
     model: str
     engine: str
-    worker: str = Field(description="The worker that answered.")
-    milliseconds: dict[str, float] = Field(description="How long each step took.")
+    worker: str = Field(description="The id of the worker that answered, as in the logs.")
+    milliseconds: dict[str, float] = Field(description="The duration of each step.")
 
 
 class Prediction(_Json):
-    """The faces of one picture, best confidence first unless `max_faces` cut them."""
+    """The faces of one image: highest confidence first, or largest first if `max_faces` omitted some."""
 
     message: Literal[""]
     image_id: str
-    width: int = Field(description="Of the upright picture, in pixels.")
+    width: int = Field(description="The width of the upright image in pixels.")
     height: int
     results: list[Face]
     meta_data: MetaData
@@ -193,15 +193,15 @@ class Failure(_Json):
     """An image of a batch that could not be examined."""
 
     message: str = Field(min_length=1, description="What is wrong, and what to do.")
-    code: Literal[tuple(STATUS)]  # type: ignore[valid-type] # there is one list of them
+    code: Literal[tuple(STATUS)]  # type: ignore[valid-type] # the one list of codes
     image_id: str
     results: list[Face] = Field(max_length=0)
 
 
 class Batch(_Json):
-    """An entry per file, in their order. Without an `image_id` of the request, an entry has its file's name."""
+    """One entry per file, in order. Unless the request has an `image_id`, an entry has the name of its file."""
 
-    message: str = Field(description="Empty if all were examined.")
+    message: str = Field(description="Empty if all images were examined.")
     images: list[Prediction | Failure]
 
 
@@ -210,10 +210,12 @@ class Error(_Json):
 
     message: str = Field(min_length=1, description="What is wrong, and what to do.")
     code: Literal[(*STATUS, *BY_ENVOY)]  # type: ignore[valid-type]
-    request_id: str | None = Field(description="Its id in the logs of all tiers; null if it could not be read at all.")
+    request_id: str | None = Field(
+        description="The request's id in all logs; null if the request could not be read at all."
+    )
 
 
 class Status(_Json):
-    """All is well."""
+    """The service's state."""
 
     status: Literal["alive", "ready"]

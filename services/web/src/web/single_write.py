@@ -1,7 +1,7 @@
 """How gunicorn sends a response: headers and body in one write.
 
-gunicorn writes the headers, then the body. A process that is killed in between has sent half an answer, which Envoy has
-begun to pass on and cannot ask another gateway for. What is sent at once arrives as a whole or not at all.
+gunicorn writes the headers, then the body. A process that is killed in between has sent half a response, which Envoy
+has begun to forward, so Envoy cannot retry. A single write arrives whole or not at all.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from gunicorn.http.wsgi import Response
 
 
 class _Collector:
-    """Stands in for the socket while a response is put together."""
+    """Replaces the socket while a response is assembled."""
 
     def __init__(self) -> None:
         self.parts: list[bytes] = []
@@ -22,12 +22,12 @@ class _Collector:
 
 
 class SingleWrite(Response):  # type: ignore[misc] # gunicorn has no types
-    """The response of gunicorn's HTTP/1 workers, put in place of its own in gunicorn.conf.py."""
+    """The response of gunicorn's HTTP/1 workers; gunicorn.conf.py installs it."""
 
     sock: Any
 
     def write(self, arg: bytes) -> None:
-        """Send a piece of the body; the first one together with the headers."""
+        """Send a part of the body, the first part together with the headers."""
         if self.headers_sent:
             super().write(arg)
             return
