@@ -85,7 +85,7 @@ def test_a_key_goes_no_further_than_envoy() -> None:
     name = asked["claim_to_headers"][0]["header_name"]
     assert {name, *(header["name"] for header in asked["from_headers"])} <= set(host["request_headers_to_remove"])
     (early,) = found["early_header_mutation_extensions"]
-    assert early["typed_config"]["mutations"] == [{"remove": name}]
+    assert {"remove": name} in early["typed_config"]["mutations"]
 
 
 @pytest.mark.usefixtures("narrow_umask")

@@ -206,7 +206,7 @@ def test_nobody_watches_health_at_the_edge(attacked: RunningStack) -> None:
         sock.sendall(opening() + headers_frame(headers) + data_frames(grpc_message(b"")))
         answer = Connection(sock).answer()
     assert answer.headers["grpc-status"] == "12"
-    assert answer.headers["grpc-message"] == "nobody is watched over here; use Check"
+    assert answer.headers["grpc-message"] == "Watch is not supported; use Check"
 
 
 def test_streams_that_are_opened_only_to_be_reset_end_the_connection(

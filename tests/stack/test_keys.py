@@ -97,7 +97,7 @@ def test_without_a_key_the_door_stays_shut(guarded: Guarded, face_file: bytes) -
         assert (answer.status_code, answer.json()) == (
             401,
             {
-                "message": "this needs a valid API key, as X-API-Key or as Authorization: Bearer",
+                "message": "a valid API key is required, as X-API-Key or as Authorization: Bearer",
                 "code": "UNAUTHENTICATED",
                 "requestId": "knocking",
             },
@@ -124,7 +124,7 @@ def test_grpc_says_unauthenticated(guarded: Guarded, face_file: bytes) -> None:
                     call(metadata)
                 error: Any = refused.value
                 assert error.code() is grpc.StatusCode.UNAUTHENTICATED, what
-                assert error.details() == "this needs a valid API key, as x-api-key or as authorization: Bearer"
+                assert error.details() == "a valid API key is required, as x-api-key or as authorization: Bearer"
         answer = stub.Predict(image, metadata=(("authorization", f"Bearer {guarded.keys['bob']}"),), timeout=60)
         assert len(answer.results) == 1
 
@@ -227,7 +227,7 @@ def test_the_page_asks_for_the_key(guarded: Guarded, face_file: bytes) -> None:
     with chromium() as browser, FacetPage(browser, guarded.stack.url) as page:
         expect(page.tab.get_by_label("API key")).to_be_hidden()
         page.choose(("face.png", "image/png", face_file))
-        expect(page.tab.locator("#summary")).to_contain_text("This needs a valid API key")
+        expect(page.tab.locator("#summary")).to_contain_text("A valid API key is required")
         page.tab.get_by_label("API key").fill(guarded.keys["alice"])
         page.tab.get_by_label("API key").press("Enter")
         expect(page.marks).to_have_count(1)
