@@ -213,7 +213,7 @@ settings: .venv/ready  ## write .env.example and docs/settings.md from the setti
 	$(BIN)/python tools/settings.py
 
 .PHONY: screenshots
-screenshots: .venv/ready  ## take the screenshots of the documents; needs Chromium and Prometheus (ARGS=page: one of them)
+screenshots: .venv/ready  ## take the screenshots of the documents; needs Chromium (ARGS=page: one of them)
 	@exec $(BIN)/python -m tools.screenshots $(ARGS)
 
 # dev is resolved first and constrains the others, so that all images and this machine run the same versions. Pins that still

@@ -176,7 +176,7 @@ def test_every_alert_is_explained_and_tested() -> None:
     assert sorted(re.findall(r"^## (Facet\w+)$", page, re.MULTILINE)) == sorted(alerts)
     critical = {rule["alert"] for rule in group["rules"] if rule.get("labels") == {"severity": "critical"}}
     assert set(re.findall(r"^## (Facet\w+)\n\nCritical\.", page, re.MULTILINE)) == critical
-    tests = yaml.safe_load((ROOT / "deploy/prometheus/rules_test.yml").read_text())["tests"]
+    tests = yaml.safe_load((ROOT / "tests/stack/alert_rules_test.yml").read_text())["tests"]
     fired = {case["alertname"] for test in tests for case in test["alert_rule_test"] if "exp_alerts" in case}
     silent = {case["alertname"] for test in tests for case in test["alert_rule_test"] if "exp_alerts" not in case}
     assert fired == silent == set(alerts)

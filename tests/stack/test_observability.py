@@ -81,7 +81,7 @@ def test_the_files_are_what_prometheus_takes(watched: tuple[ComposeStack, str]) 
     done = stack.execute(stack.container("prometheus"), "promtool", "check", "config", "/etc/prometheus/prometheus.yml")
     assert done.returncode == 0, done.stdout + done.stderr
     promtool = ["env", "TMPDIR=/prometheus", "promtool"]  # it keeps the tests' series in a folder for a moment
-    done = stack.execute(stack.container("prometheus"), *promtool, "test", "rules", "/etc/prometheus/rules_test.yml")
+    done = stack.execute(stack.container("prometheus"), *promtool, "test", "rules", "/tests/alert_rules_test.yml")
     assert done.returncode == 0, done.stdout + done.stderr
     (group,) = yaml.safe_load((ROOT / "deploy/prometheus/rules.yml").read_text())["groups"]
     alerts = [rule for rule in group["rules"] if "alert" in rule]
