@@ -38,7 +38,7 @@ class Stack:
         self._url = f"http://127.0.0.1:{port}/predict"
         own = {"FACET_PUBLISH": f"127.0.0.1:{port}", "COMPOSE_PROJECT_NAME": f"facet-{port}", "FACET_TAG": "test"}
         self._environment = os.environ | own
-        self._picture = (ROOT / "tests/images/astronaut.webp").read_bytes()
+        self._image = (ROOT / "tests/images/astronaut.webp").read_bytes()
 
     def compose(self, *arguments: str) -> str:
         """Run `docker compose` on the project."""
@@ -46,24 +46,24 @@ class Stack:
         return subprocess.run(command, env=self._environment, check=True, capture_output=True, text=True).stdout
 
     def answer(self) -> str | None:
-        """Send a picture; give the name of the worker that has found the face, or None when none was reached."""
+        """Send an image; give the name of the worker that has found the face, or None when none was reached."""
         headers = {"Content-Type": "image/webp"}
         try:
-            with DIRECT.open(urllib.request.Request(self._url, self._picture, headers), timeout=30) as response:  # noqa: S310 - loopback
+            with DIRECT.open(urllib.request.Request(self._url, self._image, headers), timeout=30) as response:  # noqa: S310 - loopback
                 found = json.load(response)
         except (urllib.error.URLError, OSError):
             return None
         if len(found["results"]) != 1:
-            sys.exit("the face in the picture was not found")
+            sys.exit("the face in the image was not found")
         return str(found["metaData"]["worker"])
 
     def up(self, *arguments: str) -> None:
-        """Start what is missing, wait as a user does, and see a picture answered."""
+        """Start what is missing, wait as a user does, and see an image answered."""
         self.compose("up", "--detach", "--wait", *arguments)
         wait_for(self.answer)
 
     def discovery(self, containers: int) -> float:
-        """Start more containers of workers; give the longest that a new one waits for a picture, in seconds."""
+        """Start more containers of workers; give the longest that a new one waits for an image, in seconds."""
         old = self.compose("ps", "--quiet", "inference").split()
         self.compose("up", "--detach", "--scale", f"inference={containers}", "inference")
         new = [found for found in self.compose("ps", "--quiet", "inference").split() if found not in old]
@@ -158,7 +158,7 @@ def figures(stack: Stack, folder: Path) -> dict[str, float]:
     measured |= {f"idle {tier}, MB": used for tier, used in memory.items()}
     measured[f"idle stack with {WORKERS} workers, MB"] = sum(memory.values())
 
-    measured["a new container serves, until Envoy sends it a picture, s"] = stack.discovery(3)
+    measured["a new container serves, until Envoy sends it an image, s"] = stack.discovery(3)
     stack.compose("up", "--detach", "--wait", "--scale", "inference=1", "inference")
 
     changed = folder / CHANGED

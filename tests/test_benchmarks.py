@@ -16,7 +16,7 @@ import psutil
 import pytest
 from whole_path.alone import NAME
 from whole_path.figures import Figure, busiest_over_idlest, over, percentile, rank, targets
-from whole_path.images import Picture
+from whole_path.images import SampleImage
 from whole_path.load import Box, Request, closed_load, first_answers, require_same_faces, share_of_busiest
 from whole_path.overhead import EVEN, RANDOM, WHOLE
 from whole_path.pages import target_table
@@ -69,7 +69,7 @@ def small_run() -> dict[str, Any]:
             "bytes": {"640x480, one face": 125_000},
         },
         "overhead": {
-            "picture": "640x480, one face",
+            "image": "640x480, one face",
             "one_caller": {WHOLE: whole, NAME: alone},
             "busy": {WHOLE: whole, NAME: alone},
             "loaded": tails,
@@ -126,10 +126,10 @@ def test_faces_are_the_same_when_each_has_its_box() -> None:
     """In any order, a few pixels apart; not one for two."""
     one: Box = (10, 10, 50, 60)
     other: Box = (100, 10, 150, 60)
-    require_same_faces({"picture": [one, other]}, {"picture": [(102, 12, 148, 62), (8, 13, 52, 58)]})
+    require_same_faces({"image": [one, other]}, {"image": [(102, 12, 148, 62), (8, 13, 52, 58)]})
     for others in ([one], [one, one], [one, other, one], [one, (100, 10, 150, 66)]):
-        with pytest.raises(CannotCompare, match="picture: only one of both"):
-            require_same_faces({"picture": [one, other]}, {"picture": others})
+        with pytest.raises(CannotCompare, match="image: only one of both"):
+            require_same_faces({"image": [one, other]}, {"image": others})
 
 
 class StandInWithoutFaces(BaseHTTPRequestHandler):
@@ -162,7 +162,7 @@ def without_faces() -> Iterator[Stack]:
 
 def test_what_finds_other_faces_is_not_compared(without_faces: Stack) -> None:
     """As many as expected are counted, and one that is missing ends the run."""
-    data = post("/predict", b"a picture", "image/jpeg")
+    data = post("/predict", b"an image", "image/jpeg")
     counted = closed_load(without_faces, [Request("none", data, 0)], 2, 0.05, fewest=20)
     assert counted.rate > 0
     assert len(counted.latencies["none"]) >= 20
@@ -175,4 +175,4 @@ def test_what_does_not_answer_is_not_compared(without_faces: Stack) -> None:
     with pytest.raises(CannotCompare, match="one face, 0 faces expected: 404"):
         closed_load(without_faces, [Request("one face", post("/no", b"", "image/jpeg"), 0)], 1, 0.05)
     with pytest.raises(CannotCompare, match="640x480, none: no answer"):
-        first_answers(Stack("gone", 1, 0, psutil.Process(), 0.0), [Picture("640x480", "none", b"")])
+        first_answers(Stack("gone", 1, 0, psutil.Process(), 0.0), [SampleImage("640x480", "none", b"")])

@@ -22,16 +22,16 @@ class InferenceServicer(infer_pb2_grpc.InferenceServicer):
         self._detector = MTCNN()
 
     def Predict(self, request: infer_pb2.Image, context: grpc.ServicerContext) -> infer_pb2.InferResults:  # noqa: N802
-        """Find the faces of one picture."""
+        """Find the faces of one image."""
         del context
-        picture = np.asarray(Image.open(io.BytesIO(request.raw_data)).convert("RGB"))
-        faces = self._detector.detect_faces(picture, box_format="xyxy")
+        pixels = np.asarray(Image.open(io.BytesIO(request.raw_data)).convert("RGB"))
+        faces = self._detector.detect_faces(pixels, box_format="xyxy")
         return infer_pb2.InferResults(image_id=request.image_id, results=[result(face) for face in faces])
 
     def PredictStream(  # noqa: N802
         self, request_iterator: Iterator[infer_pb2.Image], context: grpc.ServicerContext
     ) -> Iterator[infer_pb2.InferResults]:
-        """Find the faces of one picture after the other."""
+        """Find the faces of one image after the other."""
         for request in request_iterator:
             yield self.Predict(request, context)
 

@@ -16,23 +16,23 @@ from inference.mtcnn.detector import DetectOptions
 from inference.mtcnn.steps import Steps
 from inference.process.worker import load
 from inference.settings import Settings
-from whole_path.images import Picture
+from whole_path.images import SampleImage
 from whole_path.load import Sample
 from whole_path.stacks import CannotCompare
 
 NAME = "the detector alone"
-WARM_UP = 5  # pictures, after which the next takes no longer than the last
+WARM_UP = 5  # images, after which the next takes no longer than the last
 
 
 class Alone:
-    """As many processes as there are workers; they examine one picture again and again when told to."""
+    """As many processes as there are workers; they examine one image again and again when told to."""
 
-    def __init__(self, picture: Picture, connections: list[Connection]) -> None:
-        self._picture = picture
+    def __init__(self, image: SampleImage, connections: list[Connection]) -> None:
+        self._image = image
         self._connections = connections
 
     def run(self, seconds: float, processes: int) -> Sample:
-        """Let so many of them examine the picture for so many seconds."""
+        """Let so many of them examine the image for so many seconds."""
         asked = self._connections[:processes]
         for connection in asked:
             connection.send(seconds)
@@ -40,15 +40,15 @@ class Alone:
         latencies = [each for waited, _, _ in done for each in waited]
         cpu = sum(used for _, used, _ in done) / len(latencies)
         rate = sum(len(waited) / took for waited, _, took in done)
-        return Sample(rate, {self._picture.name: latencies}, {NAME: cpu}, 0.0)
+        return Sample(rate, {self._image.name: latencies}, {NAME: cpu}, 0.0)
 
 
 @contextmanager
-def detectors_alone(processes: int, picture: Picture) -> Iterator[Alone]:
+def detectors_alone(processes: int, image: SampleImage) -> Iterator[Alone]:
     """Have the processes ready, idle until they are asked."""
     spawn = multiprocessing.get_context("spawn")
     pairs = [spawn.Pipe() for _ in range(processes)]
-    started = [spawn.Process(target=_examine, args=(picture.jpeg, theirs)) for _, theirs in pairs]
+    started = [spawn.Process(target=_examine, args=(image.jpeg, theirs)) for _, theirs in pairs]
     ours = [ours for ours, _ in pairs]
     try:
         with _as_a_worker():
@@ -57,7 +57,7 @@ def detectors_alone(processes: int, picture: Picture) -> Iterator[Alone]:
                 theirs.close()  # or nobody would hear of its end
         for connection in ours:
             _heard(connection)
-        yield Alone(picture, ours)
+        yield Alone(image, ours)
     finally:
         for connection in ours:
             with suppress(OSError):

@@ -74,9 +74,9 @@ def tiers(samples: Samples) -> dict[str, float]:
 
 
 def latencies(samples: Samples, name: str = "") -> list[float]:
-    """Put together the milliseconds of all rounds, of one kind of picture or of all."""
-    by_picture = [each for sample in samples for each in sample["latencies"].items()]
-    return sorted(each for picture, waited in by_picture if name in picture for each in waited)
+    """Put together the milliseconds of all rounds, of one kind of image or of all."""
+    by_image = [each for sample in samples for each in sample["latencies"].items()]
+    return sorted(each for image, waited in by_image if name in image for each in waited)
 
 
 def percentile(ordered: list[float], percent: float) -> float:

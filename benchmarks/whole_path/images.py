@@ -1,4 +1,4 @@
-"""The pictures that every contestant gets: two sizes up and one down from VGA, with one face, several, and none."""
+"""The images that every contestant gets: two sizes up and one down from VGA, with one face, several, and none."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from wire import post
 SIZES = {"320x240": (320, 240), "640x480": (640, 480), "1920x1080": (1920, 1080)}
 CONTENTS = ("one face", "several", "none")
 SUIT = (40, 460)  # columns of the astronaut, from the bottom up: no face is seen in it at any size
-BOUNDARY = "facet-picture"
+BOUNDARY = "facet-image"
 
 
 @dataclass(frozen=True)
-class Picture:
+class SampleImage:
     """A JPEG and what is in it."""
 
     size: str
@@ -38,17 +38,17 @@ class Picture:
 
     def as_form(self) -> bytes:
         """Give the request that a browser's form makes."""
-        head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="image"; filename="picture.jpg"\r\n\r\n'
+        head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="image"; filename="image.jpg"\r\n\r\n'
         body = head.encode() + self.jpeg + f"\r\n--{BOUNDARY}--\r\n".encode()
         return post("/predict", body, f"multipart/form-data; boundary={BOUNDARY}")
 
     def as_it_is(self) -> bytes:
-        """Give the request whose body is the picture."""
+        """Give the request whose body is the image."""
         return post("/predict", self.jpeg, "image/jpeg")
 
 
 @cache
-def pictures(size: str) -> list[Picture]:
+def images(size: str) -> list[SampleImage]:
     """Make the three of a size: a portrait, a crowd of portraits in many sizes, and a space suit without its head."""
     width, height = SIZES[size]
     astronaut, admiral = photographs()
@@ -60,7 +60,7 @@ def pictures(size: str) -> list[Picture]:
         "several": mosaic(width, height, [astronaut, admiral]),
         "none": suit.resize((width, height), Image.Resampling.LANCZOS),
     }
-    return [Picture(size, content, jpeg(made[content])) for content in CONTENTS]
+    return [SampleImage(size, content, jpeg(made[content])) for content in CONTENTS]
 
 
 def portrait(photo: Image.Image, width: int, height: int) -> Image.Image:
@@ -70,7 +70,7 @@ def portrait(photo: Image.Image, width: int, height: int) -> Image.Image:
 
 
 def jpeg(image: Image.Image) -> bytes:
-    """Encode a picture as a camera would."""
+    """Encode an image as a camera would."""
     target = io.BytesIO()
     image.save(target, "JPEG", quality=90)
     return target.getvalue()

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
-from whole_path.images import Picture
+from whole_path.images import SampleImage
 from whole_path.stacks import START_SECONDS, CannotCompare, Stack
 from wire import Answer, Wire
 
@@ -28,7 +28,7 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Request:
-    """A picture put into bytes for the wire, and how many faces must come back."""
+    """An image put into bytes for the wire, and how many faces must come back."""
 
     name: str
     data: bytes
@@ -57,8 +57,8 @@ def faces_in(answer: Answer) -> int:
     return answer.body.count(b'"confidence"')
 
 
-def first_answers(stack: Stack, pictures: Sequence[Picture]) -> dict[str, list[Box]]:
-    """Send each picture once, and give the boxes of the faces that were found in it.
+def first_answers(stack: Stack, images: Sequence[SampleImage]) -> dict[str, list[Box]]:
+    """Send each image once, and give the boxes of the faces that were found in it.
 
     Raises CannotCompare when one is not answered with 200.
     """
@@ -66,11 +66,11 @@ def first_answers(stack: Stack, pictures: Sequence[Picture]) -> dict[str, list[B
     async def ask() -> dict[str, list[Box]]:
         wire = Wire(stack.url)
         found = {}
-        for picture in pictures:
-            answer = await _answer(wire, picture.as_json(), f"{stack.name}, {picture.name}")
+        for image in images:
+            answer = await _answer(wire, image.as_json(), f"{stack.name}, {image.name}")
             if answer.status != 200:  # noqa: PLR2004
-                raise CannotCompare(f"{stack.name}, {picture.name}: {_short(answer)}")
-            found[picture.name] = [_box(result["box"]) for result in json.loads(answer.body)["results"]]
+                raise CannotCompare(f"{stack.name}, {image.name}: {_short(answer)}")
+            found[image.name] = [_box(result["box"]) for result in json.loads(answer.body)["results"]]
         wire.close()
         return found
 
@@ -95,16 +95,16 @@ async def _answer(wire: Wire, data: bytes, what: str) -> Answer:
 
 
 def require_same_faces(one: dict[str, list[Box]], other: dict[str, list[Box]]) -> None:
-    """Hold the boxes of each picture against each other, in whichever order. Raises CannotCompare."""
-    for picture, boxes in one.items():
-        left = list(other[picture])
+    """Hold the boxes of each image against each other, in whichever order. Raises CannotCompare."""
+    for image, boxes in one.items():
+        left = list(other[image])
         for box in boxes:
             near = [each for each in left if max(abs(a - b) for a, b in zip(box, each, strict=True)) <= SAME_PIXELS]
             if not near:
-                raise CannotCompare(f"{picture}: only one of both finds a face at {box}; the other has {left}")
+                raise CannotCompare(f"{image}: only one of both finds a face at {box}; the other has {left}")
             left.remove(near[0])
         if left:
-            raise CannotCompare(f"{picture}: only one of both finds faces at {left}")
+            raise CannotCompare(f"{image}: only one of both finds faces at {left}")
 
 
 def until_all_answer(stack: Stack, request: Request, workers: int) -> None:

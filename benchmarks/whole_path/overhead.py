@@ -11,7 +11,7 @@ from typing import Any
 
 import grpc
 from whole_path.alone import NAME, Alone, detectors_alone
-from whole_path.images import Picture, pictures
+from whole_path.images import SampleImage, images
 from whole_path.load import (
     CALLERS,
     PATIENCE,
@@ -39,14 +39,14 @@ Way = Callable[[float], Sample]
 
 
 def measure(workers: int, rounds: int, scale: float) -> dict[str, Any]:
-    """Measure all of it with one picture of one face, in turns."""
-    picture = pictures(SIZE)[0]
-    with facet(workers, picture.as_it_is()) as stack, detectors_alone(workers, picture) as alone:
-        faces = len(first_answers(stack, [picture])[picture.name])
-        as_it_is = Request(picture.name, picture.as_it_is(), faces)
+    """Measure all of it with one image of one face, in turns."""
+    image = images(SIZE)[0]
+    with facet(workers, image.as_it_is()) as stack, detectors_alone(workers, image) as alone:
+        faces = len(first_answers(stack, [image])[image.name])
+        as_it_is = Request(image.name, image.as_it_is(), faces)
         until_all_answer(stack, as_it_is, workers)
-        one = _in_turns(_ways(stack, alone, picture, faces), rounds, SECONDS * scale)
-        busy = {NAME: lambda seconds: alone.run(seconds, workers), **_forms(stack, picture, faces, CALLERS, FEWEST)}
+        one = _in_turns(_ways(stack, alone, image, faces), rounds, SECONDS * scale)
+        busy = {NAME: lambda seconds: alone.run(seconds, workers), **_forms(stack, image, faces, CALLERS, FEWEST)}
         many = _in_turns(busy, rounds, BUSY_SECONDS * scale)
         rates = sorted(sample["rate"] for sample in many[WHOLE])
         rate = LOAD * rates[len(rates) // 2]
@@ -54,28 +54,28 @@ def measure(workers: int, rounds: int, scale: float) -> dict[str, Any]:
             when: [_open(stack, as_it_is, rate, seed, OPEN_SECONDS * scale, when) for seed in range(rounds)]
             for when in (RANDOM, EVEN)
         }
-    service = sorted(each for sample in one[WHOLE] for each in sample["latencies"][picture.name])
+    service = sorted(each for sample in one[WHOLE] for each in sample["latencies"][image.name])
     ideal = _ideal_queue(workers, LOAD, service[len(service) // 2])
-    return {"picture": picture.name, "one_caller": one, "busy": many, "rate": rate, "loaded": loaded, "ideal": ideal}
+    return {"image": image.name, "one_caller": one, "busy": many, "rate": rate, "loaded": loaded, "ideal": ideal}
 
 
-def _ways(stack: Stack, alone: Alone, picture: Picture, faces: int) -> dict[str, Way]:
-    as_it_is = Request(picture.name, picture.as_it_is(), faces)
+def _ways(stack: Stack, alone: Alone, image: SampleImage, faces: int) -> dict[str, Way]:
+    as_it_is = Request(image.name, image.as_it_is(), faces)
     return {
         NAME: lambda seconds: alone.run(seconds, 1),
-        WORKER: lambda seconds: _grpc(stack, stack.worker, picture, seconds),
-        ENVOY: lambda seconds: _grpc(stack, stack.url.removeprefix("http://"), picture, seconds),
+        WORKER: lambda seconds: _grpc(stack, stack.worker, image, seconds),
+        ENVOY: lambda seconds: _grpc(stack, stack.url.removeprefix("http://"), image, seconds),
         GATEWAY: lambda seconds: closed_load(stack, [as_it_is], 1, seconds, stack.gateway_url),
-        **_forms(stack, picture, faces, 1),
+        **_forms(stack, image, faces, 1),
     }
 
 
-def _forms(stack: Stack, picture: Picture, faces: int, callers: int, fewest: int = 1) -> dict[str, Way]:
+def _forms(stack: Stack, image: SampleImage, faces: int, callers: int, fewest: int = 1) -> dict[str, Way]:
     def way(data: bytes) -> Way:
-        request = Request(picture.name, data, faces)
+        request = Request(image.name, data, faces)
         return lambda seconds: closed_load(stack, [request], callers, seconds, fewest=fewest)
 
-    return {WHOLE: way(picture.as_it_is()), FORM: way(picture.as_form()), JSON: way(picture.as_json())}
+    return {WHOLE: way(image.as_it_is()), FORM: way(image.as_form()), JSON: way(image.as_json())}
 
 
 def _in_turns(ways: dict[str, Way], rounds: int, seconds: float) -> dict[str, list[dict[str, Any]]]:
@@ -88,10 +88,10 @@ def _in_turns(ways: dict[str, Way], rounds: int, seconds: float) -> dict[str, li
     return samples
 
 
-def _grpc(stack: Stack, target: str, picture: Picture, seconds: float) -> Sample:
+def _grpc(stack: Stack, target: str, image: SampleImage, seconds: float) -> Sample:
     """Call as one gRPC client does; its own CPU time is above that of HTTP's callers."""
     latencies: list[float] = []
-    request = infer_pb2.Image(raw_data=picture.jpeg)
+    request = infer_pb2.Image(raw_data=image.jpeg)
     with grpc.insecure_channel(target) as channel:
         predict = infer_pb2_grpc.InferenceStub(channel).Predict
         try:
@@ -101,11 +101,11 @@ def _grpc(stack: Stack, target: str, picture: Picture, seconds: float) -> Sample
                 predict(request, timeout=PATIENCE)
                 latencies.append(1000 * (time.monotonic() - sent))
         except grpc.RpcError as error:
-            raise CannotCompare(f"{stack.name}, {picture.name}, by gRPC: no answer, {error}") from error
+            raise CannotCompare(f"{stack.name}, {image.name}, by gRPC: no answer, {error}") from error
         took, own, after = time.monotonic() - began, time.process_time() - own, stack.cpu_seconds()
     count = len(latencies)
     cpu = {tier: 1000 * (after[tier] - before[tier]) / count for tier in after}
-    return Sample(count / took, {picture.name: latencies}, cpu, 1000 * own / count)
+    return Sample(count / took, {image.name: latencies}, cpu, 1000 * own / count)
 
 
 def _open(stack: Stack, request: Request, rate: float, seed: int, seconds: float, when: str) -> dict[str, Any]:

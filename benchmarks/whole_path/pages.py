@@ -191,7 +191,7 @@ def overhead(run: dict[str, Any]) -> str:
         rows.append([name, *ranks, str(Figure.of(each_cpu(samples))), *used])
     head = ["one caller of", "p50, ms", "p99, ms", "CPU, ms", "of which Envoy", "web", "inference"]
     text = paragraph(f"""
-        The cost of the path, with the image `{found["picture"]}` as the request body unless the row says otherwise. The
+        The cost of the path, with the image `{found["image"]}` as the request body unless the row says otherwise. The
         detector alone decodes and detects in a loop, without a network. The gRPC client is part of the measured
         latency.
     """)

@@ -35,7 +35,7 @@ def plot_callers(run: dict[str, Any], path: Path) -> None:
         axes.set_ylabel(label)
         axes.legend()
     left.set_ylim(bottom=0)
-    figure.suptitle(f"pictures of {SIZE}: with one face, several, none", fontsize=10)
+    figure.suptitle(f"images of {SIZE}: with one face, several, none", fontsize=10)
     _save(figure, path)
 
 
@@ -52,7 +52,7 @@ def plot_scale(run: dict[str, Any], path: Path) -> None:
         color=COLOURS["facet"],
         label="measured",
     )
-    axes.set_xlabel(f"workers that sleep {1000 * seconds:.0f} ms for a picture")
+    axes.set_xlabel(f"workers that sleep {1000 * seconds:.0f} ms for an image")
     axes.set_xticks(workers)
     axes.set_ylabel("requests/s")
     axes.set_ylim(bottom=0)

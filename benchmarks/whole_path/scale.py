@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from whole_path.images import pictures
+from whole_path.images import images
 from whole_path.load import Request, closed_load, until_all_answer
 from whole_path.stacks import facet
 from whole_path.stand_in import SECONDS as SERVICE_SECONDS
@@ -18,8 +18,8 @@ CALLERS_PER_WORKER = 2  # so that one always waits
 
 def measure(scale: float, counts: tuple[int, ...] = WORKERS) -> dict[str, Any]:
     """Measure each number of workers, with a stack of its own."""
-    picture = pictures("320x240")[0]
-    request = Request(picture.name, picture.as_it_is(), 0)
+    image = images("320x240")[0]
+    request = Request(image.name, image.as_it_is(), 0)
     rows = []
     for workers in counts:
         with facet(workers, request.data, inference="whole_path.stand_in") as stack:

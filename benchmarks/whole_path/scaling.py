@@ -37,9 +37,9 @@ def needs(run: dict[str, Any]) -> str:
     """Return the tables of docs/scaling.md, with the costs that they are based on."""
     found = run["overhead"]
     cost = {tier: tiers(found["busy"][WHOLE])[tier] for tier in PODS}
-    size = run["side_by_side"]["bytes"][found["picture"]]
+    size = run["side_by_side"]["bytes"][found["image"]]
     costs = ", ".join(f"{SHOWN[tier]} {cost[tier]:.1f} ms" for tier in PODS)
-    per_image = f"CPU time per image (`{found['picture']}`, {size / 1000:.0f} kB, as the body): {costs}."
+    per_image = f"CPU time per image (`{found['image']}`, {size / 1000:.0f} kB, as the body): {costs}."
     return "\n\n".join([per_image, carries(cost), pods_for(cost, size), at_its_most(cost)])
 
 

@@ -9,7 +9,7 @@ from itertools import product
 from math import ceil
 from typing import Any
 
-from whole_path.images import Picture, pictures
+from whole_path.images import SampleImage, images
 from whole_path.load import CALLERS, SIZE, Request, Sample, closed_load, first_answers, require_same_faces
 from whole_path.stacks import START_SECONDS, CannotCompare, Stack, baseline, facet
 
@@ -22,7 +22,7 @@ SECONDS: dict[str, dict[str, float]] = {
 }
 FEWEST = 100  # answers of a stretch in the cell of the targets: with less there is no p99
 WARM_UP_SECONDS, WARM_UP_CALLERS = 4, 8
-WARM_UP_TIMES = 3  # that each process gets each picture, on an average
+WARM_UP_TIMES = 3  # that each process gets each image, on an average
 
 
 def compare(
@@ -32,7 +32,7 @@ def compare(
 
     Facet has so many workers, the baseline so many processes.
     """
-    everything = [picture for size in sizes for picture in pictures(size)]
+    everything = [image for size in sizes for image in images(size)]
     starts: dict[str, list[float]] = {"facet": [], "baseline": []}
     memory: dict[str, float] = {}
     numbers = {"facet": workers, "baseline": processes}
@@ -68,31 +68,31 @@ def compare(
         "workers": workers,
         "processes": processes,
         "faces": faces,
-        "bytes": {picture.name: len(picture.jpeg) for picture in everything},
+        "bytes": {image.name: len(image.jpeg) for image in everything},
         "cold_start": starts,
         "memory": memory,
         "cells": cells,
     }
 
 
-def _start(name: str, processes: int, picture: Picture) -> AbstractContextManager[Stack]:
-    return (facet if name == "facet" else baseline)(processes, picture.as_json())
+def _start(name: str, processes: int, image: SampleImage) -> AbstractContextManager[Stack]:
+    return (facet if name == "facet" else baseline)(processes, image.as_json())
 
 
-def _memory(stack: Stack, everything: list[Picture], scale: float, processes: int) -> float:
+def _memory(stack: Stack, everything: list[SampleImage], scale: float, processes: int) -> float:
     _warm_up(stack, everything, scale, processes)
     return stack.megabytes()
 
 
-def _warm_up(stack: Stack, everything: list[Picture], scale: float, processes: int) -> None:
-    """Let many callers ask, then one until each process has worked for as long as one of each picture takes.
+def _warm_up(stack: Stack, everything: list[SampleImage], scale: float, processes: int) -> None:
+    """Let many callers ask, then one until each process has worked for as long as one of each image takes.
 
     The baseline's gateway shares one connection among requests that overlap, so that many callers may keep one of its
     processes busy and leave the others cold; one caller's requests make a connection each.
     """
     before = stack.each_worker()
     found = first_answers(stack, everything)
-    requests = [Request(picture.name, picture.as_json(), len(found[picture.name])) for picture in everything]
+    requests = [Request(image.name, image.as_json(), len(found[image.name])) for image in everything]
     missing = WARM_UP_TIMES * processes * len(requests) * scale
     while missing > 0:
         sample = closed_load(stack, requests, WARM_UP_CALLERS, WARM_UP_SECONDS * scale)
@@ -106,7 +106,7 @@ def _warm_up(stack: Stack, everything: list[Picture], scale: float, processes: i
 
 
 def _measure(stack: Stack, size: str, faces: dict[str, int], callers: int, scale: float) -> Sample:
-    requests = [Request(picture.name, picture.as_json(), faces[picture.name]) for picture in pictures(size)]
+    requests = [Request(image.name, image.as_json(), faces[image.name]) for image in images(size)]
     fewest = ceil(FEWEST * scale) if (size, callers) == (SIZE, CALLERS) else 1
     sample = closed_load(stack, requests, callers, SECONDS[stack.name][size] * scale, fewest=fewest)
     print(f"{stack.name}, {size}, {callers} callers: {sample.rate:.1f} requests/s", flush=True)

@@ -25,9 +25,9 @@ class StandInEngine:
     name = "stand-in"
     device = "none"
 
-    def find_faces(self, picture: RGB, min_face_size: int, steps: Steps) -> list[Face]:
-        """Sleep as long as a picture of a megapixel would be computed."""
-        del picture, min_face_size
+    def find_faces(self, pixels: RGB, min_face_size: int, steps: Steps) -> list[Face]:
+        """Sleep as long as an image of a megapixel would be computed."""
+        del pixels, min_face_size
         with steps("pnet"):
             time.sleep(SECONDS)
         return []

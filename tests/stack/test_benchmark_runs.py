@@ -25,15 +25,15 @@ def test_the_detectors_benchmark_compares_engines_that_find_the_same(tmp_path: P
     assert "| portrait 512x512 |" in said
     assert (tmp_path / "detector.png").read_bytes().startswith(b"\x89PNG")
     report = json.loads((tmp_path / "detector.json").read_text())
-    for picture in report["pictures"]:
-        assert picture["faces"]["openvino"] == picture["faces"]["onnxruntime"] == picture["faces"]["mtcnn package"] == 1
-        assert set(picture["steps_ms"]) == {"pyramid", "pnet", "boxes", "nms", "crops", "rnet", "onet"}
-        assert 0 < picture["outside_networks"] < 1 < picture["times_the_floor"]
-        assert all(megabytes > 0 for megabytes in picture["peak_mb"].values())
+    for image in report["images"]:
+        assert image["faces"]["openvino"] == image["faces"]["onnxruntime"] == image["faces"]["mtcnn package"] == 1
+        assert set(image["steps_ms"]) == {"pyramid", "pnet", "boxes", "nms", "crops", "rnet", "onet"}
+        assert 0 < image["outside_networks"] < 1 < image["times_the_floor"]
+        assert all(megabytes > 0 for megabytes in image["peak_mb"].values())
 
 
 def test_the_tiers_benchmark_finds_the_workers_the_dearest() -> None:
-    """For each size of picture; it ends its stack."""
+    """For each size of image; it ends its stack."""
     said = run("benchmarks/tiers.py", "--seconds=1", "--callers=2")
     rows = [line.strip("| ").split(" | ") for line in said.splitlines() if " kB |" in line]
     assert [row[0].partition(",")[0] for row in rows] == ["320x240", "640x480", "1920x1080"]
