@@ -1,4 +1,4 @@
-"""A collector of traces in this process: it takes what is sent over OTLP/gRPC, and gives it back as a tree."""
+"""A collector of traces in this process: it receives spans over OTLP/gRPC and gives them as trees."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):
             return list(self._spans)
 
     def trace(self, trace: str, *names: str) -> Trace:
-        """Give a trace when spans of all these names have arrived, of a name that is said twice, two."""
+        """Wait for spans of all these names, two of a name that occurs twice, and give their trace."""
 
         def found() -> list[Span] | None:
             spans = [span for span in self.spans if span.trace == trace]
@@ -87,7 +87,7 @@ class Trace:
         return sorted((span for span in self.spans if span.parent == parent.id), key=lambda span: span.began)
 
     def line(self, span: Span) -> list[str]:
-        """Name a span and those above it, the outermost first."""
+        """Name the ancestors of a span and the span itself, outermost first."""
         above = [found for found in self.spans if found.id == span.parent]
         return [*(self.line(above[0]) if above else []), f"{span.service}: {span.name}"]
 

@@ -1,4 +1,4 @@
-"""Each tier shows its metrics on a port of its own, and they are right over several processes and after restarts."""
+"""Each tier serves its metrics on a separate port. They are correct over several processes and after restarts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.stack.test_predict import post
 
 
 def samples(stack: RunningStack, tier: str) -> dict[str, float]:
-    """Read a tier's figures: the name with its labels, and the value."""
+    """Read the metrics of a tier: name with labels, and value."""
     text = httpx.get(stack.metrics_urls[tier]).text
     return {
         ",".join([sample.name, *(f"{key}={value}" for key, value in sorted(sample.labels.items()))]): sample.value
@@ -23,15 +23,15 @@ def samples(stack: RunningStack, tier: str) -> dict[str, float]:
     }
 
 
-def test_pictures_are_counted_over_all_workers(
+def test_images_are_counted_over_all_workers(
     processes: RunningStack, client: httpx.Client, astronaut_file: bytes
 ) -> None:
-    """Twelve pictures at four workers are twelve, with one face each; a refused one counts by its reason."""
+    """Twelve images with one face each count as twelve over four workers. A rejected image counts under its reason."""
     wait_for(lambda: processes.serving() == 4, "4 workers serve")
     before = samples(processes, "inference")
     for _ in range(12):
         assert post(client, "raw", astronaut_file).status_code == 200
-    assert post(client, "raw", b"no picture").status_code == 422
+    assert post(client, "raw", b"not an image").status_code == 422
     after = samples(processes, "inference")
 
     def grown(name: str) -> float:
@@ -45,10 +45,10 @@ def test_pictures_are_counted_over_all_workers(
         assert grown(f"facet_inference_step_seconds_count,step={step}") == 12
 
 
-def test_counts_go_on_when_a_worker_is_replaced(
+def test_counts_continue_when_a_worker_is_replaced(
     processes: RunningStack, client: httpx.Client, face_file: bytes
 ) -> None:
-    """They neither begin again nor forget; the failure is counted, too."""
+    """The new worker continues the counts of its predecessor. The failure counts, too."""
     wait_for(lambda: processes.serving() == 4, "4 workers serve")
     name = "facet_inference_requests_total,code=OK,method=Predict"
     assert post(client, "raw", face_file).status_code == 200
@@ -64,16 +64,16 @@ def test_counts_go_on_when_a_worker_is_replaced(
 
 
 def test_the_gateway_counts_by_route_and_status(processes: RunningStack, client: httpx.Client) -> None:
-    """Over all its processes."""
+    """The counts are sums over all processes."""
     name = "facet_http_requests_total,method=GET,route=/healthz,status=200"
     before = samples(processes, "web").get(name, 0)
     for _ in range(10):
         client.get("/healthz")
-    assert samples(processes, "web")[name] >= before + 10  # Envoy asks for it, too
+    assert samples(processes, "web")[name] >= before + 10  # Envoy checks it, too
 
 
-def test_envoy_shows_its_figures_and_nothing_else_of_its_admin(processes: RunningStack) -> None:
-    """That would stop it for whoever asks."""
+def test_envoy_serves_its_metrics_and_nothing_else_of_its_admin(processes: RunningStack) -> None:
+    """The admin interface would let anyone stop it."""
     url = processes.metrics_urls["envoy"]
     assert "envoy_http_downstream_rq_completed" in httpx.get(url).text
     for path in (
@@ -90,15 +90,15 @@ def test_envoy_shows_its_figures_and_nothing_else_of_its_admin(processes: Runnin
 
 @pytest.mark.parametrize("tier", ["web", "inference", "envoy"])
 def test_no_metrics_at_the_front_door(processes: RunningStack, tier: str) -> None:
-    """The edge leads to none of them."""
+    """The edge does not route to them."""
     path = processes.metrics_urls[tier].rpartition("/")[2]
     assert httpx.get(f"{processes.url}/{path}").status_code == 404
 
 
-def test_what_is_in_flight_is_seen_and_forgotten_with_the_worker_that_had_it(
+def test_images_in_flight_are_counted_until_their_worker_ends(
     processes: RunningStack, slow_file: bytes, client: httpx.Client
 ) -> None:
-    """A picture counts from its arrival to its answer, or to its worker's end; also in a slot that stays empty then."""
+    """An image is in flight until it is answered or its worker ends, even if the slot stays empty."""
     wait_for(lambda: processes.serving() == 4, "4 workers serve")
     old = {worker.pid for worker in processes.workers()}
     processes.supervisors()[0].send_signal(signal.SIGHUP)
@@ -118,4 +118,4 @@ def test_what_is_in_flight_is_seen_and_forgotten_with_the_worker_that_had_it(
     wait_for(lambda: samples(processes, "inference")[name] == 0, "nothing is in flight")
     healthy = "envoy_cluster_membership_healthy,envoy_cluster_name=inference"
     wait_for(lambda: samples(processes, "envoy")[healthy] == 4, "Envoy has found them, too")
-    wait_for(lambda: client.get("/readyz").status_code == 200, "and its threads have heard of it")
+    wait_for(lambda: client.get("/readyz").status_code == 200, "and its threads know it")

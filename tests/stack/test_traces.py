@@ -1,4 +1,4 @@
-"""A request is one trace, from the edge to each step of the detection; without traces nothing of them is there."""
+"""A request is one trace, from the edge to each step of the detection. Traces that are off cost nothing."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def traced(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> It
 
 
 def begun(sampled: bool = True) -> tuple[str, dict[str, str]]:  # noqa: FBT001, FBT002 - the one thing to say
-    """Begin a trace as a caller does: its id, and the header that says so."""
+    """Start a trace as a caller does: give its id and the header that carries it."""
     trace = secrets.token_hex(16)
     return trace, {"traceparent": f"00-{trace}-{'cd' * 8}-{'01' if sampled else '00'}"}
 
@@ -58,14 +58,14 @@ def post(stack: RunningStack, path: str, headers: dict[str, str], **body: object
 
 
 def names(line: list[str]) -> list[str]:
-    """Leave out who made a span."""
+    """Remove the service from each name."""
     return [span.partition(": ")[2] for span in line]
 
 
 def test_a_request_is_one_trace_down_to_each_step(
     traced: RunningStack, collector: Collector, astronaut_file: bytes
 ) -> None:
-    """It goes on with its caller's; the spans lie within each other, in names, times and ids."""
+    """It continues the caller's trace. Each span lies within its parent, by id and by time."""
     trace_id, headers = begun()
     answer = post(traced, "/predict", headers, content=astronaut_file)
     trace = collector.trace(trace_id, *names(OVER_HTTP), *STEPS)
@@ -84,7 +84,7 @@ def test_a_request_is_one_trace_down_to_each_step(
 
 
 def test_spans_say_what_was_asked_and_found(traced: RunningStack, collector: Collector, astronaut_file: bytes) -> None:
-    """The request's id is the one that the answer has and the logs have; a log line names its trace."""
+    """The request id is that of the response and of the logs. Log lines have the trace id."""
     trace_id, headers = begun()
     answer = post(traced, "/predict", headers, content=astronaut_file)
     trace = collector.trace(trace_id, "POST /predict", *2 * ["Inference/Predict"])
@@ -103,7 +103,7 @@ def test_spans_say_what_was_asked_and_found(traced: RunningStack, collector: Col
 def test_grpc_is_traced_from_the_edge_to_the_worker(
     traced: RunningStack, collector: Collector, face_file: bytes
 ) -> None:
-    """And without a caller's trace, the edge begins one."""
+    """Without a caller's trace, the edge starts one."""
     with grpc.insecure_channel(traced.edge) as channel:
         stub = infer_pb2_grpc.InferenceStub(channel)
         request_id = f"grpc-{secrets.token_hex(4)}"
@@ -116,21 +116,21 @@ def test_grpc_is_traced_from_the_edge_to_the_worker(
     assert trace.one("edge").parent == ""
 
 
-def test_each_picture_of_a_batch_and_of_a_stream_has_a_span(
+def test_each_image_of_a_batch_and_of_a_stream_has_a_span(
     traced: RunningStack, collector: Collector, face_file: bytes
 ) -> None:
-    """With its own steps; one that cannot be examined has what failed."""
+    """Each has its own steps. The span of a bad image has the error."""
     trace_id, headers = begun()
     files = [("image", (f"{number}.png", face_file)) for number in range(3)]
     assert post(traced, "/predict/batch", headers, files=files).status_code == 200
     trace = collector.trace(trace_id, *6 * ["Inference/Predict"], *3 * STEPS)
-    pictures = [span for span in trace.all("Inference/Predict") if span.service == "facet-inference"]
-    assert len({span.parent for span in pictures}) == 3
-    for picture in pictures:
-        assert [span.name for span in trace.children(picture)] == STEPS
+    examined = [span for span in trace.all("Inference/Predict") if span.service == "facet-inference"]
+    assert len({span.parent for span in examined}) == 3
+    for image in examined:
+        assert [span.name for span in trace.children(image)] == STEPS
 
     trace_id, headers = begun()
-    images = [infer_pb2.Image(raw_data=data) for data in (face_file, b"no picture", face_file)]
+    images = [infer_pb2.Image(raw_data=data) for data in (face_file, b"not an image", face_file)]
     with grpc.insecure_channel(traced.edge) as channel:
         stream = infer_pb2_grpc.InferenceStub(channel).PredictStream(iter(images), metadata=tuple(headers.items()))
         assert [len(answer.results) for answer in stream] == [1, 0, 1]
@@ -140,10 +140,10 @@ def test_each_picture_of_a_batch_and_of_a_stream_has_a_span(
     assert codes == ["OK", "INVALID_ARGUMENT", "OK"]
 
 
-def test_a_callers_error_is_none_of_the_spans(traced: RunningStack, collector: Collector) -> None:
-    """It says what was refused; and the step in which that was found out."""
+def test_a_callers_error_does_not_fail_the_spans(traced: RunningStack, collector: Collector) -> None:
+    """It has the code of the error, and the step that found it."""
     trace_id, headers = begun()
-    assert post(traced, "/predict", headers, content=b"no picture").status_code == 422
+    assert post(traced, "/predict", headers, content=b"not an image").status_code == 422
     trace = collector.trace(trace_id, *names(OVER_HTTP), "queue", "decode")
     worker = trace.one("Inference/Predict", "facet-inference")
     assert trace.one("POST /predict").attributes["facet.code"] == "INVALID_IMAGE"
@@ -153,10 +153,10 @@ def test_a_callers_error_is_none_of_the_spans(traced: RunningStack, collector: C
     assert [span.name for span in trace.children(worker)] == ["queue", "decode"]
 
 
-def test_a_deadline_that_is_over_is_an_error_where_it_is_kept(
+def test_a_missed_deadline_is_an_error_where_it_is_enforced(
     traced: RunningStack, collector: Collector, slow_file: bytes
 ) -> None:
-    """At the edge and at the gateway; the worker was told to stop, and has the step that it was in."""
+    """The edge and the gateway record an error. The worker records that it was cancelled, and in which step."""
     trace_id, headers = begun()
     headers["X-Request-Timeout"] = "0.5"
     assert post(traced, "/predict", headers, content=slow_file).status_code == 504
@@ -171,7 +171,7 @@ def test_a_deadline_that_is_over_is_an_error_where_it_is_kept(
 
 
 def test_a_caller_who_hangs_up_is_no_error(traced: RunningStack, collector: Collector, slow_file: bytes) -> None:
-    """The spans of the gateway and of the worker say that nobody waits any more."""
+    """The spans of the gateway and of the worker record that the caller left."""
     trace_id, headers = begun()
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(f"{traced.url}/predict", headers=headers, content=slow_file, timeout=httpx.Timeout(60, read=0.3))
@@ -182,11 +182,11 @@ def test_a_caller_who_hangs_up_is_no_error(traced: RunningStack, collector: Coll
     assert not [span for span in (trace.one("POST /predict"), *calls) if span.failed or "error.type" in span.attributes]
 
 
-def test_each_try_of_a_request_is_seen(
+def test_each_attempt_has_a_span(
     tmp_path_factory: pytest.TempPathFactory, collector: Collector, face_file: bytes
 ) -> None:
-    """Of two gateways one is killed under load, and the other answers what was there."""
-    logs = tmp_path_factory.mktemp("tries") / "logs"
+    """One of two gateways is killed under load, and the other answers its requests."""
+    logs = tmp_path_factory.mktemp("attempts") / "logs"
     arguments = ("--workers=1", "--web-replicas=2")
     with running_stack(logs, *arguments, OTEL_EXPORTER_OTLP_ENDPOINT=collector.url) as stack:
         with Load(stack.url, face_file, callers=4) as load:
@@ -197,17 +197,17 @@ def test_each_try_of_a_request_is_seen(
             load.wait_for_more(40)
         assert load.lost() == {}
 
-        def tries() -> list[int]:
+        def attempts() -> list[int]:
             spans = collector.spans
             counts = Counter(span.parent for span in spans if span.name == "edge to web")
-            pictures = [s.id for s in spans if s.name == "edge" and s.attributes["http.url"].endswith("/predict")]
-            return [counts[picture] for picture in pictures]
+            images = [s.id for s in spans if s.name == "edge" and s.attributes["http.url"].endswith("/predict")]
+            return [counts[image] for image in images]
 
-        wait_for(lambda: 2 in tries(), "a picture with two tries")
+        wait_for(lambda: 2 in attempts(), "an image with two attempts")
 
 
-def test_who_does_not_want_a_trace_gets_none(traced: RunningStack, collector: Collector, face_file: bytes) -> None:
-    """The caller's decision holds in every tier."""
+def test_an_unsampled_trace_is_not_recorded(traced: RunningStack, collector: Collector, face_file: bytes) -> None:
+    """All tiers follow the caller's sampling decision."""
     unwanted, headers = begun(sampled=False)
     assert post(traced, "/predict", headers, content=face_file).status_code == 200
     wanted, headers = begun()
@@ -217,8 +217,8 @@ def test_who_does_not_want_a_trace_gets_none(traced: RunningStack, collector: Co
     assert not [line for line in traced.log_lines("inference") if line.get("trace_id") == unwanted]
 
 
-def test_only_pictures_are_traced_by_the_services(traced: RunningStack, collector: Collector, face_file: bytes) -> None:
-    """Health is asked for all the time, and a page has many files; an INFO line of the log is for neither."""
+def test_the_services_trace_only_images(traced: RunningStack, collector: Collector, face_file: bytes) -> None:
+    """Health checks and the files of pages have neither a span nor an INFO line in the log."""
     trace_id, headers = begun()
     headers["X-Request-ID"] = trace_id
     paths = ("/healthz", "/readyz", "/", "/docs", "/openapi.json", "/static/page.js", "/static/nothing", "/nothing")
@@ -231,10 +231,10 @@ def test_only_pictures_are_traced_by_the_services(traced: RunningStack, collecto
     assert [line["path"] for line in logged] == ["/static/nothing", "/nothing", "/predict"]
 
 
-def test_what_is_left_is_sent_at_the_end(
+def test_a_shutdown_sends_the_remaining_spans(
     tmp_path_factory: pytest.TempPathFactory, collector: Collector, face_file: bytes
 ) -> None:
-    """Nobody waits for the time at which it would be sent, here a minute."""
+    """A shutdown sends them without waiting for the next interval, here a minute."""
     trace_id, headers = begun()
     variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_BSP_SCHEDULE_DELAY": "60000"}
     with running_stack(tmp_path_factory.mktemp("end") / "logs", "--workers=1", **variables) as stack:
@@ -246,29 +246,29 @@ def test_what_is_left_is_sent_at_the_end(
     assert {"facet-web", "facet-inference"} <= found
 
 
-def test_a_collector_that_is_away_costs_no_request(tmp_path_factory: pytest.TempPathFactory, face_file: bytes) -> None:
-    """The logs say so in their own form, and seldom; the end does not wait for it."""
+def test_an_unavailable_collector_costs_no_request(tmp_path_factory: pytest.TempPathFactory, face_file: bytes) -> None:
+    """The logs report it as JSON and rarely. The shutdown does not wait for the collector."""
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))  # and does not listen
         away = f"http://127.0.0.1:{nobody.getsockname()[1]}"
         variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": away, "OTEL_BSP_SCHEDULE_DELAY": "50"}
         with running_stack(tmp_path_factory.mktemp("away") / "logs", "--workers=1", **variables) as stack:
 
-            def complaints(part: str) -> list[str]:
+            def warnings(part: str) -> list[str]:
                 lines = stack.log_lines(part)
                 return [line["message"] for line in lines if line["level"] in ("WARNING", "ERROR")]
 
             statuses: list[int] = []
 
-            def both_complain_of_requests() -> bool:
+            def both_warn() -> bool:
                 statuses.append(post(stack, "/predict", {}, content=face_file).status_code)
-                return bool(complaints("web") and complaints("inference"))
+                return bool(warnings("web") and warnings("inference"))
 
-            wait_for(both_complain_of_requests, "both say that they cannot send")
+            wait_for(both_warn, "both report that they cannot send")
             assert set(statuses) == {200}
             for part in ("web", "inference"):
-                assert all("export" in line for line in complaints(part))
-                assert len(complaints(part)) <= max(4, len(statuses) / 2)
+                assert all("export" in line for line in warnings(part))
+                assert len(warnings(part)) <= max(4, len(statuses) / 2)
             stack.process.send_signal(signal.SIGINT)
             assert stack.process.wait(20) == 0
             assert [line for line in stack.log_lines("inference") if line["message"] == "stopped"]
@@ -283,7 +283,7 @@ def test_a_collector_that_is_away_costs_no_request(tmp_path_factory: pytest.Temp
     ],
 )
 def test_nothing_is_imported_unless_traces_are_on(variables: dict[str, str], imported: bool) -> None:  # noqa: FBT001
-    """By the gateway's application, and by a worker, up to where they serve."""
+    """Neither by the gateway's application nor by a worker."""
     program = """
 import json, os, sys
 from inference.settings import Settings
@@ -303,10 +303,10 @@ print(json.dumps(sorted(name for name in sys.modules if name.partition(".")[0] =
     assert bool(json.loads(done.stdout)) == imported
 
 
-def test_without_traces_nothing_is_made_of_a_callers(
+def test_without_traces_a_callers_trace_is_ignored(
     processes: RunningStack, client: httpx.Client, face_file: bytes
 ) -> None:
-    """No log names it, and Envoy has neither a tracer nor a collector."""
+    """No log line has a trace id, and Envoy has neither a tracer nor a collector."""
     _, headers = begun()
     assert client.post("/predict", content=face_file, headers=headers).status_code == 200
     assert not [line for part in ("web", "inference") for line in processes.log_lines(part) if "trace_id" in line]

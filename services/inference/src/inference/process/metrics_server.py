@@ -28,7 +28,8 @@ class SupervisorMetrics:
                 mark_process_dead(f"slot-{slot}")  # type: ignore[no-untyped-call]  # part of a file name, as in rpc/metrics.py
         yield GaugeMetricFamily("facet_workers", "Workers that should run", counts.wanted)
         yield GaugeMetricFamily("facet_workers_serving", "Workers that are serving", counts.serving)
-        yield CounterMetricFamily("facet_worker_failures", "Workers that ended or were killed", counts.failures)
+        failures = "Workers that ended unexpectedly or were killed"
+        yield CounterMetricFamily("facet_worker_failures", failures, counts.failures)
 
 
 @contextmanager
