@@ -1,18 +1,22 @@
-"""Every engine serves the same answers through the whole stack."""
+"""Every engine serves the same faces."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx
 import pytest
+from google.protobuf.json_format import MessageToDict
 
-from tests.stack.running import running_stack
+from protos import infer_pb2, infer_pb2_grpc
+from tests.stack.running import RunningStack, free_base_port, wait_for
+from tests.stack.service import running_service
 
 
 def coordinates(value: Any) -> list[float]:
-    """List all numbers of an answer, in order."""
+    """List all numbers of a response in order."""
     if isinstance(value, dict):
         return [number for key in sorted(value) for number in coordinates(value[key])]
     if isinstance(value, list):
@@ -20,23 +24,22 @@ def coordinates(value: Any) -> list[float]:
     return [float(value)]
 
 
-@pytest.mark.usefixtures("processes")
-@pytest.mark.parametrize("engine", ["openvino", "onnxruntime", "tensorflow"])
+@pytest.mark.parametrize("engine", ["onnxruntime", "tensorflow"])
 def test_an_engine_is_chosen_by_one_setting(
-    engine: str,
-    client: httpx.Client,
-    tmp_path: Path,
-    astronaut_file: bytes,
+    engine: str, processes: RunningStack, tmp_path: Path, astronaut_file: bytes
 ) -> None:
-    """With `FACET_ENGINE` alone: the faces are those of the stack that all other tests use."""
-    wanted = client.post("/predict", files={"image": ("a.webp", astronaut_file)}).json()
+    """With `FACET_ENGINE` alone, the inference service finds the same faces as with the default engine."""
+    expected = httpx.post(f"{processes.url}/predict", files={"image": ("a.webp", astronaut_file)}, timeout=60).json()
     with (
-        running_stack(tmp_path / "logs", "--workers=1", FACET_ENGINE=engine) as other,
-        httpx.Client(base_url=other.url, timeout=60) as http,
+        running_service(free_base_port(), tmp_path, FACET_ENGINE=engine, FACET_WORKERS="1") as service,
+        grpc.insecure_channel(service.target) as channel,
     ):
-        found = http.post("/predict", files={"image": ("a.webp", astronaut_file)}).json()
-        refused = http.post("/predict", files={"image": ("a.webp", astronaut_file[:1000])})
-    assert found["metaData"]["engine"] == engine
-    assert len(found["results"]) == len(wanted["results"]) == 1
-    assert coordinates(found["results"]) == pytest.approx(coordinates(wanted["results"]), abs=0.01)
-    assert (refused.status_code, refused.json()["code"]) == (422, "INVALID_IMAGE")
+        wait_for(service.serves, "the service serves")
+        predict = infer_pb2_grpc.InferenceStub(channel).Predict
+        found = MessageToDict(predict(infer_pb2.Image(raw_data=astronaut_file), timeout=60))
+        with pytest.raises(grpc.RpcError) as rejected:
+            predict(infer_pb2.Image(raw_data=astronaut_file[:1000]), timeout=60)
+    assert found["MetaData"]["engine"] == engine
+    assert len(found["results"]) == len(expected["results"]) == 1
+    assert coordinates(found["results"]) == pytest.approx(coordinates(expected["results"]), abs=0.01)
+    assert rejected.value.code() is grpc.StatusCode.INVALID_ARGUMENT
