@@ -1,4 +1,4 @@
-"""What all tests share: pictures, real ones and ones made to be odd."""
+"""Fixtures and options for all tests."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ SLOW = ("test_benchmark_runs.py", "stack", "hostile")
 
 
 def encode(image: Image.Image, form: str = "PNG", **options: Any) -> bytes:
-    """Give the bytes of an image file."""
+    """Encode an image file."""
     file = io.BytesIO()
     image.save(file, form, **options)
     return file.getvalue()
 
 
 def all_candidates(width: int, height: int) -> NDArray[np.uint8]:
-    """Repeat a pattern of 4 x 4 pixels in which P-Net, at a scale of 1, takes every cell for a face."""
+    """Repeat a pattern of 4 x 4 pixels that makes every cell of P-Net a candidate at a scale of 1."""
     light, pale, violet, dark = [223, 157, 244], [247, 201, 214], [185, 106, 197], [31, 56, 98]
     rows = [[light, light, pale, pale]] * 2 + [[violet, violet, dark, dark]] * 2
     return np.tile(np.array(rows, np.uint8), (height // 4, width // 4, 1))
 
 
 def wall_of_faces(face: Image.Image, width: int, height: int) -> Image.Image:
-    """Repeat a face, made as small as one can be found, over a whole picture."""
+    """Tile an image with a face of the smallest size that is detected."""
     small = face.resize((26, 30), Image.Resampling.LANCZOS)
     wall = Image.new("RGB", (width, height))
     for x in range(0, width, small.width):
@@ -46,22 +46,22 @@ def wall_of_faces(face: Image.Image, width: int, height: int) -> Image.Image:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options that the Makefile sets."""
     parser.addoption("--compose", action="store_true", help="test the compose stack; its images must have been built")
-    parser.addoption("--long", action="store_true", help="only the tests that measure, in their long forms")
-    parser.addoption("--soak", type=float, metavar="MINUTES", help="only the soak test, for so long")
-    parser.addoption("--figures", type=Path, help="a file for what was measured, a JSON object a line")
+    parser.addoption("--long", action="store_true", help="run only the tests with figures, in their long forms")
+    parser.addoption("--soak", type=float, metavar="MINUTES", help="run only the soak test, for this long")
+    parser.addoption("--figures", type=Path, help="write the figures to this file, one JSON object per line")
 
 
 def pytest_configure() -> None:
-    """Take SIGTERM, such as a time limit sends, for Ctrl-C: what the tests have started is stopped and removed.
+    """Handle SIGTERM, which a time limit sends, like Ctrl-C, so that fixtures stop what they have started.
 
-    Who runs them in the background may have them ignore Ctrl-C, and so what they start: here it counts.
+    SIGINT is set too: a shell ignores it in background jobs.
     """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep the tests that the kind of stack can run, for --long those that measure, by the fixtures they ask for."""
+    """Select tests by their fixtures: those for the kind of stack, and with --long those with figures."""
 
     def fits(item: pytest.Item) -> bool:
         asked = set(getattr(item, "fixturenames", ()))
@@ -85,9 +85,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Print what was measured, and write it to the file of --figures; also when tests ran in several processes.
+    """Print the figures of all test processes, and write them to the file of --figures.
 
-    A test that failed before it handed anything in has a row that says so.
+    A test that fails before it has measured anything gets a row that says so.
     """
     reports = [each for outcome in ("passed", "failed") for each in terminalreporter.getreports(outcome)]
     lines = [line for each in reports if each.when == "call" for key, line in each.user_properties if key == "figures"]
@@ -109,7 +109,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 
 def not_measured(test: str) -> str:
-    """Give the line of a test that handed in no figures."""
+    """Return the line of a test that failed without figures."""
     row = f"not measured: {test.rpartition('::')[2]} failed"
     return json.dumps({"row": row, "measured": {}, "at_most": {}, "at_least": {}, "met": False})
 
@@ -119,14 +119,14 @@ Figures = Callable[..., None]
 
 @pytest.fixture
 def figures(request: pytest.FixtureRequest) -> Figures:
-    """Take down what a test measured: `figures("what happens", {"lost": 0}, at_most={"lost": 0}, at_least={})`.
+    """Record what a test measured: `figures("what happens", {"lost": 0}, at_most={"lost": 0}, at_least={})`.
 
-    A figure may have a target, the most or the least that it should be. It is printed as JSON at the end of the run,
-    with whether all targets were met; benchmarks/report.py puts it into docs/figures.md. A test that may not depend on
-    the machine's speed asserts nothing of seconds, and hands them in here.
+    Targets are optional. The figures are printed as JSON at the end of the run, with whether all targets were met;
+    benchmarks/report.py puts them into docs/figures.md. Tests record durations here and do not assert them, since
+    they depend on the machine.
     """
 
-    def take_down(
+    def record(
         row: str,
         measured: Mapping[str, float],
         *,
@@ -139,40 +139,40 @@ def figures(request: pytest.FixtureRequest) -> Figures:
         figures = {"row": row, "measured": dict(measured), "at_most": most, "at_least": least, "met": met}
         request.node.user_properties.append(("figures", json.dumps(figures)))
 
-    return take_down
+    return record
 
 
 @pytest.fixture(scope="session")
 def long(request: pytest.FixtureRequest) -> bool:
-    """Whether the long forms run, with the times and counts of the targets."""
+    """Whether tests run in their long forms, with the durations and counts of the targets."""
     return bool(request.config.getoption("--long"))
 
 
 @pytest.fixture(scope="session")
 def soak_minutes(request: pytest.FixtureRequest) -> float:
-    """How long the soak test takes."""
+    """The duration of the soak test."""
     return float(request.config.getoption("--soak"))
 
 
 @pytest.fixture(scope="session")
 def astronaut_file() -> bytes:
-    """NASA's portrait of Eileen Collins, 512 x 512, one face; lossless, the pixels of scikit-image's astronaut."""
+    """NASA's portrait of Eileen Collins with one face, 512 x 512 pixels: scikit-image's astronaut, lossless."""
     return (IMAGES / "astronaut.webp").read_bytes()
 
 
 @pytest.fixture(scope="session")
 def astronaut(astronaut_file: bytes) -> Image.Image:
-    """The same, decoded."""
+    """The portrait, decoded."""
     return Image.open(io.BytesIO(astronaut_file)).convert("RGB")
 
 
 @pytest.fixture(scope="session")
 def face(astronaut: Image.Image) -> Image.Image:
-    """A small picture with one face, cheap to examine."""
+    """A small image with one face, which takes little time."""
     return astronaut.crop((142, 28, 302, 208)).resize((107, 120), Image.Resampling.LANCZOS)
 
 
 @pytest.fixture(scope="session")
 def face_file(face: Image.Image) -> bytes:
-    """The same as a PNG file."""
+    """The small face as a PNG file."""
     return encode(face)

@@ -1,4 +1,4 @@
-"""A compose stack of the tests' own: the images that `make test-stack` built, another project name, a free port."""
+"""A compose stack for tests: the images that `make test-stack` built, with another project name and a free port."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FILE = ROOT / "deploy/docker-compose.yml"
 
 
 def docker(*arguments: str) -> str:
-    """Run the engine's client and give what it prints; what it complains of goes with the error."""
+    """Run the docker command and return its output; its errors are part of the assertion."""
     done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"docker {' '.join(arguments)}: {done.stderr}"
     return done.stdout
@@ -28,7 +28,7 @@ def docker(*arguments: str) -> str:
 
 @dataclass
 class ComposeStack:
-    """A running project, seen from the machine that it runs on."""
+    """A running compose project."""
 
     project: str
     port: int
@@ -43,12 +43,12 @@ class ComposeStack:
 
     @property
     def edge(self) -> str:
-        """The front door as a gRPC target."""
+        """The edge as a gRPC target."""
         return f"127.0.0.1:{self.port}"
 
     @property
     def environment(self) -> dict[str, str]:
-        """What compose and the Makefile read: the project's name and the settings."""
+        """The environment of compose and the Makefile: the project's name and the settings."""
         own = {"COMPOSE_PROJECT_NAME": self.project, "FACET_PUBLISH": self.edge, "FACET_TAG": "test"}
         return os.environ | own | {"FACET_ENV_FILE": str(self.env_file)} | self.settings
 
@@ -62,13 +62,13 @@ class ComposeStack:
         return done.stdout
 
     def up(self, *arguments: str, **replicas: int) -> None:
-        """Start what is missing, stop what is too many, and wait until all is healthy."""
+        """Scale the services, and wait until all containers are healthy."""
         self.replicas |= replicas
         scale = [f"--scale={service}={count}" for service, count in self.replicas.items()]
         self.compose("up", "--detach", "--wait", "--no-build", "--no-recreate", *scale, *arguments)
 
     def containers(self, service: str) -> list[str]:
-        """Give the ids of a service's running containers."""
+        """Return the ids of a service's running containers."""
         return self.compose("ps", "--quiet", service).split()
 
     def container(self, service: str) -> str:
@@ -79,7 +79,7 @@ class ComposeStack:
         return dict(found)
 
     def wait_until_healthy(self, container: str) -> None:
-        """Wait until the engine says so."""
+        """Wait until a container's health check passes."""
 
         def healthy() -> bool:
             return bool(self.inspect(container)["State"]["Health"]["Status"] == "healthy")
@@ -87,22 +87,22 @@ class ComposeStack:
         wait_for(healthy, f"{container[:12]} is healthy")
 
     def workers(self) -> list[psutil.Process]:
-        """The worker processes of all containers, as this machine sees them."""
+        """Return the worker processes of all containers, with this machine's process ids."""
         masters = [psutil.Process(self.inspect(found)["State"]["Pid"]) for found in self.containers("inference")]
         inside = [process for master in masters for process in master.children(recursive=True)]
         return [process for process in inside if "inference.process.worker" in command_of(process)]
 
     def execute(self, container: str, *command: str, user: str | None = None) -> subprocess.CompletedProcess[str]:
-        """Run a program in a container, as the container's own user or another."""
+        """Run a program in a container, as the container's user or another."""
         whole = ["docker", "exec", *([f"--user={user}"] if user else []), container, *command]
         return subprocess.run(whole, capture_output=True, text=True, check=False)
 
     def address(self, container: str, network: str) -> str:
-        """Give a container's address in one of the project's networks."""
+        """Return a container's address in one of the project's networks."""
         return str(self.inspect(container)["NetworkSettings"]["Networks"][f"{self.project}_{network}"]["IPAddress"])
 
     def log_lines(self, service: str) -> list[dict[str, Any]]:
-        """Read a service's log; each line must be a JSON object, and is told which container it is of."""
+        """Parse the logs of a service: each line must be a JSON object, and gets the id of its container."""
         lines = [(container, line) for container in self.containers(service) for line in log_of(container)]
         return [json.loads(line) | {"container": container} for container, line in lines]
 
@@ -123,13 +123,13 @@ def worker_ids(container: str) -> set[str]:
 def compose_stack(
     name: str, files: Sequence[str] = (), *, first: Path = FILE, **settings: str
 ) -> Iterator[ComposeStack]:
-    """Start a project of the images that are there, and remove it whatever happens.
+    """Start a project without building images, and remove it at the end.
 
-    What the files mount, they name as seen from the folder of the `first`.
+    Paths in all files are relative to the folder of the `first` file.
     """
     port = free_base_port()
     with TemporaryDirectory() as folder:
-        env_file = Path(folder) / "settings.env"  # the containers'; whatever .env is there stays out of it
+        env_file = Path(folder) / "settings.env"  # instead of a .env file of this checkout
         env_file.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
         stack = ComposeStack(f"facet-{name}-{port}", port, settings, env_file, (str(first), *files))
         try:

@@ -1,4 +1,4 @@
-"""A proxy in front of a stack that stops where a test wants it to."""
+"""A proxy in front of a stack that holds requests back."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import httpx
 
 
 class GatedProxy(ThreadingHTTPServer):
-    """Passes so many calls on to a stack, and holds those that follow until they are let through."""
+    """Forwards a number of requests, and holds the following ones until they are released."""
 
     daemon_threads = True
 
@@ -25,19 +25,19 @@ class GatedProxy(ThreadingHTTPServer):
         self._closed = False
 
     def let_through(self) -> None:
-        """Hold no call any more."""
+        """Forward the requests that are held, and all that follow."""
         with self._turnstile:
             self._calls = 1_000_000
             self._turnstile.notify_all()
 
     def close(self) -> None:
-        """Drop the calls that are held."""
+        """Drop the requests that are held."""
         with self._turnstile:
             self._closed = True
             self._turnstile.notify_all()
 
     def admits(self) -> bool:
-        """Wait for the next call's turn; say whether it comes."""
+        """Wait until the next request may pass; return False when the proxy closes instead."""
         with self._turnstile:
             self._turnstile.wait_for(lambda: self._closed or self.passed < self._calls)
             self.passed += 1
@@ -53,7 +53,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         headers = {name: self.headers[name] for name in ("Content-Type", "Accept")}
         answer = httpx.post(self.server.stack + self.path, content=content, headers=headers, timeout=60)
-        with suppress(ConnectionError):  # whoever asked may be gone
+        with suppress(ConnectionError):  # the client may have disconnected
             self.send_response(answer.status_code)
             self.send_header("Content-Type", answer.headers["Content-Type"])
             self.end_headers()
@@ -65,7 +65,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def gated_proxy(stack: str, *, after: int) -> Iterator[GatedProxy]:
-    """Stand in front of a stack, and hold what comes after so many calls."""
+    """Run a proxy that forwards `after` requests to a stack, and holds the following ones."""
     with GatedProxy(stack, after) as front:
         thread = threading.Thread(target=front.serve_forever)
         thread.start()

@@ -1,4 +1,4 @@
-"""Whether processes grow: their resident memory over time, and what they hold when nothing is asked of them."""
+"""Growth of processes: their resident memory over time, and their descriptors and threads."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ import psutil
 from tests.stack.running import RunningStack
 
 EVERY_SECONDS = 2.0
-BLOCKS = 12  # a mean of each: neighbouring samples know of each other, and would make the error look small
-STUDENT_T = 3.169  # 99.5 % one-sided, 10 degrees of freedom: BLOCKS points, less the two numbers of a line
+BLOCKS = 12  # averaged: neighbouring samples are correlated, which would make the error too small
+STUDENT_T = 3.169  # 99.5 % one-sided, 10 degrees of freedom: BLOCKS points minus two parameters
 MIB = 2**20
 
 
 @dataclass(frozen=True)
 class Slope:
-    """A straight line through samples, MiB an hour, with its error at 99 % confidence."""
+    """The slope of a line through samples, in MiB per hour, with its error at 99 % confidence."""
 
     mib_per_hour: float
     error: float
 
     @property
     def least(self) -> float:
-        """What the growth is at least."""
+        """The lower bound of the growth."""
         return self.mib_per_hour - self.error
 
 
@@ -43,7 +43,7 @@ def slope(samples: Sequence[tuple[float, float]]) -> Slope:
 
 
 def _means(samples: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Give the mean of each block: hours, MiB."""
+    """Return the mean of each block: hours, MiB."""
     size = len(samples) // BLOCKS
     blocks = [samples[index * size : (index + 1) * size] for index in range(BLOCKS)]
     return [
@@ -53,7 +53,7 @@ def _means(samples: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def long_lived_processes(stack: RunningStack) -> dict[str, psutil.Process]:
-    """Name the processes that live as long as the stack does, and the worker that is the eldest."""
+    """Return by name the processes that live as long as the stack, and the oldest worker."""
     gunicorn = stack.gateways()[0]
     named = {
         "supervisor": stack.supervisors()[0],
@@ -65,13 +65,13 @@ def long_lived_processes(stack: RunningStack) -> dict[str, psutil.Process]:
 
 
 def descriptors_and_threads(processes: dict[str, psutil.Process]) -> dict[str, tuple[int, int]]:
-    """Count the descriptors and the threads of each."""
+    """Count the descriptors and threads of each process."""
     return {name: (process.num_fds(), process.num_threads()) for name, process in processes.items()}
 
 
 @dataclass
 class MemoryGrowth:
-    """Samples the resident memory of processes while its block runs."""
+    """Samples the resident memory of processes during its block."""
 
     processes: dict[str, psutil.Process]
     samples: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
@@ -87,7 +87,7 @@ class MemoryGrowth:
         self._thread.join()
 
     def grown(self) -> dict[str, float]:
-        """By how many MiB each has grown, from the mean of the first block to that of the last."""
+        """Return the growth of each process in MiB, from the mean of the first block to that of the last."""
         means = {name: _means(samples) for name, samples in self.samples.items()}
         return {name: each[-1][1] - each[0][1] for name, each in means.items()}
 

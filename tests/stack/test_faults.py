@@ -8,7 +8,8 @@ from pathlib import Path
 import grpc
 
 from protos import infer_pb2, infer_pb2_grpc
-from tests.stack.running import Load, RunningStack, gone, running_stack, wait_for
+from tests.stack.load import Load
+from tests.stack.running import RunningStack, gone, running_stack, wait_for
 
 CALLERS = 16
 

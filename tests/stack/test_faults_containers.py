@@ -9,8 +9,9 @@ import pytest
 
 from tests.conftest import Figures
 from tests.stack.compose import ComposeStack, docker, worker_ids
-from tests.stack.running import ROOT, Load, wait_for
-from tests.stack.under_load import kill_again_and_again, load_on, lost, measured
+from tests.stack.load import Load
+from tests.stack.running import ROOT, wait_for
+from tests.stack.under_load import kill_workers_repeatedly, load_on, lost, measured
 
 CALLERS = 8
 
@@ -52,7 +53,7 @@ def test_a_worker_killed_again_and_again_costs_no_request(
     with Load(scaled.url, astronaut_file, CALLERS) as everybody:
         wait_for_all(scaled, everybody)
     with load_on(scaled.url, astronaut_file, long=long) as load:
-        seconds = kill_again_and_again(scaled, long=long)
+        seconds = kill_workers_repeatedly(scaled, long=long)
     found = measured(load) | {"replaced": len(seconds), "replaced_after_s": round(max(seconds), 1)}
     figures("kill -9 of a worker, again and again", found, at_most={"lost": 0, "replaced_after_s": 15})
     assert lost(load) == {}

@@ -19,7 +19,7 @@ from tests.stack.running import RunningStack, gone, wait_for
 from tests.stack.under_load import (
     REFUSED,
     first_answer_after,
-    kill_again_and_again,
+    kill_workers_repeatedly,
     load_on,
     lost,
     measured,
@@ -67,7 +67,7 @@ def test_a_killed_worker_costs_no_request_and_is_replaced(
 ) -> None:
     """Kill -9 of one of 4 workers, again and again: every request is answered, and new processes serve."""
     with start_load() as load:
-        seconds = kill_again_and_again(processes, long=long)
+        seconds = kill_workers_repeatedly(processes, long=long)
     found = measured(load) | {"replaced": len(seconds), "replaced_after_s": round(max(seconds), 1)}
     figures("kill -9 of a worker, again and again", found, at_most={"lost": 0, "replaced_after_s": 15})
     assert lost(load) == {}

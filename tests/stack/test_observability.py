@@ -17,7 +17,8 @@ import pytest
 import yaml
 
 from tests.stack.compose import ComposeStack, compose_stack, docker
-from tests.stack.running import ROOT, Load, free_base_port, wait_for
+from tests.stack.load import Load
+from tests.stack.running import ROOT, free_base_port, wait_for
 
 STAND_IN = Path(__file__).parent / "prometheus.compose.yml"
 DASHBOARD = ROOT / "deploy/grafana/dashboards/facet.json"

@@ -22,7 +22,7 @@ from protos import infer_pb2, infer_pb2_grpc
 from tests.conftest import Figures, encode, wall_of_faces
 from tests.stack.running import RunningStack, command_of, running_stack, wait_for
 from tests.stack.test_bad_input import says
-from tests.stack.under_load import nobody_is_refused, percentile_ms
+from tests.stack.under_load import nothing_is_rejected, percentile_ms
 
 TIMES_CAPACITY = 5
 SHORT_SECONDS, LONG_SECONDS = 8, 120
@@ -87,7 +87,7 @@ def test_five_times_the_capacity(tmp_path: Path, astronaut: Image.Image, figures
         answered = [request for request in load.requests if not request.code]
         refused = [request for request in load.requests if request.code == "BUSY"]
         assert set(load.wrong) == {"BUSY"}
-        wait_for(lambda: nobody_is_refused(stack.url, request), "nobody is refused any more")
+        wait_for(lambda: nothing_is_rejected(stack.url, request), "no request is rejected")
         normal = time.monotonic() - ended - 0.5
         memory = peak_memory(stack)
         assert parts == set(stack.processes())  # nobody died of it

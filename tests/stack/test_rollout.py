@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import threading
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import grpc
 import pytest
 
-from protos import infer_pb2, infer_pb2_grpc
 from tests.deploy.manifests import ROOT, TIERS, render
 from tests.stack.cluster import StandInCluster, running_cluster
 from tests.stack.compose import ComposeStack, worker_ids
-from tests.stack.running import Load, wait_for
+from tests.stack.load import GrpcLoad, Load
+from tests.stack.running import wait_for
 
 REPLICAS = 2
 
@@ -28,39 +25,6 @@ def cluster(compose: ComposeStack, tmp_path_factory: pytest.TempPathFactory) -> 
     folder.chmod(0o755)
     with running_cluster(render(ROOT / "deploy/k8s"), folder, REPLICAS) as found:
         yield found
-
-
-class GrpcCallers:
-    """Callers that keep one channel each, and go on whatever comes."""
-
-    def __init__(self, target: str, picture: bytes, callers: int) -> None:
-        self.answers: Counter[str] = Counter()
-        self._target = target
-        self._image = infer_pb2.Image(raw_data=picture)
-        self._stop = threading.Event()
-        self._lock = threading.Lock()
-        self._threads = [threading.Thread(target=self._call) for _ in range(callers)]
-
-    def __enter__(self) -> GrpcCallers:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _call(self) -> None:
-        with grpc.insecure_channel(self._target) as channel:
-            stub = infer_pb2_grpc.InferenceStub(channel)
-            while not self._stop.is_set():
-                try:
-                    answer = f"{len(stub.Predict(self._image, timeout=30).results)} face"
-                except grpc.RpcError as error:
-                    answer = f"{error.code().name}: {error.details()}"
-                with self._lock:
-                    self.answers[answer] += 1
 
 
 def wait_until_settled(cluster: StandInCluster, picture: bytes) -> None:
@@ -78,13 +42,14 @@ def test_every_pod_is_replaced_and_nothing_is_lost(cluster: StandInCluster, face
     """All three tiers at once, as after applying a new version, under load over HTTP and gRPC."""
     wait_until_settled(cluster, face_file)
     before = set(cluster.pods)
-    with Load(f"http://{cluster.edge}", face_file, 4) as load, GrpcCallers(cluster.edge, face_file, 2) as callers:
+    with Load(f"http://{cluster.edge}", face_file, 4) as load, GrpcLoad(cluster.edge, face_file, 2) as grpc_load:
         load.wait_for_more(200)
         with ThreadPoolExecutor(len(TIERS)) as pool:
             list(pool.map(cluster.roll, TIERS))
         load.wait_for_more(200)
     assert load.lost() == {}
-    assert set(callers.answers) == {"1 face"}
+    assert grpc_load.lost() == {}
+    assert grpc_load.count
     assert len(cluster.pods) == len(TIERS) * REPLICAS
     assert not before & set(cluster.pods)
     assert sorted((found.tier, found.exit_code, found.out_of_memory) for found in cluster.endings) == sorted(

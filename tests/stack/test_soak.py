@@ -18,7 +18,7 @@ from wire import Answer, Judge, OpenLoad, capacity, closed_load, post, same_resu
 from tests.conftest import Figures, encode
 from tests.stack.memory_growth import MemoryGrowth, descriptors_and_threads, long_lived_processes
 from tests.stack.running import RunningStack, running_stack, wait_for
-from tests.stack.under_load import nobody_is_refused
+from tests.stack.under_load import nothing_is_rejected
 
 WORKERS = 2
 STEEPEST = "steepest beyond its error, MiB/h"
@@ -115,7 +115,7 @@ def warmed_up(stack: RunningStack, picture: bytes) -> float:
     """Make all pools as large as they get; then measure how many pictures a second are examined."""
     request = post("/predict", picture, "image/jpeg")
     closed_load(stack.url, request, lambda _: "", callers=BURST, seconds=5)
-    wait_for(lambda: nobody_is_refused(stack.url, request, callers=16), "nobody is refused any more")
+    wait_for(lambda: nothing_is_rejected(stack.url, request, callers=16), "no request is rejected")
     return capacity(stack.url, request, right_judge(stack, picture))
 
 

@@ -14,7 +14,8 @@ import pytest
 from cryptography import x509
 
 from protos import infer_pb2, infer_pb2_grpc
-from tests.stack.running import Load, RunningStack, running_stack, wait_for
+from tests.stack.load import Load
+from tests.stack.running import RunningStack, running_stack, wait_for
 from tools.certificates import make_certificate
 
 

@@ -17,7 +17,8 @@ import pytest
 
 from protos import infer_pb2, infer_pb2_grpc
 from tests.stack.collector import Collector, collecting
-from tests.stack.running import ROOT, Load, RunningStack, running_stack, wait_for
+from tests.stack.load import Load
+from tests.stack.running import ROOT, RunningStack, running_stack, wait_for
 
 STEPS = ["queue", "decode", "pyramid", "pnet", "boxes", "nms", "crops", "rnet", "onet"]
 # The names from the front door to the worker, over HTTP; gRPC goes straight from the edge.

@@ -1,4 +1,4 @@
-"""Load while parts die: what share of what a stack bears, which answers are right, and what became of them."""
+"""Load while parts of a stack die: its rate, its correct answers, and its figures."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SHORT_SHARE = 0.3  # where other tests run at the same time
 
 
 def right_or_refused(right: Judge) -> Judge:
-    """Make the judge who tells a clean refusal, 503 with its code and a time to try again after, from what is lost."""
+    """Return a judge that tells clean rejections, 503 with a code and Retry-After, from lost requests."""
 
     def judge(answer: Answer) -> str:
         if answer.status != 503 or answer.headers.get("retry-after") != "1":
@@ -32,22 +32,22 @@ def right_or_refused(right: Judge) -> Judge:
     return judge
 
 
-def nobody_is_refused(url: str, request: bytes, callers: int = 4) -> bool:
-    """Whether so many callers are all answered: after a crowd the edge lets everybody in after a few seconds."""
+def nothing_is_rejected(url: str, request: bytes, callers: int = 4) -> bool:
+    """Return whether all requests are answered. After an overload, the edge rejects requests for a few more seconds."""
     requests = closed_load(
         url, request, lambda answer: "" if answer.status == 200 else "no", callers=callers, seconds=0.5
     )
     return not any(each.code for each in requests)
 
 
-def load_on(url: str, picture: bytes, *, long: bool, refusals: bool = False, part: float = 1.0) -> OpenLoad:
-    """Measure what a front door bears just now, and make open load of it, or of a part of it.
+def load_on(url: str, image: bytes, *, long: bool, refusals: bool = False, part: float = 1.0) -> OpenLoad:
+    """Measure the capacity of a stack, and return open-loop load at a share of it.
 
-    `refusals` are told from other losses.
+    `part` reduces the share. With `refusals`, clean rejections are counted apart from lost requests.
     """
-    request = post("/predict", picture, "image/webp")
-    wait_for(lambda: nobody_is_refused(url, request), "nobody is refused any more")
-    answer = httpx.post(f"{url}/predict", content=picture, headers={"Content-Type": "image/webp"}, timeout=60)
+    request = post("/predict", image, "image/webp")
+    wait_for(lambda: nothing_is_rejected(url, request), "no request is rejected")
+    answer = httpx.post(f"{url}/predict", content=image, headers={"Content-Type": "image/webp"}, timeout=60)
     (face,) = answer.raise_for_status().json()["results"]
     right = same_results([face])
     bears = capacity(url, request, right, seconds=5 if long else 1)
@@ -56,12 +56,12 @@ def load_on(url: str, picture: bytes, *, long: bool, refusals: bool = False, par
 
 
 def percentile_ms(requests: Iterable[Request], percent: int) -> float:
-    """Give the milliseconds that so many per cent of them do not exceed."""
+    """Return a percentile of the latencies in milliseconds."""
     return round(1000 * percentile(sorted(request.latency for request in requests), percent), 1)
 
 
 def measured(load: OpenLoad) -> dict[str, float]:
-    """Give the figures of a load that has ended. Lost is what was neither right nor, where it may be, refused."""
+    """Return the figures of a load that has ended. A request without a correct answer or clean rejection is lost."""
     return {
         "requests": len(load.requests),
         "lost": load.wrong.total() - load.wrong[REFUSED],
@@ -74,32 +74,32 @@ def measured(load: OpenLoad) -> dict[str, float]:
 
 
 def lost(load: OpenLoad) -> dict[str, int]:
-    """Give what was wrong, but for BUSY: that says that this machine has become slower than it was measured to be.
+    """Return all wrong answers except BUSY, which means that the machine is slower than when its capacity was measured.
 
-    In the figures it is lost all the same.
+    The figures count BUSY as lost.
     """
     return {code: count for code, count in load.wrong.items() if code != "503 BUSY"}
 
 
 def first_answer_after(load: OpenLoad, moment: float) -> float:
-    """Give the seconds from the first request after a moment to the first right answer to one of these."""
+    """Return the seconds from the first request after a moment to the first correct answer to a later request."""
     requests = load.since(moment)
     answered = min(request.planned + request.latency for request in requests if not request.code)
     return round(answered - min(request.planned for request in requests), 2)
 
 
-class Killable(Protocol):
-    """A stack of either kind, as far as a murderer sees it."""
+class StackWithWorkers(Protocol):
+    """A stack of processes or of containers."""
 
     def workers(self) -> list[psutil.Process]:
-        """The worker processes."""
+        """Return the worker processes."""
 
     def log_lines(self, service: str) -> list[dict[str, Any]]:
-        """Read a service's log."""
+        """Parse the log of a service."""
 
 
-def kill_again_and_again(stack: Killable, *, long: bool) -> list[float]:
-    """Kill -9 a random worker, in the long form every 10 s for 3 minutes; give the seconds until each was replaced."""
+def kill_workers_repeatedly(stack: StackWithWorkers, *, long: bool) -> list[float]:
+    """Kill a random worker with SIGKILL at intervals; return the seconds until each was replaced."""
     began, kills, pause = datetime.now(UTC).isoformat(), *((18, 10) if long else (2, 3))
     chance = random.Random(1)
     for _ in range(kills):
@@ -115,13 +115,13 @@ def kill_again_and_again(stack: Killable, *, long: bool) -> list[float]:
 
 
 def replacements(log: Iterable[dict[str, Any]], deaths: int) -> list[float]:
-    """Give the seconds from a worker's end until another serves in its place, when that is so after so many deaths.
+    """Return the seconds from the end of each worker until another one serves in its place.
 
-    The other may have another slot; where there are containers, it is of the same one. One that is killed before it
-    serves only makes its place wait longer.
+    The list is empty until `deaths` workers have ended and all are replaced. A successor may have another slot, but is
+    in the same container. A successor that is killed before it serves prolongs the replacement.
     """
-    waiting: dict[str, list[datetime]] = {}  # of each container, the ends that nobody has made good
-    unready: set[tuple[str, int]] = set()  # started, and not yet serving
+    waiting: dict[str, list[datetime]] = {}  # for each container, when the workers ended that are not yet replaced
+    unready: set[tuple[str, int]] = set()  # workers that have started and do not serve yet
     seconds, found = [], 0
     for line in log:
         container = line.get("container", "")
