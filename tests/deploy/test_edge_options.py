@@ -85,7 +85,9 @@ def test_a_key_goes_no_further_than_envoy() -> None:
     name = asked["claim_to_headers"][0]["header_name"]
     assert {name, *(header["name"] for header in asked["from_headers"])} <= set(host["request_headers_to_remove"])
     (early,) = found["early_header_mutation_extensions"]
-    assert {"remove": name} in early["typed_config"]["mutations"]
+    mutations = early["typed_config"]["mutations"]
+    assert {"remove": name} in mutations
+    assert name not in [found["append"]["header"]["key"] for found in mutations if "append" in found]
 
 
 @pytest.mark.usefixtures("narrow_umask")
