@@ -1,6 +1,6 @@
-"""Builds what the package holds beside its sources: the compiled kernels and the converted weights.
+"""Builds the compiled kernels and the converted weights of the package.
 
-`pip install services/inference` does it. Without build isolation it uses what is installed: requirements/build.txt.
+`pip install services/inference` runs it. Without build isolation it needs the packages of requirements/build.txt.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ BUILT = ROOT / "src/inference/mtcnn/built"
 
 
 class CustomBuildHook(BuildHookInterface):  # type: ignore[type-arg]
-    """Hatchling finds it by its name."""
+    """The hook, which hatchling finds by its name."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002 - the hook's interface
-        """Compile and convert, then say that the wheel is for this kind of machine only."""
+        """Compile and convert, then tag the wheel for this kind of machine."""
         sys.path.insert(0, str(ROOT))
-        from make_kernels import GLIBC, make_kernels  # noqa: PLC0415 - beside this file, which is no package
+        from make_kernels import GLIBC, make_kernels  # noqa: PLC0415 - beside this file, outside a package
         from make_weights import make_weights  # noqa: PLC0415
 
         shutil.rmtree(BUILT, ignore_errors=True)

@@ -1,8 +1,8 @@
-"""Compile the kernels, once for each level of the processor's instruction set.
+"""Compile the kernels once for each instruction set.
 
     python services/inference/make_kernels.py DIRECTORY
 
-The compiler is Zig's clang, a package like every other: a machine without a C compiler builds the same kernels.
+The compiler is Zig's clang, which is a Python package, so a machine without a C compiler builds the same kernels.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ import tempfile
 from pathlib import Path
 
 SOURCE = Path(__file__).parent / "src/inference/mtcnn/kernels.c"
-# The name of each library, and the processor it is for. kernels.py chooses among them when it loads.
+# The name of each library and the processor it is compiled for. kernels.py chooses one when it loads.
 PROCESSORS = {
     "x86_64": {"x86_64_v4": "x86_64_v4", "x86_64_v3": "x86_64_v3", "x86_64_v2": "x86_64_v2"},
     "aarch64": {"aarch64": "generic"},
 }
-# The oldest C library that the kernels run with: that of the manylinux wheels which the worker needs anyway.
+# The oldest C library that the kernels run with, as for the manylinux wheels that the worker depends on.
 GLIBC = "2.28"
 FLAGS = (
     "-std=c17",
     "-O3",
     "-mprefer-vector-width=512",
-    "-ffp-contract=on",  # fuse within an expression, unless the source forbids it there
+    "-ffp-contract=on",  # fuse within an expression, unless the source forbids it
     "-fno-math-errno",
-    "-fno-sanitize=all",  # Zig's default is a debug build
+    "-fno-sanitize=all",  # Zig adds sanitizers by default
     "-fvisibility=hidden",
     "-fPIC",
     "-Wall",
@@ -41,12 +41,12 @@ def make_kernels(directory: Path) -> None:
     """Write kernels-<instruction set>.so for this machine's architecture."""
     machine = platform.machine()
     if machine not in PROCESSORS:
-        sys.exit(f"the kernels are built for {' and '.join(PROCESSORS)}; this machine is {machine}")
+        sys.exit(f"the kernels can be built on {' and '.join(PROCESSORS)}; this machine is {machine}")
     directory.mkdir(parents=True, exist_ok=True)
     zig = [sys.executable, "-m", "ziglang"]
     compiler = [*zig, "cc", "-target", f"{machine}-linux-gnu.{GLIBC}", *FLAGS, "-c", str(SOURCE)]
     with tempfile.TemporaryDirectory() as scratch:
-        # The compiler's caches leave nothing behind, unless the environment has a place for them.
+        # The compiler's caches are temporary, unless the environment names directories for them.
         environment = {"ZIG_GLOBAL_CACHE_DIR": scratch, "ZIG_LOCAL_CACHE_DIR": scratch} | os.environ
         for name, processor in PROCESSORS[machine].items():
             compiled = f"{scratch}/{name}.o"

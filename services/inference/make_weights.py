@@ -2,8 +2,8 @@
 
     python services/inference/make_weights.py DIRECTORY
 
-It runs once, when the package is built: the source files are pickles, so they are opened only if their hashes are
-known, and never at run time. docs/weights.md says what the files hold.
+It runs when the package is built, and never at run time, because the source files are pickles: they are opened only if
+their hashes match. docs/weights.md describes the results.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-# The files of mtcnn 1.0.0.
+# SHA-256 of the files of mtcnn 1.0.0.
 SOURCES = {
     "pnet": "ea6b0c3e685ebee3165326ad6484acc95f2ef78f1c94fbf40a55704fa989f7b5",
     "rnet": "cb00e6460f3c98b0bfafaba3c0a0ded4bdf6e62cee7174d969e8670d7e757fee",
     "onet": "94f6ea2f4cf985275ee958cdd762d17b6009348a4fb9d8c6be39ba73ffd22ca3",
 }
-# And what is made of them, with the versions in requirements/build.txt.
+# SHA-256 of the results, with the versions in requirements/build.txt.
 RESULTS = {
     "pnet": "840eb410b06fd9fbd61e6bc731010fd839f8482f6321f393f3740d535f22d2a7",
     "rnet": "7ebc1dbe3d8e85be939cc2b5600626576a936a7e7fc51bb1b4e70f28bd0e1bea",
@@ -39,27 +39,27 @@ Arrays = Iterator[NDArray[np.float32]]
 
 
 class UnknownResult(Exception):
-    """The conversion gave another file than the one that was compared with the reference."""
+    """The conversion wrote another file than the one that was compared with the reference."""
 
 
 class UnknownSource(Exception):
-    """The mtcnn package is missing, or its weights are others than those this was written for."""
+    """The mtcnn package is missing, or its weights are not those of version 1.0.0."""
 
 
 def read(name: str) -> Arrays:
-    """Read a network's arrays in Keras' order. The mtcnn package is not imported: it would import TensorFlow."""
+    """Read a network's arrays in the order of Keras. It does not import mtcnn, which would import TensorFlow."""
     package = find_spec("mtcnn")
     if package is None or package.origin is None:
         raise UnknownSource("the package mtcnn is not installed: pip install -r requirements/build.txt")
     file = Path(package.origin).parent / "assets/weights" / f"{name}.lz4"
     content = file.read_bytes()
     if hashlib.sha256(content).hexdigest() != SOURCES[name]:
-        raise UnknownSource(f"{file} is not the one of mtcnn 1.0.0, so it is not unpickled")
+        raise UnknownSource(f"{file} is not the file of mtcnn 1.0.0, so it is not unpickled; install mtcnn==1.0.0")
     return iter([np.asarray(array, np.float32) for array in joblib.load(io.BytesIO(content))])
 
 
 class Graph:
-    """An ONNX graph that grows layer by layer. Tensors are (n, channels, height, width)."""
+    """An ONNX graph, built layer by layer. Tensors are (n, channels, height, width)."""
 
     def __init__(self, name: str, source: str, shape: tuple[int | str, ...]) -> None:
         self._name = name
@@ -70,7 +70,7 @@ class Graph:
         self._last = source
 
     def convolution(self, arrays: Arrays) -> None:
-        """Add a convolution without padding; Keras keeps (height, width, in, out)."""
+        """Add a convolution without padding. Keras stores the weights as (height, width, in, out)."""
         self._add("Conv", next(arrays).transpose(3, 2, 0, 1), next(arrays))
 
     def prelu(self, arrays: Arrays) -> None:
@@ -78,12 +78,12 @@ class Graph:
         self._add("PRelu", next(arrays).reshape(-1, 1, 1))
 
     def pool(self, side: int, padding: str) -> None:
-        """Add max pooling with stride 2; Keras' "same" pads below and to the right."""
+        """Add max pooling with stride 2. Keras pads "same" below and to the right."""
         auto_pad = {"same": "SAME_UPPER", "valid": "VALID"}[padding]
         self._add("MaxPool", kernel_shape=[side, side], strides=[2, 2], auto_pad=auto_pad)
 
     def flatten_and_connect(self, arrays: Arrays, side: int) -> None:
-        """Add a fully connected layer over side x side features, which the package flattens width before height."""
+        """Add a fully connected layer for side x side features, which the package flattens with the width first."""
         weight = next(arrays)
         weight = weight.reshape(side, side, -1, weight.shape[1]).transpose(2, 1, 0, 3).reshape(weight.shape)
         self._add("Flatten")
@@ -91,7 +91,7 @@ class Graph:
         self._add("PRelu", next(arrays))
 
     def heads(self, arrays: Arrays, output: str, shape: tuple[int | str, ...]) -> None:
-        """Add the heads as one layer: the classes' logits become their difference, which is all that softmax sees."""
+        """Add the heads as one layer. The two logits become their difference, on which alone the softmax depends."""
         *others, class_weight, class_bias = list(arrays)
         weights = [class_weight[..., 1:] - class_weight[..., :1], *others[::2]]
         biases = [class_bias[1:] - class_bias[:1], *others[1::2]]
@@ -104,13 +104,13 @@ class Graph:
         self._outputs.append(helper.make_tensor_value_info(output, TensorProto.FLOAT, shape))
 
     def constant(self, name: str, value: NDArray[np.float32]) -> None:
-        """Add an output that is always the same."""
+        """Add a constant output."""
         tensor = numpy_helper.from_array(np.ascontiguousarray(value), f"{name}_value")
         self._nodes.append(helper.make_node("Constant", [], [name], value=tensor))
         self._outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, value.shape))
 
     def save(self, directory: Path) -> None:
-        """Check the graph and write it."""
+        """Check the graph and write it to the directory."""
         graph = helper.make_graph(self._nodes, self._name, [self._input], self._outputs, self._constants)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
         onnx.checker.check_model(model, full_check=True)
@@ -127,7 +127,7 @@ class Graph:
 
 
 def make_pnet(directory: Path, arrays: Arrays) -> None:
-    """Write P-Net without its first layer, which is computed with the resize; its weights are outputs."""
+    """Write P-Net without its first layer, which the kernels compute; the weights of that layer are outputs."""
     graph = Graph("pnet", "features", (1, 10, "height", "width"))
     graph.constant("first_weight", next(arrays).transpose(3, 2, 0, 1))
     graph.constant("first_bias", next(arrays))
@@ -152,7 +152,7 @@ def make_onet(directory: Path, arrays: Arrays) -> None:
 def _make_crop_network(
     directory: Path, arrays: Arrays, name: str, side: int, poolings: list[tuple[int, str] | None], outputs: int
 ) -> None:
-    """Write convolutions, each with its pooling if it has one, a fully connected layer and the heads."""
+    """Write a network of convolutions, each with its pooling if any, a fully connected layer and the heads."""
     graph = Graph(name, "crops", ("n", 3, side, side))
     for pooling in poolings:
         graph.convolution(arrays)
@@ -174,8 +174,8 @@ def make_weights(directory: Path) -> None:
         found = hashlib.sha256((directory / f"{name}.onnx").read_bytes()).hexdigest()
         if found != wanted:
             raise UnknownResult(
-                f"{name}.onnx has become another file, sha256 {found}: if another version of onnx writes it in another "
-                "way, see that `make test` finds the same faces, and enter the new hash in make_weights.py"
+                f"{name}.onnx differs from the known result: its SHA-256 is {found}; if a new onnx version wrote it, "
+                "check that `make test` finds the same faces and update the hash in make_weights.py"
             )
 
 

@@ -1,4 +1,4 @@
-"""Engines: which there are, what they are made from, and what each says when it cannot be made."""
+"""The engines: how they are loaded, and the errors when they cannot be."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +19,13 @@ from inference.mtcnn.steps import Abandoned, Steps
 from onnx import TensorProto, helper
 from PIL import Image
 
-OUR_ENGINES = ["openvino", "onnxruntime"]
+ONNX_ENGINES = ["openvino", "onnxruntime"]
 RNET_INPUT: list[int | str] = ["n", 3, 24, 24]
 
 
 @pytest.fixture
 def own_weights(tmp_path: Path) -> Path:
-    """A user's directory with three networks; at first they are ours."""
+    """A user's directory with three networks, at first copies of the installed ones."""
     for name in ("pnet", "rnet", "onet"):
         shutil.copy(OWN_WEIGHTS / f"{name}.onnx", tmp_path)
     return tmp_path
@@ -38,7 +39,7 @@ def write(
     wide: int = 5,
     type_: int = TensorProto.FLOAT,
 ) -> None:
-    """Write a network that only averages: crops (n, 3, side, side) -> faces (n, wide)."""
+    """Write a network that only averages, with the input crops (n, 3, side, side) and the output faces (n, wide)."""
     nodes = [
         helper.make_node("ReduceMean", [source], ["mean"], axes=[2, 3], keepdims=0),
         helper.make_node("MatMul", ["mean", "weight"], ["faces"]),
@@ -50,11 +51,11 @@ def write(
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
 
 
-@pytest.mark.parametrize("engine", OUR_ENGINES)
+@pytest.mark.parametrize("engine", ONNX_ENGINES)
 def test_each_part_of_the_cascade_is_a_step(
     engine: str, request: pytest.FixtureRequest, astronaut: Image.Image
 ) -> None:
-    """Timed, and not begun when nobody waits."""
+    """Each is timed, and none begins after the deadline."""
     detector: Detector = request.getfixturevalue(engine)
     steps = Steps()
     (face,) = detector.detect(np.asarray(astronaut), DetectOptions(), steps)
@@ -67,18 +68,14 @@ def test_each_part_of_the_cascade_is_a_step(
     assert late.milliseconds == {}
 
 
-@pytest.mark.parametrize("width", [1, 11, 12, 13, 20, 33])
-@pytest.mark.parametrize("height", [1, 12, 19, 40])
-@pytest.mark.parametrize("min_face_size", [12, 20, 50])
-def test_small_pictures_have_no_face_and_raise_nothing(
-    openvino: Detector, width: int, height: int, min_face_size: int
-) -> None:
-    """Also where the pyramid has no level at all."""
-    noise = np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
-    assert openvino.detect(noise, DetectOptions(min_face_size=min_face_size), Steps()) == []
+def test_small_images_have_no_face_and_raise_nothing(openvino: Detector) -> None:
+    """Also if the pyramid has no level at all."""
+    for height, width, size in product([1, 12, 19, 40], [1, 11, 12, 13, 20, 33], [12, 20, 50]):
+        noise = np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
+        assert openvino.detect(noise, DetectOptions(min_face_size=size), Steps()) == [], (height, width, size)
 
 
-def test_a_picture_need_not_be_contiguous(openvino: Detector, astronaut: Image.Image) -> None:
+def test_pixels_need_not_be_contiguous(openvino: Detector, astronaut: Image.Image) -> None:
     """A view of a larger array has the faces of its copy."""
     view = np.asarray(astronaut)[20:300, 120:400]
     assert not view.flags.c_contiguous
@@ -88,7 +85,7 @@ def test_a_picture_need_not_be_contiguous(openvino: Detector, astronaut: Image.I
 
 
 def test_an_unknown_engine_is_explained() -> None:
-    """With those that there are."""
+    """The message lists the engines."""
     with pytest.raises(UnknownEngine, match="FACET_ENGINE can be: openvino, onnxruntime, tensorflow"):
         load_detector("caffe", EngineSettings())
 
@@ -99,29 +96,29 @@ def test_an_unknown_engine_is_explained() -> None:
 def test_an_engine_that_is_not_installed_is_explained(
     engine: str, package: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With what installs it."""
+    """The message says how to install it."""
     monkeypatch.delitem(sys.modules, f"inference.mtcnn.engines.{engine}", raising=False)
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(EngineNotInstalled, match=rf"{package}'.*: pip install 'facet-inference\[{engine}\]'"):
         load_detector(engine, EngineSettings())
 
 
-@pytest.mark.parametrize("engine", OUR_ENGINES)
-def test_a_users_own_weights_are_taken(engine: str, own_weights: Path, astronaut: Image.Image) -> None:
-    """Here first a copy of ours, then an O-Net that only averages."""
-    picture = np.asarray(astronaut.resize((256, 256)))
+@pytest.mark.parametrize("engine", ONNX_ENGINES)
+def test_a_users_own_weights_are_used(engine: str, own_weights: Path, astronaut: Image.Image) -> None:
+    """A copy of the installed ones finds the face; an O-Net that only averages does not."""
+    pixels = np.asarray(astronaut.resize((256, 256)))
 
     def find() -> list[Face]:
-        return load_detector(engine, EngineSettings(weights=own_weights)).detect(picture, DetectOptions(), Steps())
+        return load_detector(engine, EngineSettings(weights=own_weights)).detect(pixels, DetectOptions(), Steps())
 
     (face,) = find()
     write(own_weights / "onet.onnx", ["n", 3, 48, 48], wide=15)
     assert face not in find()
 
 
-@pytest.mark.parametrize("engine", OUR_ENGINES)
+@pytest.mark.parametrize("engine", ONNX_ENGINES)
 def test_the_first_layers_weights_may_be_computed(engine: str, own_weights: Path, astronaut: Image.Image) -> None:
-    """By the file itself, from constants: an exporter may leave it so."""
+    """The file may compute them from constants, as some exporters write it."""
     model = onnx.load(own_weights / "pnet.onnx")
     slope = next(node for node in model.graph.node if node.output[0] == "first_slope")
     slope.output[0] = "slope"
@@ -131,9 +128,9 @@ def test_the_first_layers_weights_may_be_computed(engine: str, own_weights: Path
     assert len(detector.detect(np.asarray(astronaut.resize((256, 256))), DetectOptions(), Steps())) == 1
 
 
-@pytest.mark.parametrize("engine", OUR_ENGINES)
+@pytest.mark.parametrize("engine", ONNX_ENGINES)
 class TestBadWeights:
-    """Each is told apart, by its file."""
+    """The message names the file and what is wrong with it."""
 
     def load(self, engine: str, directory: Path) -> str:
         with pytest.raises(BadWeights) as raised:
@@ -178,7 +175,7 @@ class TestBadWeights:
         )
 
     def test_a_proposal_network_that_pads(self, engine: str, own_weights: Path) -> None:
-        """It would find faces elsewhere, or none."""
+        """It would find faces in other places, or none."""
         model = onnx.load(own_weights / "pnet.onnx")
         convolution = next(node for node in model.graph.node if node.op_type == "Conv")
         convolution.attribute.append(helper.make_attribute("pads", [1, 1, 1, 1]))
@@ -194,14 +191,14 @@ class TestBadWeights:
         assert "the input 'crops' is float32 (1, 3, 24, 24), and should be" in self.load(engine, own_weights)
 
 
-def test_the_reference_takes_no_other_weights(own_weights: Path) -> None:
-    """It is the package, and the package has its own."""
+def test_the_reference_refuses_other_weights(own_weights: Path) -> None:
+    """The package always loads its own."""
     with pytest.raises(BadWeights, match="FACET_WEIGHTS needs another engine"):
         load_detector("tensorflow", EngineSettings(weights=own_weights))
 
 
-def test_a_provider_that_is_not_there_leaves_the_cpu(astronaut: Image.Image) -> None:
-    """And the detector says so."""
+def test_without_its_provider_the_engine_uses_the_cpu(astronaut: Image.Image) -> None:
+    """The detector reports the CPU as its device."""
     detector = load_detector("onnxruntime", EngineSettings(provider="CUDAExecutionProvider"))
     assert detector.device == "CPUExecutionProvider"
     assert len(detector.detect(np.asarray(astronaut.resize((256, 256))), DetectOptions(), Steps())) == 1
@@ -209,7 +206,7 @@ def test_a_provider_that_is_not_there_leaves_the_cpu(astronaut: Image.Image) -> 
 
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
 def test_no_engine_reports_to_its_makers(engine: str, tmp_path: Path) -> None:
-    """ONNX Runtime would keep a device's id and what it is about to send under the home directory."""
+    """ONNX Runtime would store a device id and its reports under the home directory."""
     program = (
         "import sys, numpy\n"
         "from inference.mtcnn.detector import DetectOptions\n"
@@ -223,7 +220,7 @@ def test_no_engine_reports_to_its_makers(engine: str, tmp_path: Path) -> None:
 
 
 def test_the_default_engine_imports_no_other_and_reports_to_nobody(tmp_path: Path) -> None:
-    """Openvino's telemetry is not loaded even where it is installed, as the stand-in here."""
+    """OpenVINO's telemetry is not imported even if it is installed, as the stand-in is here."""
     (tmp_path / "openvino_telemetry").mkdir()
     (tmp_path / "openvino_telemetry/__init__.py").write_text("open('telemetry-was-here', 'w')\nclass Telemetry: ...\n")
     program = (

@@ -3,11 +3,10 @@
 isort:skip_file
 The contract of facet: an image goes in, faces come out.
 
-There is no package on purpose: the wire path is /Inference/Predict. The numbers 1 to 5 of Image, 1 to 3 of Result
-and InferResults, and all of Box, Landmarks and Point are public and fixed; whatever is added comes behind them and
-stays optional.
+There is deliberately no package, so the wire path is /Inference/Predict. The field numbers are public and fixed. New
+fields get the next free numbers and are optional.
 
-Coordinates are pixels of the upright picture (EXIF orientation applied), origin at the top left, sub-pixel.
+Coordinates are pixels of the upright image (EXIF orientation applied), sub-pixel. The origin is the top left corner.
 """
 
 from collections import abc as _abc
@@ -28,7 +27,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Image(_message.Message):
-    """One encoded picture and what to do with it."""
+    """An encoded image and what to do with it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -40,19 +39,19 @@ class Image(_message.Message):
     OPTIONS_FIELD_NUMBER: _builtins.int
     DRAWING_FIELD_NUMBER: _builtins.int
     raw_data: _builtins.bytes
-    """JPEG, PNG or WebP, as it came from the file. Of an animation the first frame counts."""
+    """The bytes of a JPEG, PNG or WebP file. Only the first frame of an animation is examined."""
     height: _builtins.int
-    """What the sender believes the size to be. Not read: the picture's own header counts."""
+    """Ignored: the size comes from the header of the file."""
     width: _builtins.int
     image_id: _builtins.str
-    """Any text; it comes back in the answer."""
+    """Any text. The answer repeats it."""
     @_builtins.property
     def _meta_data(self) -> Global___MetaData: ...
     @_builtins.property
     def options(self) -> Global___DetectOptions: ...
     @_builtins.property
     def drawing(self) -> Global___Drawing:
-        """When it is set, the answer has a picture as well."""
+        """If set, the answer also has a drawn image."""
 
     def __init__(
         self,
@@ -75,7 +74,7 @@ Global___Image: _TypeAlias = Image  # noqa: Y015
 
 @_typing.final
 class DetectOptions(_message.Message):
-    """What a request may choose. A field that is not set has the server's default."""
+    """The options of a request. The server has a default for each field that is not set."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -83,11 +82,11 @@ class DetectOptions(_message.Message):
     MIN_CONFIDENCE_FIELD_NUMBER: _builtins.int
     MAX_FACES_FIELD_NUMBER: _builtins.int
     min_face_size: _builtins.int
-    """The smallest face to look for: the side of its box in pixels, at least 12. Larger is faster."""
+    """The smallest face to look for, as the side of its box in pixels; at least 12. A larger value is faster."""
     min_confidence: _builtins.float
-    """Faces below this confidence are left out, 0 to 1."""
+    """Faces with a lower confidence are omitted, 0 to 1."""
     max_faces: _builtins.int
-    """At most so many faces, the largest boxes first. 0: all."""
+    """The maximum number of faces; the largest boxes are kept and come first. 0 keeps all faces."""
     def __init__(
         self,
         *,
@@ -116,7 +115,7 @@ Global___DetectOptions: _TypeAlias = DetectOptions  # noqa: Y015
 
 @_typing.final
 class Drawing(_message.Message):
-    """What is drawn on the upright picture that comes back, and how that is encoded."""
+    """How to draw on the upright image and how to encode it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -127,15 +126,15 @@ class Drawing(_message.Message):
     class _StyleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Drawing._Style.ValueType], _builtins.type):
         DESCRIPTOR: _descriptor.EnumDescriptor
         BOXES: Drawing._Style.ValueType  # 0
-        """Boxes and landmarks."""
+        """Draw boxes and landmarks."""
         BLUR: Drawing._Style.ValueType  # 1
-        """Every face that is found is blurred beyond recognition by eye; max_faces and min_confidence are refused with it."""
+        """Blur every face that is found, so that people cannot recognise it. Not allowed with max_faces or min_confidence."""
 
     class Style(_Style, metaclass=_StyleEnumTypeWrapper): ...
     BOXES: Drawing.Style.ValueType  # 0
-    """Boxes and landmarks."""
+    """Draw boxes and landmarks."""
     BLUR: Drawing.Style.ValueType  # 1
-    """Every face that is found is blurred beyond recognition by eye; max_faces and min_confidence are refused with it."""
+    """Blur every face that is found, so that people cannot recognise it. Not allowed with max_faces or min_confidence."""
 
     class _Format:
         ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -156,7 +155,7 @@ class Drawing(_message.Message):
     style: Global___Drawing.Style.ValueType
     format: Global___Drawing.Format.ValueType
     labels: _builtins.bool
-    """Confidences beside the boxes; not set: yes."""
+    """Write the confidence at each box; the default is true."""
     def __init__(
         self,
         *,
@@ -222,7 +221,7 @@ Global___Box: _TypeAlias = Box  # noqa: Y015
 
 @_typing.final
 class Landmarks(_message.Message):
-    """Left and right as the viewer of the picture sees them."""
+    """Left and right are those of the viewer."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -268,7 +267,7 @@ class Result(_message.Message):
     LANDMARKS_FIELD_NUMBER: _builtins.int
     CONFIDENCE_FIELD_NUMBER: _builtins.int
     confidence: _builtins.float
-    """0 to 1, the score of the last of the three networks."""
+    """The score of the last of the three networks, 0 to 1."""
     @_builtins.property
     def box(self) -> Global___Box: ...
     @_builtins.property
@@ -290,7 +289,7 @@ Global___Result: _TypeAlias = Result  # noqa: Y015
 
 @_typing.final
 class MetaData(_message.Message):
-    """What the service saw and did. Senders leave it empty."""
+    """Facts about the image and its examination. Only the service sets them."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -322,14 +321,14 @@ class MetaData(_message.Message):
     WORKER_FIELD_NUMBER: _builtins.int
     MILLISECONDS_FIELD_NUMBER: _builtins.int
     width: _builtins.int
-    """Size of the upright picture in pixels."""
+    """The size of the upright image in pixels."""
     height: _builtins.int
     orientation: _builtins.int
-    """The EXIF orientation that was undone, 1 to 8; 1 is upright already."""
+    """The EXIF orientation that was undone, 1 to 8; 1 is upright."""
     model: _builtins.str
     engine: _builtins.str
     worker: _builtins.str
-    """The worker that answered, as host:port."""
+    """The id of the worker process that answered. The logs and the traces of the service have the same id."""
     @_builtins.property
     def milliseconds(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
         """Milliseconds per step: queue, decode, pnet, rnet, onet, ..."""
@@ -355,7 +354,7 @@ Global___MetaData: _TypeAlias = MetaData  # noqa: Y015
 
 @_typing.final
 class InferResults(_message.Message):
-    """The faces of one picture, best confidence first unless max_faces cut them."""
+    """The faces of one image, the best confidence first; or, if max_faces left some out, the largest box first."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -367,11 +366,11 @@ class InferResults(_message.Message):
     PICTURE_FIELD_NUMBER: _builtins.int
     image_id: _builtins.str
     message: _builtins.str
-    """Empty when the picture was examined. Only PredictStream fills these two: there a bad picture answers for itself."""
+    """The error; empty if the image was examined. Only PredictStream sets these: an error of Predict is a gRPC status."""
     code: _builtins.str
     picture: _builtins.bytes
-    """The picture that `drawing` asked for, up to twice the size of the largest that is taken. A client's own limit for a
-    message is 4 MiB unless it says otherwise.
+    """The drawn image that `drawing` asks for, up to twice the maximum size of an image. Clients must raise gRPC's limit
+    of 4 MiB per received message.
     """
     @_builtins.property
     def _meta_data(self) -> Global___MetaData: ...

@@ -56,8 +56,8 @@ class InferenceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PredictStream(self, request_iterator, context):
-        """Answers in the order of the pictures. One that cannot be examined gets an answer that says so and does not end the
-        stream. The next picture is read when the last is answered, so a fast sender is slowed down, not buffered.
+        """Answers in the order of the images. An image that cannot be examined gets an answer with an error, and the stream
+        goes on. The next image is read when the last one is answered, so flow control slows down a fast sender.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

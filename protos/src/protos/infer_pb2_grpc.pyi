@@ -3,11 +3,10 @@
 isort:skip_file
 The contract of facet: an image goes in, faces come out.
 
-There is no package on purpose: the wire path is /Inference/Predict. The numbers 1 to 5 of Image, 1 to 3 of Result
-and InferResults, and all of Box, Landmarks and Point are public and fixed; whatever is added comes behind them and
-stays optional.
+There is deliberately no package, so the wire path is /Inference/Predict. The field numbers are public and fixed. New
+fields get the next free numbers and are optional.
 
-Coordinates are pixels of the upright picture (EXIF orientation applied), origin at the top left, sub-pixel.
+Coordinates are pixels of the upright image (EXIF orientation applied), sub-pixel. The origin is the top left corner.
 """
 
 from collections import abc as _abc
@@ -40,8 +39,8 @@ class InferenceStub:
     def __new__(cls, channel: _aio.Channel) -> InferenceAsyncStub: ...
     Predict: _grpc.UnaryUnaryMultiCallable[_infer_pb2.Image, _infer_pb2.InferResults]
     PredictStream: _grpc.StreamStreamMultiCallable[_infer_pb2.Image, _infer_pb2.InferResults]
-    """Answers in the order of the pictures. One that cannot be examined gets an answer that says so and does not end the
-    stream. The next picture is read when the last is answered, so a fast sender is slowed down, not buffered.
+    """Answers in the order of the images. An image that cannot be examined gets an answer with an error, and the stream
+    goes on. The next image is read when the last one is answered, so flow control slows down a fast sender.
     """
 
 @_typing.type_check_only
@@ -49,8 +48,8 @@ class InferenceAsyncStub(InferenceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Predict: _aio.UnaryUnaryMultiCallable[_infer_pb2.Image, _infer_pb2.InferResults]  # type: ignore[assignment]
     PredictStream: _aio.StreamStreamMultiCallable[_infer_pb2.Image, _infer_pb2.InferResults]  # type: ignore[assignment]
-    """Answers in the order of the pictures. One that cannot be examined gets an answer that says so and does not end the
-    stream. The next picture is read when the last is answered, so a fast sender is slowed down, not buffered.
+    """Answers in the order of the images. An image that cannot be examined gets an answer with an error, and the stream
+    goes on. The next image is read when the last one is answered, so flow control slows down a fast sender.
     """
 
 class InferenceServicer(metaclass=_abc_1.ABCMeta):
@@ -67,8 +66,8 @@ class InferenceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_infer_pb2.Image],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_infer_pb2.InferResults], _abc.AsyncIterator[_infer_pb2.InferResults]]:
-        """Answers in the order of the pictures. One that cannot be examined gets an answer that says so and does not end the
-        stream. The next picture is read when the last is answered, so a fast sender is slowed down, not buffered.
+        """Answers in the order of the images. An image that cannot be examined gets an answer with an error, and the stream
+        goes on. The next image is read when the last one is answered, so flow control slows down a fast sender.
         """
 
 def add_InferenceServicer_to_server(servicer: InferenceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
