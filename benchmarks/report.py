@@ -1,4 +1,4 @@
-"""Writes what was measured into documents: docs/figures.md has a section for each command that measures.
+"""Writes measurements into documents: docs/figures.md has a section for each command that measures.
 
     python benchmarks/report.py faults benchmarks/results/faults.jsonl
 
@@ -19,11 +19,11 @@ from inference.process.cgroup import available_cpus
 
 ROOT = Path(__file__).parents[1]
 REPORT = ROOT / "docs/figures.md"
-LARGE = 1000  # from which on decimals say nothing
+LARGE = 1000  # above it decimals mean nothing
 
 
 def machine() -> str:
-    """Say in a line what was measured on, when, and which state of the project."""
+    """Return one line: the machine, the date and the state of the project."""
     found = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     processor = found[1] if found else platform.machine()
     today = dt.datetime.now(dt.UTC).date()
@@ -31,7 +31,7 @@ def machine() -> str:
 
 
 def commit() -> str:
-    """Name the state of the project, if it is under git and git is there."""
+    """Return the state of the project, if git knows it."""
     command = ["git", "describe", "--always", "--dirty"]
     try:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
@@ -41,7 +41,7 @@ def commit() -> str:
 
 
 def write_section(name: str, command: str, text: str, report: Path = REPORT, measured_on: str = "") -> None:
-    """Put a text between the markers of a section, with the command and the machine above it. Raises ValueError.
+    """Write a text between the markers of a section, below the command and the machine. Raises ValueError.
 
     The machine is this one, now, unless it is said what was measured on.
     """
@@ -53,7 +53,7 @@ def write_section(name: str, command: str, text: str, report: Path = REPORT, mea
 
 
 def has_section(name: str, report: Path) -> bool:
-    """Whether the document is there and has the markers."""
+    """Whether the document exists and has the markers."""
     return report.exists() and bool(_between_markers(name).search(report.read_text()))
 
 
@@ -62,7 +62,7 @@ def _between_markers(name: str) -> re.Pattern[str]:
 
 
 def table(lines: list[str]) -> str:
-    """Make a table of what tests measured, a row for each; what falls short says so."""
+    """Return a table with a row for each test's figures, which says where one misses its target."""
     rows = ["| what happens | measured | target | met |", "| --- | --- | --- | --- |"]
     for line in lines:
         figures = json.loads(line)
@@ -75,7 +75,7 @@ def table(lines: list[str]) -> str:
 
 
 def short(value: float) -> str:
-    """Write a count in full, and of anything else what matters."""
+    """Format a count in full, and other numbers with significant digits."""
     return f"{value:,}" if isinstance(value, int) else f"{value:,.0f}" if abs(value) >= LARGE else f"{value:.4g}"
 
 

@@ -1,4 +1,4 @@
-"""What one image costs in each tier, over HTTP and through the whole stack. `make bench-tiers`.
+"""Measures what one image costs in each tier, over HTTP and through the whole stack. `make bench-tiers`.
 
 It starts a stack of processes as `make serve` does and reads the CPU time of each tier before and after. CPU
 times compare well between minutes; images per second are those of a machine on which the callers run as well.
@@ -27,12 +27,12 @@ ROOT = Path(__file__).parents[1]
 TIERS = ("envoy", "web", "inference")
 SIZES = ((320, 240), (640, 480), (1920, 1080))
 WORKERS = 2
-PORTS = 25  # of a stack: the front door, and what tools/serve puts above --base-port
+PORTS = 25  # of a stack: the edge, and the ports above --base-port
 FEWEST = 50  # images to measure: the kernel counts CPU time in hundredths of a second
 
 
 class Callers:
-    """Threads that post one image again and again, each when its last is answered."""
+    """Threads that post one image repeatedly, each after its last answer."""
 
     def __init__(self, port: int, body: bytes, count: int) -> None:
         self.answered = 0
@@ -70,7 +70,7 @@ class Callers:
 
 
 def portrait(width: int, height: int) -> bytes:
-    """Give a JPEG of that size with one face."""
+    """Return a JPEG of this size with one face."""
     astronaut = Image.open(ROOT / "tests/images/astronaut.webp").convert("RGB")
     target = io.BytesIO()
     astronaut.resize((width, height)).save(target, "JPEG", quality=90)
@@ -78,7 +78,7 @@ def portrait(width: int, height: int) -> bytes:
 
 
 def by_tier(stack: int) -> dict[str, list[psutil.Process]]:
-    """Give the processes of each tier."""
+    """Return the processes of each tier."""
     found: dict[str, list[psutil.Process]] = {tier: [] for tier in TIERS}
     for process in psutil.Process(stack).children(recursive=True):
         command = process.cmdline()
@@ -88,16 +88,16 @@ def by_tier(stack: int) -> dict[str, list[psutil.Process]]:
 
 
 def cpu_seconds(processes: list[psutil.Process]) -> float:
-    """Add up the CPU time of processes, none of which may have ended."""
+    """Return the CPU time of processes that still run."""
     return sum(sum(process.cpu_times()[:2]) for process in processes)
 
 
 def measure(stack: int, port: int, body: bytes, callers: int, seconds: float) -> tuple[float, dict[str, float]]:
-    """Give images per second, and milliseconds of CPU for one in each tier."""
+    """Return images per second, and milliseconds of CPU time for one in each tier."""
     tiers = by_tier(stack)
     load = Callers(port, body, callers)
     load.start()
-    time.sleep(seconds / 4)  # until everybody is warm
+    time.sleep(seconds / 4)  # warm up
     before, count, began = {tier: cpu_seconds(tiers[tier]) for tier in TIERS}, load.answered, time.monotonic()
     while time.monotonic() < began + seconds or load.answered < count + FEWEST:
         if load.wrong:
@@ -110,7 +110,7 @@ def measure(stack: int, port: int, body: bytes, callers: int, seconds: float) ->
 
 
 def free_ports(count: int) -> int:
-    """Find so many free ports in a row, below those that the kernel takes for outgoing connections; give the first."""
+    """Return the first of `count` consecutive free ports, below those that the kernel uses for outgoing connections."""
     while True:
         first = random.randrange(10000, 32000)  # noqa: S311 - no secret
         probes = [socket.socket() for _ in range(count)]

@@ -1,4 +1,4 @@
-"""What `min_face_size` costs and what it finds: CPU time and faces of one image, for one size after the other.
+"""What `min_face_size` costs and finds: the CPU time and the faces of one image, size by size.
 
     make bench-tuning
 
@@ -44,7 +44,7 @@ def crowd() -> Image.Image:
 
 
 def measure(pixels: RGB, rounds: int) -> dict[int, tuple[float, int]]:
-    """Give the milliseconds of CPU time and the number of faces for each size."""
+    """Return the milliseconds of CPU time and the number of faces for each size."""
     detector = load_detector("openvino", EngineSettings())
     best: dict[int, tuple[float, int]] = {}
     for _ in range(rounds):
@@ -57,7 +57,7 @@ def measure(pixels: RGB, rounds: int) -> dict[int, tuple[float, int]]:
 
 
 def table(figures: dict[int, tuple[float, int]]) -> str:
-    """Lay the figures out, beside the default's."""
+    """Return the figures as a table, with those of the default."""
     rows = [
         f"| {size} | {ms:.0f} | {ms / figures[DEFAULT][0]:.2f} | {faces} |" for size, (ms, faces) in figures.items()
     ]
@@ -66,7 +66,7 @@ def table(figures: dict[int, tuple[float, int]]) -> str:
 
 
 def plot(figures: dict[int, tuple[float, int]], path: Path) -> None:
-    """Draw time and faces over the size."""
+    """Plot time and faces over the size."""
     import matplotlib as mpl  # noqa: PLC0415 - slow, and of no use before there are figures
 
     mpl.use("agg")
@@ -93,7 +93,7 @@ def plot(figures: dict[int, tuple[float, int]], path: Path) -> None:
 
 
 def main() -> None:
-    """Measure, print the table, write the plot."""
+    """Measure, print the table and write the plot."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=PLOT, help="the plot's file")

@@ -1,7 +1,7 @@
-"""Load over HTTP/1.1 that costs little, since what sends it runs on the CPUs that are measured.
+"""Load over HTTP/1.1 that costs little CPU time, since it shares the CPUs with what it measures.
 
-A request is put into bytes once. Open-loop load leaves at random times that do not depend on the answers (a Poisson
-process: many users who know nothing of each other); closed-loop load asks again when it has been answered.
+A request is encoded once. Open-loop load is sent at random times that do not depend on the answers (a Poisson
+process: many independent users); closed-loop load sends the next request after the last answer.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from urllib.parse import urlsplit
 
 from facet.command.load import Request
 
-PATIENCE = 30.0  # seconds after which an answer is given up; above facet's deadline
+TIMEOUT = 30.0  # seconds, above facet's deadline
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back. The names of headers are in small letters."""
+    """An answer. The names of headers are in lower case."""
 
     status: int
     headers: dict[str, str]
@@ -33,18 +33,18 @@ class Answer:
 
 
 Judge = Callable[[Answer], str]
-"""Says what is wrong with an answer, and nothing when it is the right one."""
+"""Returns what is wrong with an answer, or nothing if it is right."""
 
 
 def post(path: str, body: bytes, content_type: str, **headers: str) -> bytes:
-    """Put a request into bytes."""
+    """Encode a request."""
     lines = [f"POST {path} HTTP/1.1", "Host: facet", f"Content-Type: {content_type}", f"Content-Length: {len(body)}"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
 def same_results(expected: object) -> Judge:
-    """Make the judge for whom an answer is right when it is a 200 with just these results."""
+    """Return a judge that accepts a 200 with exactly these results."""
 
     def judge(answer: Answer) -> str:
         if answer.status != 200:  # noqa: PLR2004
@@ -62,7 +62,7 @@ def _code(body: bytes) -> str:
 
 
 class _Connection(asyncio.Protocol):
-    """A keep-alive connection, with one request on it at a time. It reads answers that have a Content-Length."""
+    """A keep-alive connection with one request at a time. It reads answers with a Content-Length."""
 
     def __init__(self) -> None:
         self.open = False
@@ -75,7 +75,7 @@ class _Connection(asyncio.Protocol):
         self._transport = transport
         self.open = True
         self._answer = asyncio.get_running_loop().create_future()
-        self._answer.cancel()  # nothing is asked yet
+        self._answer.cancel()  # there is no request yet
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.open = False
@@ -108,7 +108,7 @@ class _Connection(asyncio.Protocol):
 
 
 class Wire:
-    """As many connections to one address as there are requests under way. For one event loop."""
+    """Connections to one address, one for each request in flight. For one event loop."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
@@ -116,7 +116,7 @@ class Wire:
         self._idle: list[_Connection] = []
 
     async def ask(self, request: bytes) -> Answer:
-        """Send a request and give its answer. Raises OSError when there is none."""
+        """Send a request and return its answer. Raises OSError when there is none."""
         connection = await self._connection()
         try:
             answer = await connection.ask(request)
@@ -128,16 +128,16 @@ class Wire:
         return answer
 
     async def judged(self, request: bytes, judge: Judge) -> str:
-        """Send a request and say what is wrong with its answer."""
+        """Send a request and return what is wrong with its answer."""
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT):
                 return judge(await self.ask(request))
         except TimeoutError:
-            return f"no answer in {PATIENCE:g} s"
+            return f"no answer in {TIMEOUT:g} s"
         except OSError as error:
             return f"no answer: {error}"
-        except (ValueError, KeyError, TypeError) as error:  # an answer that is none of ours
-            return f"no sense in it: {error!r}"
+        except (ValueError, KeyError, TypeError) as error:  # not an answer of facet
+            return f"unreadable: {error!r}"
 
     async def _connection(self) -> _Connection:
         while self._idle:
@@ -147,16 +147,16 @@ class Wire:
         return made
 
     def close(self) -> None:
-        """Close what is idle."""
+        """Close the idle connections."""
         for connection in self._idle:
             connection.close()
 
 
 @dataclass
 class OpenLoad:
-    """Sends `rate` requests a second on average while its block runs, and waits for the last answers at its end.
+    """Sends `rate` requests per second on average while its block runs, and waits for the last answers at the end.
 
-    They leave at random times, or with `even` at even ones: fewer of them then come together by chance.
+    They are sent at random times, or with `even` at regular ones, so that fewer coincide.
     """
 
     url: str
@@ -166,7 +166,7 @@ class OpenLoad:
     seed: int = 1
     even: bool = False
     requests: list[Request] = field(default_factory=list)
-    """One for each request that has ended; its `code` is what the judge said."""
+    """One for each finished request; its `code` is the verdict of the judge."""
 
     def __enter__(self) -> Self:
         self._running = threading.Event()
@@ -183,11 +183,11 @@ class OpenLoad:
 
     @property
     def wrong(self) -> Counter[str]:
-        """What was wrong, and how often."""
+        """The faults, and their counts."""
         return Counter(request.code for request in self.requests if request.code)
 
     def since(self, moment: float) -> list[Request]:
-        """Give what was planned after a moment of time.monotonic()."""
+        """Return the requests planned after this time of time.monotonic()."""
         return [request for request in self.requests if self._began + request.planned >= moment]
 
     async def _run(self) -> None:
@@ -204,7 +204,7 @@ class OpenLoad:
         return 1 / self.rate if self.even else gaps.expovariate(self.rate)
 
     async def _over(self, planned: float) -> bool:
-        """Wait until a request is due, or no more are to be sent; say which."""
+        """Wait for the next request or the end; return True at the end."""
         try:
             async with asyncio.timeout(self._began + planned - time.monotonic()):
                 await self._stop.wait()
@@ -219,7 +219,7 @@ class OpenLoad:
 
 
 def closed_load(url: str, request: bytes, judge: Judge, *, callers: int, seconds: float) -> list[Request]:
-    """Let callers ask again and again for so many seconds, once at least, and give what each request came to."""
+    """Let callers send requests for this many seconds, at least one each, and return the finished requests."""
 
     async def caller(wire: Wire, began: float) -> list[Request]:
         done: list[Request] = []
@@ -238,7 +238,7 @@ def closed_load(url: str, request: bytes, judge: Judge, *, callers: int, seconds
 
 
 def capacity(url: str, request: bytes, judge: Judge, *, callers: int = 8, seconds: float = 5.0) -> float:
-    """Measure how many requests a second are answered when there are always some to do. Raises ValueError."""
+    """Measure the requests per second under constant load. Raises ValueError."""
     requests = closed_load(url, request, judge, callers=callers, seconds=seconds)
     if wrong := Counter(each.code for each in requests if each.code):
         raise ValueError(f"wrong answers: {wrong}")

@@ -1,4 +1,4 @@
-"""Flask's own server in front of processes with the `mtcnn` package, as a tutorial would have it.
+"""Flask's development server in front of processes with the `mtcnn` package, as in a tutorial.
 
 python benchmarks/baseline/gateway.py --port 8090 --grpc-port 50151 --processes 3
 """
@@ -18,14 +18,14 @@ from protos import infer_pb2, infer_pb2_grpc
 
 
 def work(port: int) -> None:
-    """Serve in a process of its own, where TensorFlow is imported."""
+    """Serve in a new process, which imports TensorFlow."""
     from worker import serve  # noqa: PLC0415 - after the fork
 
     serve(port)
 
 
 def create_app(target: str) -> Flask:
-    """Make the gateway to the workers at `target`."""
+    """Return the gateway for the workers at `target`."""
     app = Flask(__name__)
 
     @app.post("/predict")

@@ -1,4 +1,4 @@
-"""A gRPC server around the `mtcnn` package: what each of the processes runs."""
+"""The gRPC server of each process, with the `mtcnn` package."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class InferenceServicer(infer_pb2_grpc.InferenceServicer):
         self._detector = MTCNN()
 
     def Predict(self, request: infer_pb2.Image, context: grpc.ServicerContext) -> infer_pb2.InferResults:  # noqa: N802
-        """Find the faces of one image."""
+        """Find the faces of an image."""
         del context
         pixels = np.asarray(Image.open(io.BytesIO(request.raw_data)).convert("RGB"))
         faces = self._detector.detect_faces(pixels, box_format="xyxy")
@@ -31,13 +31,13 @@ class InferenceServicer(infer_pb2_grpc.InferenceServicer):
     def PredictStream(  # noqa: N802
         self, request_iterator: Iterator[infer_pb2.Image], context: grpc.ServicerContext
     ) -> Iterator[infer_pb2.InferResults]:
-        """Find the faces of one image after the other."""
+        """Find the faces of one image after another."""
         for request in request_iterator:
             yield self.Predict(request, context)
 
 
 def result(face: dict[str, Any]) -> infer_pb2.Result:
-    """Put a face of the package into the contract's words."""
+    """Convert a face of the package into the contract's message."""
     left, top, right, bottom = face["box"]
     points = face["keypoints"]
     names = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
@@ -49,12 +49,12 @@ def result(face: dict[str, Any]) -> infer_pb2.Result:
 
 
 def point(place: tuple[float, float]) -> infer_pb2.Point:
-    """Give x and y their names."""
+    """Convert a pair into the contract's message."""
     return infer_pb2.Point(x=place[0], y=place[1])
 
 
 def serve(port: int) -> None:
-    """Serve until the process is ended."""
+    """Serve until the process ends."""
     server = grpc.server(ThreadPoolExecutor(max_workers=10), options=[("grpc.so_reuseport", 1)])
     infer_pb2_grpc.add_InferenceServicer_to_server(InferenceServicer(), server)
     server.add_insecure_port(f"127.0.0.1:{port}")

@@ -1,4 +1,4 @@
-"""The detector alone: processes that decode and detect in a loop without a network, to measure the path against."""
+"""The detector alone: processes that decode and detect in a loop, as a baseline for the path."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from whole_path.load import Sample
 from whole_path.stacks import CannotCompare
 
 NAME = "the detector alone"
-WARM_UP = 5  # images, after which the next takes no longer than the last
+WARM_UP = 5  # images, after which the time is constant
 
 
 class Alone:
-    """As many processes as there are workers; they examine one image again and again when told to."""
+    """As many processes as workers, which examine one image repeatedly on request."""
 
     def __init__(self, image: SampleImage, connections: list[Connection]) -> None:
         self._image = image
         self._connections = connections
 
     def run(self, seconds: float, processes: int) -> Sample:
-        """Let so many of them examine the image for so many seconds."""
+        """Let some of the processes examine the image for this many seconds."""
         asked = self._connections[:processes]
         for connection in asked:
             connection.send(seconds)
@@ -45,7 +45,7 @@ class Alone:
 
 @contextmanager
 def detectors_alone(processes: int, image: SampleImage) -> Iterator[Alone]:
-    """Have the processes ready, idle until they are asked."""
+    """Start the processes, idle at first."""
     spawn = multiprocessing.get_context("spawn")
     pairs = [spawn.Pipe() for _ in range(processes)]
     started = [spawn.Process(target=_examine, args=(image.jpeg, theirs)) for _, theirs in pairs]
@@ -54,7 +54,7 @@ def detectors_alone(processes: int, image: SampleImage) -> Iterator[Alone]:
         with _as_a_worker():
             for process, (_, theirs) in zip(started, pairs, strict=True):
                 process.start()
-                theirs.close()  # or nobody would hear of its end
+                theirs.close()  # otherwise its end is not noticed
         for connection in ours:
             _heard(connection)
         yield Alone(image, ours)
@@ -69,7 +69,7 @@ def detectors_alone(processes: int, image: SampleImage) -> Iterator[Alone]:
 
 @contextmanager
 def _as_a_worker() -> Iterator[None]:
-    """Give what is started the environment that the supervisor gives its workers."""
+    """Set the environment of a worker for the processes started in the block."""
     before = {name: os.environ.get(name) for name in WORKER_ENVIRONMENT}
     os.environ.update(WORKER_ENVIRONMENT)
     try:

@@ -1,4 +1,4 @@
-"""Takes the raw numbers of a run together: medians over the rounds with their range, percentiles over all requests."""
+"""Summarizes the raw numbers of a run: medians over the rounds with their range, percentiles over all requests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Samples = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class Figure:
-    """A median over the rounds, the least and the most."""
+    """The median, the minimum and the maximum over the rounds."""
 
     middle: float
     least: float
@@ -25,94 +25,94 @@ class Figure:
 
     @classmethod
     def of(cls, values: list[float]) -> Figure:
-        """Take rounds together."""
+        """Summarize rounds."""
         return cls(median(values), min(values), max(values))
 
     def __str__(self) -> str:
-        """Write it, with its range if there is one."""
+        """Format the figure with its range, if it has one."""
         return self.text()
 
     def text(self, unit: str = "") -> str:
-        """Write it with a unit."""
+        """Format the figure with a unit."""
         spread = "" if self.least == self.most else f" ({self.least:.1f} to {self.most:.1f})"
         return f"{self.middle:.1f}{unit}{spread}"
 
 
 def each_rate(samples: Samples) -> list[float]:
-    """Give requests a second, for each round."""
+    """Return requests per second for each round."""
     return [sample["rate"] for sample in samples]
 
 
 def each_cpu(samples: Samples) -> list[float]:
-    """Give milliseconds of CPU time for a request, all processes of the stack, for each round."""
+    """Return milliseconds of CPU time per request, over all processes of the stack, for each round."""
     return [sum(sample["cpu"].values()) for sample in samples]
 
 
 def per_cpu_second(samples: Samples) -> list[float]:
-    """Give requests for a second of CPU time, for each round."""
+    """Return requests per second of CPU time for each round."""
     return [1000 / used for used in each_cpu(samples)]
 
 
 def each_p50(samples: Samples) -> list[float]:
-    """Give the median latency in milliseconds, for each round."""
+    """Return the median latency in milliseconds for each round."""
     return [percentile(latencies([sample]), 50) for sample in samples]
 
 
 def over(ours: list[float], theirs: list[float]) -> Figure:
-    """Compare round by round: what disturbs the machine for longer disturbs both, who are measured in turns."""
+    """Compare round by round: the stacks take turns, so that a longer disturbance affects both."""
     return Figure.of([one / other for one, other in zip(ours, theirs, strict=True)])
 
 
 def minus(ours: list[float], theirs: list[float]) -> Figure:
-    """Give the difference, round by round."""
+    """Return the difference for each round."""
     return Figure.of([one - other for one, other in zip(ours, theirs, strict=True)])
 
 
 def tiers(samples: Samples) -> dict[str, float]:
-    """Give milliseconds of CPU time for a request in each tier."""
+    """Return milliseconds of CPU time for a request in each tier."""
     return {tier: median(sample["cpu"][tier] for sample in samples) for tier in samples[0]["cpu"]}
 
 
 def latencies(samples: Samples, name: str = "") -> list[float]:
-    """Put together the milliseconds of all rounds, of one kind of image or of all."""
+    """Return the milliseconds of all rounds, for one kind of image or for all."""
     by_image = [each for sample in samples for each in sample["latencies"].items()]
     return sorted(each for image, waited in by_image if name in image for each in waited)
 
 
 def percentile(ordered: list[float], percent: float) -> float:
-    """Give the smallest value that so many per cent do not exceed."""
+    """Return the smallest value that this percentage of all does not exceed."""
     return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)] if ordered else math.nan
 
 
 def rank(ordered: list[float], percent: float, digits: int = 0) -> str:
-    """Write a percentile, or "-" where so few values are that none of them lies beyond it."""
+    """Format a percentile, or "-" if there are too few values for it."""
     return f"{percentile(ordered, percent):.{digits}f}" if enough(ordered, percent) else "-"
 
 
 def enough(ordered: list[float], percent: float) -> bool:
-    """Whether one value in so many may lie beyond: p99 takes a hundred."""
+    """Whether there are enough values for a percentile: p99 needs a hundred."""
     return len(ordered) * (100 - percent) >= 100
 
 
 def busiest_over_idlest(answered: Mapping[str, int], workers: int) -> float:
-    """Give how much more the busiest worker answered than the idlest, infinitely much if one answered nothing."""
+    """Return the ratio of the busiest worker's answers to the idlest one's; infinite if one answered nothing."""
     return max(answered.values()) / min(answered.values()) if len(answered) == workers else math.inf
 
 
 def cells(run: dict[str, Any], stack: str, size: str, callers: int) -> Samples:
-    """Pick the rounds of one cell of the comparison."""
+    """Return the rounds of one cell of the comparison."""
     wanted = {"stack": stack, "size": size, "callers": callers}
     return [cell for cell in run["side_by_side"]["cells"] if wanted.items() <= cell.items()]
 
 
 def at_seventy(run: dict[str, Any], when: str, percent: float) -> list[float]:
-    """Give a percentile of the requests at 70 % load that left at such times, in milliseconds, for each round."""
+    """Return a percentile of the latency at 70 % load in milliseconds, for each round."""
     return [percentile(sorted(part["latencies"]), percent) for part in run["overhead"]["loaded"][when]]
 
 
 @dataclass(frozen=True)
 class Target:
-    """A row of the targets. `most` says that the figure should be at most, not at least, `must` and `aim`."""
+    """A row of the targets. With `most`, `must` and `aim` are upper bounds, otherwise lower bounds."""
 
     what: str
     must: float
@@ -121,16 +121,16 @@ class Target:
     unit: str
     most: bool = False
     short_of_must: str = ""
-    """What to say beside a figure that falls short."""
+    """A remark for a figure that misses `must`."""
 
     def reaches(self, bound: float) -> bool:
-        """Whether the figure, as it is shown, is as good as the bound."""
+        """Whether the figure, as shown, meets the bound."""
         shown = round(self.got.middle, 1)
         return shown <= bound if self.most else shown >= bound
 
 
 def targets(run: dict[str, Any]) -> list[Target]:
-    """Hold the run against what was set as a target before it."""
+    """Compare the run with the targets, which were set before it."""
     one = run["overhead"]["one_caller"]
     added = minus(each_p50(one[WHOLE]), each_p50(one[NAME]))
     busy = run["overhead"]["busy"]
@@ -144,7 +144,7 @@ def targets(run: dict[str, Any]) -> list[Target]:
 
 
 def against_the_baseline(run: dict[str, Any]) -> list[Target]:
-    """Give the targets that compare both stacks."""
+    """Return the targets that compare both stacks."""
     ours, theirs = (cells(run, stack, SIZE, CALLERS) for stack in ("facet", "baseline"))
     cell = f"{SIZE}, {CALLERS} callers"
     both = f"facet over baseline, {cell}"
@@ -157,7 +157,7 @@ def against_the_baseline(run: dict[str, Any]) -> list[Target]:
 
 
 def worst_of(theirs: Samples, ours: Samples) -> Figure:
-    """Compare p99 round by round, or over all rounds where one of them has too few answers for it."""
+    """Compare p99 round by round, or over all rounds if a round has too few answers."""
     rounds = [[latencies([sample]) for sample in samples] for samples in (theirs, ours)]
     if not all(enough(waited, 99) for samples in rounds for waited in samples):
         rounds = [[latencies(samples)] for samples in (theirs, ours)]
@@ -165,13 +165,13 @@ def worst_of(theirs: Samples, ours: Samples) -> Figure:
 
 
 def lighter(run: dict[str, Any]) -> Figure:
-    """Give how much more memory the baseline takes with as many processes as facet has workers."""
+    """Return the ratio of the baseline's memory to facet's, with as many processes as workers."""
     memory, workers = run["side_by_side"]["memory"], run["side_by_side"]["workers"]
     return Figure.of([memory[f"baseline, {workers}"] / memory[f"facet, {workers}"]])
 
 
 def tails(run: dict[str, Any]) -> list[Target]:
-    """Give the targets of p99 over p50 under a load that heeds no answer; at random times chance alone costs some."""
+    """Return the targets of p99 over p50 under open-loop load. Random arrivals alone cause some waiting."""
     middle, worst = run["overhead"]["ideal"]
     says = {RANDOM: f"; a perfect queue has {worst / middle:.1f}x", EVEN: ""}
     return [

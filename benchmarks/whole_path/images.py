@@ -1,4 +1,4 @@
-"""The images that every contestant gets: two sizes up and one down from VGA, with one face, several, and none."""
+"""The images that every contestant gets, in three sizes, with one face, several faces and none."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from wire import post
 
 SIZES = {"320x240": (320, 240), "640x480": (640, 480), "1920x1080": (1920, 1080)}
 CONTENTS = ("one face", "several", "none")
-SUIT = (40, 460)  # columns of the astronaut, from the bottom up: no face is seen in it at any size
+SUIT = (40, 460)  # columns of the astronaut, from the bottom up, without a face
 BOUNDARY = "facet-image"
 
 
 @dataclass(frozen=True)
 class SampleImage:
-    """A JPEG and what is in it."""
+    """A JPEG and its content."""
 
     size: str
     content: str
@@ -28,28 +28,28 @@ class SampleImage:
 
     @property
     def name(self) -> str:
-        """Say what it is."""
+        """The size and the content."""
         return f"{self.size}, {self.content}"
 
     def as_json(self) -> bytes:
-        """Give the request that both stacks understand: JSON with base64."""
+        """Return the request that both stacks accept: JSON with base64."""
         body = json.dumps({"image": base64.b64encode(self.jpeg).decode()}).encode()
         return post("/predict", body, "application/json")
 
     def as_form(self) -> bytes:
-        """Give the request that a browser's form makes."""
+        """Return the request of a browser's form."""
         head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="image"; filename="image.jpg"\r\n\r\n'
         body = head.encode() + self.jpeg + f"\r\n--{BOUNDARY}--\r\n".encode()
         return post("/predict", body, f"multipart/form-data; boundary={BOUNDARY}")
 
     def as_it_is(self) -> bytes:
-        """Give the request whose body is the image."""
+        """Return the request whose body is the image."""
         return post("/predict", self.jpeg, "image/jpeg")
 
 
 @cache
 def images(size: str) -> list[SampleImage]:
-    """Make the three of a size: a portrait, a crowd of portraits in many sizes, and a space suit without its head."""
+    """Return three images of a size: a portrait, portraits in many sizes, and a space suit without a head."""
     width, height = SIZES[size]
     astronaut, admiral = photographs()
     left, right = SUIT
@@ -64,7 +64,7 @@ def images(size: str) -> list[SampleImage]:
 
 
 def portrait(photo: Image.Image, width: int, height: int) -> Image.Image:
-    """Cut a photograph to the shape and bring it to the size."""
+    """Crop and resize a photograph."""
     cut = photo.crop((0, 0, photo.width, photo.width * height // width))
     return cut.resize((width, height), Image.Resampling.LANCZOS)
 

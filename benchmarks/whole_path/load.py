@@ -1,4 +1,4 @@
-"""Closed-loop load on a stack, and what it took: each caller asks again when it has been answered."""
+"""Closed-loop load on a stack, and its cost: each caller sends the next request after the last answer."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from whole_path.images import SampleImage
 from whole_path.stacks import START_SECONDS, CannotCompare, Stack
 from wire import Answer, Wire
 
-SIZE, CALLERS = "640x480", 8  # what the targets speak of
-PATIENCE = 120.0  # seconds: the baseline lets sixteen callers wait for long
-SAME_PIXELS = 5  # by which two boxes of one face may differ: the package rounds
+SIZE, CALLERS = "640x480", 8  # of the targets
+TIMEOUT = 120.0  # seconds: sixteen callers wait long for the baseline
+SAME_PIXELS = 5  # maximum difference of two boxes of one face: the package rounds
 WORKER = re.compile(rb'"worker": ?"([^"]+)"')
 
 
@@ -28,7 +28,7 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Request:
-    """An image put into bytes for the wire, and how many faces must come back."""
+    """An encoded request, and the number of faces in its image."""
 
     name: str
     data: bytes
@@ -37,28 +37,28 @@ class Request:
 
 @dataclass
 class Sample:
-    """What a stretch of load came to. Times are milliseconds, CPU time is that of one request."""
+    """The figures of a period of load. Times are milliseconds; CPU time is per request."""
 
     rate: float
-    """Answers a second, of those that came while requests were still being sent."""
+    """Answers per second while requests were sent."""
     latencies: dict[str, list[float]]
     """By the request's name."""
     cpu: dict[str, float]
     """By tier."""
     callers_cpu: float
     workers: dict[str, int] = field(default_factory=dict)
-    """How many requests each worker answered, as far as the answers say."""
+    """The number of answers of each worker, as far as the answers name it."""
     busiest: float = math.nan
-    """What the busiest worker took of the CPU time of all of them."""
+    """The busiest worker's share of the CPU time of all workers."""
 
 
 def faces_in(answer: Answer) -> int:
-    """Count the faces of an answer without taking it apart, which would cost more than sending the request."""
+    """Count the faces of an answer without parsing it, which would cost more than the request."""
     return answer.body.count(b'"confidence"')
 
 
 def first_answers(stack: Stack, images: Sequence[SampleImage]) -> dict[str, list[Box]]:
-    """Send each image once, and give the boxes of the faces that were found in it.
+    """Send each image once and return the boxes of its faces.
 
     Raises CannotCompare when one is not answered with 200.
     """
@@ -88,14 +88,14 @@ def _short(answer: Answer) -> str:
 async def _answer(wire: Wire, data: bytes, what: str) -> Answer:
     """Send a request. Raises CannotCompare when there is no answer."""
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             return await wire.ask(data)
     except OSError as error:  # TimeoutError is one
         raise CannotCompare(f"{what}: no answer, {error!r}") from error
 
 
 def require_same_faces(one: dict[str, list[Box]], other: dict[str, list[Box]]) -> None:
-    """Hold the boxes of each image against each other, in whichever order. Raises CannotCompare."""
+    """Compare the boxes of each image, in any order. Raises CannotCompare."""
     for image, boxes in one.items():
         left = list(other[image])
         for box in boxes:
@@ -108,7 +108,7 @@ def require_same_faces(one: dict[str, list[Box]], other: dict[str, list[Box]]) -
 
 
 def until_all_answer(stack: Stack, request: Request, workers: int) -> None:
-    """Send requests until every worker has answered one: facet is ready with the first, and lets few wait for it."""
+    """Send requests until every worker has answered one: facet is ready with its first worker."""
     give_up = time.monotonic() + START_SECONDS
     while len(closed_load(stack, [request], workers, 0.5).workers) < workers:
         if time.monotonic() > give_up:
@@ -118,7 +118,7 @@ def until_all_answer(stack: Stack, request: Request, workers: int) -> None:
 def closed_load(
     stack: Stack, requests: Sequence[Request], callers: int, seconds: float, url: str = "", *, fewest: int = 1
 ) -> Sample:
-    """Let callers send the requests in turn for so many seconds, or longer until the `fewest` answers have come.
+    """Let callers send the requests in turn for this many seconds, or longer until there are `fewest` answers.
 
     The rate is that of this stretch; the last answers, which come when fewer and fewer callers ask, count for the
     latencies and the CPU time. Raises CannotCompare when an answer is wrong or missing.
@@ -156,6 +156,6 @@ def closed_load(
 
 
 def share_of_busiest(before: dict[int, float], after: dict[int, float]) -> float:
-    """Give what the busiest of the processes took of the CPU time of all of them."""
+    """Return the busiest process's share of the CPU time of all processes."""
     used = [seconds - before.get(process, 0.0) for process, seconds in after.items()]
     return max(used) / sum(used) if sum(used) > 0 else math.nan

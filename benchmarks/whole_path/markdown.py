@@ -1,4 +1,4 @@
-"""Lays out tables and paragraphs."""
+"""Formats tables and paragraphs in Markdown."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import textwrap
 
 
 def lay_out(head: list[str], rows: list[list[str]]) -> str:
-    """Make a table."""
+    """Return a table."""
     return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
 
 
 def paragraph(text: str) -> str:
-    """Break a text into lines."""
+    """Wrap a text."""
     return textwrap.fill(" ".join(text.split()), 120, break_long_words=False, break_on_hyphens=False)

@@ -1,4 +1,4 @@
-"""What the path costs beside the detector alone: form by form, hop by hop, and at 70 % of what it bears."""
+"""What the path costs in addition to the detector: by form, by hop, and at 70 % of its capacity."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from whole_path.alone import NAME, Alone, detectors_alone
 from whole_path.images import SampleImage, images
 from whole_path.load import (
     CALLERS,
-    PATIENCE,
     SIZE,
+    TIMEOUT,
     Request,
     Sample,
     closed_load,
@@ -28,7 +28,7 @@ from wire import Answer, OpenLoad
 
 from protos import infer_pb2, infer_pb2_grpc
 
-SECONDS, BUSY_SECONDS, OPEN_SECONDS = 2.0, 4.0, 15.0  # of a stretch: one caller, many callers, 70 %
+SECONDS, BUSY_SECONDS, OPEN_SECONDS = 2.0, 4.0, 15.0  # of a period: one caller, many callers, 70 %
 FEWEST = 50  # answers with many callers: the kernel counts CPU time in hundredths of a second
 LOAD = 0.7
 EVEN, RANDOM = "even times", "random times"
@@ -39,7 +39,7 @@ Way = Callable[[float], Sample]
 
 
 def measure(workers: int, rounds: int, scale: float) -> dict[str, Any]:
-    """Measure all of it with one image of one face, in turns."""
+    """Measure everything with one image of one face, in turns."""
     image = images(SIZE)[0]
     with facet(workers, image.as_it_is()) as stack, detectors_alone(workers, image) as alone:
         faces = len(first_answers(stack, [image])[image.name])
@@ -89,16 +89,16 @@ def _in_turns(ways: dict[str, Way], rounds: int, seconds: float) -> dict[str, li
 
 
 def _grpc(stack: Stack, target: str, image: SampleImage, seconds: float) -> Sample:
-    """Call as one gRPC client does; its own CPU time is above that of HTTP's callers."""
+    """Call as one gRPC client does. It needs more CPU time than the callers over HTTP."""
     latencies: list[float] = []
     request = infer_pb2.Image(raw_data=image.jpeg)
     with grpc.insecure_channel(target) as channel:
         predict = infer_pb2_grpc.InferenceStub(channel).Predict
         try:
-            predict(request, wait_for_ready=True, timeout=PATIENCE)  # the connection is made
+            predict(request, wait_for_ready=True, timeout=TIMEOUT)  # the connection is made
             before, own, began = stack.cpu_seconds(), time.process_time(), time.monotonic()
             while (sent := time.monotonic()) < began + seconds:
-                predict(request, timeout=PATIENCE)
+                predict(request, timeout=TIMEOUT)
                 latencies.append(1000 * (time.monotonic() - sent))
         except grpc.RpcError as error:
             raise CannotCompare(f"{stack.name}, {image.name}, by gRPC: no answer, {error}") from error
@@ -109,7 +109,7 @@ def _grpc(stack: Stack, target: str, image: SampleImage, seconds: float) -> Samp
 
 
 def _open(stack: Stack, request: Request, rate: float, seed: int, seconds: float, when: str) -> dict[str, Any]:
-    """Send requests at times that heed no answer; give the latencies, in milliseconds, from those times on.
+    """Send open-loop load; return the latencies in milliseconds, from the scheduled times.
 
     Who is refused or gets a wrong answer has waited for ever.
     """
@@ -125,7 +125,7 @@ def _open(stack: Stack, request: Request, rate: float, seed: int, seconds: float
 
 
 def _ideal_queue(servers: int, load: float, service: float, count: int = 200_000) -> list[float]:
-    """Give p50 and p99 of a line before so many servers that all take exactly as long: what no stack can beat."""
+    """Return p50 and p99 of a queue before this many servers with a constant service time: the optimum."""
     gaps, free, now, latencies = random.Random(1), [0.0] * servers, 0.0, []  # noqa: S311 - no secret
     for _ in range(count):
         now += gaps.expovariate(load * servers / service)

@@ -1,4 +1,4 @@
-"""Draws the plots of docs/figures.md."""
+"""Plots the figures of docs/figures.md."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COLOURS = {"facet": "#0b5fa5", "baseline": "#b3541e"}
 
 
 def plot_callers(run: dict[str, Any], path: Path) -> None:
-    """Draw throughput and p95 of both stacks over the number of callers: for p99 the baseline answers too few."""
+    """Plot throughput and p95 of both stacks over the number of callers; the baseline has too few answers for p99."""
     callers = sorted({cell["callers"] for cell in run["side_by_side"]["cells"] if cell["size"] == SIZE})
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.4), layout="constrained")
     for stack, colour in COLOURS.items():
@@ -40,7 +40,7 @@ def plot_callers(run: dict[str, Any], path: Path) -> None:
 
 
 def plot_scale(run: dict[str, Any], path: Path) -> None:
-    """Draw throughput over the number of sleeping workers, beside the ideal."""
+    """Plot throughput over the number of sleeping workers, with the ideal."""
     rows, seconds = run["scale"]["rows"], run["scale"]["service_seconds"]
     workers = [row["workers"] for row in rows]
     figure, axes = plt.subplots(figsize=(5.5, 3.4), layout="constrained")

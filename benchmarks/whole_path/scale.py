@@ -1,4 +1,4 @@
-"""One to sixteen workers with a stand-in detector: whether throughput grows with them, and the spread stays even."""
+"""One to sixteen workers with a stand-in detector: whether throughput scales, and the balance stays even."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from whole_path.stacks import facet
 from whole_path.stand_in import SECONDS as SERVICE_SECONDS
 
 WORKERS = (1, 2, 4, 8, 12, 16)
-SECONDS = 4.0  # of a stretch
+SECONDS = 4.0  # of a period
 ROUNDS = 3
-CALLERS_PER_WORKER = 2  # so that one always waits
+CALLERS_PER_WORKER = 2  # one is always waiting
 
 
 def measure(scale: float, counts: tuple[int, ...] = WORKERS) -> dict[str, Any]:
-    """Measure each number of workers, with a stack of its own."""
+    """Measure each number of workers with a new stack."""
     image = images("320x240")[0]
     request = Request(image.name, image.as_it_is(), 0)
     rows = []

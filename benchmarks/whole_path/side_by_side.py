@@ -1,4 +1,4 @@
-"""Facet and the baseline in turns: the same requests, on the same CPUs, a short stretch each."""
+"""Facet and the baseline in turns: the same requests on the same CPUs, for a short period each."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ SECONDS: dict[str, dict[str, float]] = {
     "facet": {"320x240": 2.5, "640x480": 5, "1920x1080": 4},
     "baseline": {"320x240": 3, "640x480": 8, "1920x1080": 8},
 }
-FEWEST = 100  # answers of a stretch in the cell of the targets: with less there is no p99
+FEWEST = 100  # answers of a period in the cell of the targets, enough for p99
 WARM_UP_SECONDS, WARM_UP_CALLERS = 4, 8
-WARM_UP_TIMES = 3  # that each process gets each image, on an average
+WARM_UP_TIMES = 3  # for each image and process, on average
 
 
 def compare(
@@ -42,10 +42,8 @@ def compare(
                 starts[name].append(stack.cold_start)
                 if number == 0:
                     memory[f"{name}, {count}"] = _memory(stack, everything, scale, count)
-    alone = rounds > 1 or workers != processes  # else memory is measured below, where both share pages
-    for name in (
-        numbers if alone else ()
-    ):  # as many processes as facet has, for they are most of the memory; alone, for they share pages
+    alone = rounds > 1 or workers != processes  # otherwise memory is measured below, where both share pages
+    for name in numbers if alone else ():  # as many processes as facet has, alone, since processes share pages
         if f"{name}, {workers}" not in memory:
             with _start(name, workers, everything[0]) as stack:
                 memory[f"{name}, {workers}"] = _memory(stack, everything, scale, workers)
@@ -85,7 +83,7 @@ def _memory(stack: Stack, everything: list[SampleImage], scale: float, processes
 
 
 def _warm_up(stack: Stack, everything: list[SampleImage], scale: float, processes: int) -> None:
-    """Let many callers ask, then one until each process has worked for as long as one of each image takes.
+    """Send requests with many callers, then with one until each process has worked for the time of every image.
 
     The baseline's gateway shares one connection among requests that overlap, so that many callers may keep one of its
     processes busy and leave the others cold; one caller's requests make a connection each.

@@ -1,4 +1,4 @@
-"""Starts facet and the baseline, each with its own command, and reads what their processes take."""
+"""Starts facet and the baseline with their commands, and reads the CPU time and memory of their processes."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ import psutil
 from tiers import PORTS, ROOT, free_ports
 from wire import Wire
 
-START_SECONDS = 180  # TensorFlow three times over, on a machine with other work
+START_SECONDS = 180  # TensorFlow in three processes, on a busy machine
 ASK_EVERY = 0.05
 
 
 class CannotCompare(Exception):
-    """The run ends: a stack does not start, or gives another answer than the right one."""
+    """The run ends: a stack does not start, or its answers are wrong."""
 
 
 @dataclass
 class Stack:
-    """A running one. `base` is the first port of the parts behind the front door."""
+    """A running stack. `base` is the first port behind the edge."""
 
     name: str
     port: int
@@ -37,21 +37,21 @@ class Stack:
 
     @property
     def url(self) -> str:
-        """The front door."""
+        """The edge."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def gateway_url(self) -> str:
-        """The gateway, past Envoy (facet's)."""
+        """The gateway without the edge (facet only)."""
         return f"http://127.0.0.1:{self.base}"
 
     @property
     def worker(self) -> str:
-        """The first worker's own port, as a gRPC target (facet's)."""
+        """The port of the first worker, as a gRPC target (facet only)."""
         return f"127.0.0.1:{self.base + 7}"
 
     def cpu_seconds(self) -> dict[str, float]:
-        """Read the CPU time of each tier so far, that of ended children included."""
+        """Read the CPU time of each tier, including ended children."""
         used: dict[str, float] = {}
         for process in self._processes():
             tier = _tier(process)
@@ -59,14 +59,14 @@ class Stack:
         return used
 
     def each_worker(self) -> dict[int, float]:
-        """Read the CPU time so far of each process that detects, by its number."""
+        """Read the CPU time of each process that detects, by its number."""
         tier = "inference" if self.name == "facet" else "start"
         those = [process for process in self._processes() if _tier(process) == tier]
-        # The first of them starts the others and detects nothing: facet's supervisor, the baseline's gateway.
+        # The first one starts the others and does not detect: facet's supervisor, the baseline's gateway.
         return {process.pid: sum(process.cpu_times()[:2]) for process in those[1:]}
 
     def megabytes(self) -> float:
-        """Read the memory of all processes; what several share counts once (PSS)."""
+        """Read the memory of all processes; shared pages count once (PSS)."""
         return float(sum(process.memory_full_info().pss for process in self._processes()) / 1e6)
 
     def _processes(self) -> list[psutil.Process]:
@@ -81,7 +81,7 @@ def _tier(process: psutil.Process) -> str:
 
 @contextmanager
 def facet(workers: int, request: bytes, *, inference: str = "inference") -> Iterator[Stack]:
-    """Run facet as `make serve` does, with a module of ours in place of the inference service if one is named."""
+    """Run facet as `make serve` does, with another module for the inference service if one is named."""
     first = free_ports(PORTS)
     with tempfile.TemporaryDirectory() as logs:
         command = ["-m", "tools.serve", f"--port={first}", f"--base-port={first + 1}", f"--workers={workers}"]
@@ -91,7 +91,7 @@ def facet(workers: int, request: bytes, *, inference: str = "inference") -> Iter
 
 @contextmanager
 def baseline(processes: int, request: bytes) -> Iterator[Stack]:
-    """Run the stack that a tutorial builds."""
+    """Run the stack of a tutorial."""
     first = free_ports(2)
     command = ["benchmarks/baseline/gateway.py", f"--port={first}", f"--grpc-port={first + 1}"]
     with _running("baseline", [*command, f"--processes={processes}"], first, request) as stack:
@@ -133,7 +133,7 @@ async def _until_answered(stack: Stack, started: subprocess.Popen[bytes], reques
 
 
 def _stop(process: psutil.Process) -> None:
-    """End a stack gracefully; then what is left of it, such as the baseline's processes, which nobody else ends."""
+    """Stop a stack gracefully, then end its remaining processes; the baseline leaves some."""
     if not process.is_running():
         return
     children = process.children(recursive=True)

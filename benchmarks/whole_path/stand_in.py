@@ -1,4 +1,4 @@
-"""The inference service with a detector that sleeps, so that sixteen workers need no sixteen CPUs.
+"""The inference service with a detector that sleeps, so that sixteen workers do not need sixteen CPUs.
 
     FACET_WORKERS=16 python -m whole_path.stand_in
 
@@ -20,13 +20,13 @@ SECONDS = 0.1
 
 
 class StandInEngine:
-    """Finds nothing, and takes its time."""
+    """Finds no faces, and takes a fixed time."""
 
     name = "stand-in"
     device = "none"
 
     def find_faces(self, pixels: RGB, min_face_size: int, steps: Steps) -> list[Face]:
-        """Sleep as long as an image of a megapixel would be computed."""
+        """Sleep for about the time of a one-megapixel image."""
         del pixels, min_face_size
         with steps("pnet"):
             time.sleep(SECONDS)
@@ -34,13 +34,13 @@ class StandInEngine:
 
 
 def load_stand_in(settings: Settings) -> Detector:
-    """Take the place of `worker.load`."""
+    """Replace `worker.load`."""
     del settings
     return Detector(StandInEngine())
 
 
 def main() -> int:
-    """Be a worker when the supervisor's arguments are there, else the supervisor of such workers."""
+    """Run a worker if the supervisor passed arguments, otherwise the supervisor of such workers."""
     if sys.argv[1:]:
         worker.load = load_stand_in
         worker.main()
