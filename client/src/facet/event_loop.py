@@ -34,7 +34,8 @@ def _forget_loop() -> None:
     _lock, _loop = threading.Lock(), None
 
 
-os.register_at_fork(after_in_child=_forget_loop)  # a forked process has none of its parent's threads
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_forget_loop)  # a forked process has none of its parent's threads
 
 
 def run(coroutine: Coroutine[Any, Any, Item]) -> Item:
