@@ -6,6 +6,12 @@ import json
 import subprocess
 import sys
 
+from flask import Response
+from web.app import create_app
+from web.settings import Settings
+
+from telemetry.logs import request_id
+
 PROGRAM = """
 import logging, warnings
 from telemetry import logs
@@ -41,3 +47,17 @@ def test_a_line_is_one_json_object() -> None:
         )
         assert line["ts"]
     assert warning["trace_id"] == second["trace_id"] == "4bf9"
+
+
+def test_the_id_ends_with_its_request() -> None:
+    """Gunicorn's own lines on the same thread, such as a broken connection, belong to no request."""
+    app = create_app(Settings(inference_target="127.0.0.1:1"))
+    ids = []
+
+    @app.after_request
+    def note(response: Response) -> Response:
+        ids.append(request_id.get())
+        return response
+
+    assert app.test_client().get("/healthz", headers={"X-Request-ID": "a-1"}).status_code == 200
+    assert (ids, request_id.get()) == (["a-1"], "")

@@ -37,7 +37,7 @@ def base() -> Manifests:
 
 
 @pytest.fixture(scope="module")
-def compose() -> dict[str, Any]:
+def composed() -> dict[str, Any]:
     loaded: dict[str, Any] = yaml.safe_load((ROOT / "deploy/docker-compose.yml").read_text())["services"]
     return loaded
 
@@ -55,7 +55,7 @@ def values(envoy: dict[str, Any], key: str) -> Iterator[Any]:
 
 @pytest.mark.parametrize("settings", SERVICES)
 def test_shared_maxima_follow_from_envoy_and_the_containers(
-    settings: type[ServiceSettings], envoy: dict[str, Any], base: Manifests, compose: dict[str, Any]
+    settings: type[ServiceSettings], envoy: dict[str, Any], base: Manifests, composed: dict[str, Any]
 ) -> None:
     """A larger body, a later deadline or a longer shutdown would be cut short there."""
     tier = {InferenceSettings: "inference", WebSettings: "web"}[settings]
@@ -65,7 +65,7 @@ def test_shared_maxima_follow_from_envoy_and_the_containers(
     assert len(of_routes) >= 4
     assert min(of_routes) == at_most(settings, "deadline_seconds") + 1
     assert set(values(envoy, "grpc_timeout_header_max")) == {f"{min(of_routes):g}s"}
-    assert at_most(settings, "grace_seconds") < seconds(compose[tier]["stop_grace_period"])
+    assert at_most(settings, "grace_seconds") < seconds(composed[tier]["stop_grace_period"])
     pod, container = base.pod(tier)["spec"], base.container(tier)
     left = pod["terminationGracePeriodSeconds"] - container["lifecycle"]["preStop"]["sleep"]["seconds"]
     assert at_most(settings, "grace_seconds") < left
@@ -85,9 +85,9 @@ def test_maxima_of_the_workers_follow_from_envoy_and_the_probes(envoy: dict[str,
     assert at_most(InferenceSettings, "start_seconds") <= 60 * int(period)
 
 
-def test_threads_of_the_gateway_fit_into_its_container(envoy: dict[str, Any], compose: dict[str, Any]) -> None:
+def test_threads_of_the_gateway_fit_into_its_container(envoy: dict[str, Any], composed: dict[str, Any]) -> None:
     """A fifth more is left for gRPC's; and Envoy lets that many requests through."""
-    assert compose["web"]["pids_limit"] > MAX_THREADS * 1.2
+    assert composed["web"]["pids_limit"] > MAX_THREADS * 1.2
     (limits,) = clusters(envoy)["web"]["circuit_breakers"]["thresholds"]
     assert limits["max_requests"] >= MAX_THREADS
 

@@ -35,7 +35,12 @@ def test_counts_survive_reloads(tmp_path: Path) -> None:
     port = free_base_port()
     ports = {"FACET_WEB_HOST": "127.0.0.1", "FACET_WEB_PORT": str(port), "FACET_WEB_METRICS_PORT": str(port + 1)}
     command = [sys.executable, "-m", "gunicorn", "--config", "services/web/gunicorn.conf.py"]
-    environment = {"PATH": os.environ["PATH"], "TMPDIR": str(tmp_path), "FACET_LOG_LEVEL": "WARNING"} | ports
+    environment = {
+        "PATH": os.environ["PATH"],
+        "TMPDIR": str(tmp_path),
+        "FACET_LOG_LEVEL": "WARNING",
+        "FACET_DRAIN_SECONDS": "0",
+    } | ports
     gunicorn = subprocess.Popen(command, cwd=ROOT, env=environment)
     try:
 
