@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from numbers import Real
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeAlias, TypedDict, Unpack
 
@@ -11,6 +12,9 @@ from google.protobuf.json_format import ParseDict, ParseError
 from facet.errors import FacetError, InvalidOption, error_for
 from facet.results import Annotated, Box, Detection, Face, Landmarks, Point
 from protos import infer_pb2
+
+INT32_MAX = 2**31 - 1
+WHOLE_NUMBERS = ("min_face_size", "max_faces")  # int32 in infer.proto
 
 ImageSource: TypeAlias = bytes | bytearray | memoryview | str | os.PathLike[str] | BinaryIO
 """An image: the bytes of its file, its path, or a file opened for reading bytes."""
@@ -71,10 +75,23 @@ def drawn_request(image: ImageSource, **options: Unpack[DrawOptions]) -> infer_p
 
 
 def _detect_options(options: Any) -> infer_pb2.DetectOptions:
+    whole = {name: _whole_number(name, options[name]) for name in WHOLE_NUMBERS if options.get(name) is not None}
     try:
-        return infer_pb2.DetectOptions(**options)
-    except (TypeError, ValueError) as error:  # an unknown name, text for a number, a number beyond 32 bits
+        return infer_pb2.DetectOptions(**(options | whole))
+    except (TypeError, ValueError) as error:  # an unknown name, or text for a number
         raise InvalidOption("INVALID_OPTION", f"an option is wrong: {error}") from error
+
+
+def _whole_number(name: str, value: Any) -> int:
+    """Read a whole number as the HTTP gateway does: also from a float such as 40.0."""
+    whole = isinstance(value, Real) and not isinstance(value, bool) and value % 1 == 0  # not NaN, nor infinity
+    if not whole:
+        raise InvalidOption("INVALID_OPTION", f"{name} is {value!r}; it must be a whole number")
+    if value > INT32_MAX:
+        raise InvalidOption("INVALID_OPTION", f"{name} is {value!r}; it must be at most {INT32_MAX}")
+    if value < -INT32_MAX:
+        raise InvalidOption("INVALID_OPTION", f"{name} is {value!r}; it must be at least 0")
+    return int(value)
 
 
 def _value(kind: Any, name: str, word: str) -> Any:
