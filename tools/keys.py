@@ -1,6 +1,6 @@
-"""Makes and takes back API keys: `make key NAME=alice`, `make key REMOVE=alice`, `make key` for the names.
+"""Makes, revokes and lists API keys: `make key NAME=alice`, `make key REMOVE=alice`, `make key`.
 
-A key is printed once and kept nowhere. The file that Envoy reads has the public half of each, by its name.
+A key is printed once and stored nowhere. The file that Envoy reads holds the public half of each key, by name.
 """
 
 from __future__ import annotations
@@ -20,45 +20,45 @@ from jwt.algorithms import OKPAlgorithm
 
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / ".secrets/keys/keys.yaml"
-SECONDS_A_DAY = 86400
-NAME = re.compile(r"[A-Za-z0-9._@-]{1,64}")  # it stands in a header and in the log
-# Stands in the file when there are no keys: Envoy refuses a list without any, and would let in whom it knew before.
-NOBODY = "nobody's: all keys are taken back"
+SECONDS_PER_DAY = 86400
+NAME = re.compile(r"[A-Za-z0-9._@-]{1,64}")  # it appears in a header and in the log
+# A placeholder for an empty list, which Envoy would reject and so keep admitting the keys of before.
+NOBODY = "nobody: all keys are revoked"
 
 Jwk = dict[str, str]
 
 
 class CannotChange(Exception):
-    """The keys stay as they are; the text says why."""
+    """The keys are unchanged; the message says why."""
 
 
 def add_key(file: Path, name: str, days: float | None = None) -> str:
-    """Make a key, valid from now on and for so many days. Raises CannotChange if the name is taken."""
+    """Make a key that is valid for a number of days, or until it is revoked, and return it. Raises CannotChange."""
     known = read_keys(file)
     if not NAME.fullmatch(name):
-        raise CannotChange(f"{name!r} is no name for a key: it takes letters, digits and . _ @ -, 64 of them at most")
+        raise CannotChange(f"{name!r} is not a valid name for a key; use 1 to 64 letters, digits and . _ @ -")
     if name in names(file):
-        raise CannotChange(f"there is a key called {name}; each key has a name of its own")
+        raise CannotChange(f"there is already a key named {name}; choose another name")
     private = Ed25519PrivateKey.generate()
     write_keys(file, [*known, _public_half(private, name)])
-    ends = {} if days is None else {"exp": int(time.time() + days * SECONDS_A_DAY)}
+    ends = {} if days is None else {"exp": int(time.time() + days * SECONDS_PER_DAY)}
     return jwt.encode({"iss": "facet", "sub": name, **ends}, private, algorithm="EdDSA", headers={"kid": name})
 
 
 def remove_key(file: Path, name: str) -> None:
-    """Have the key of that name refused from now on. Raises CannotChange."""
+    """Revoke the key of that name. Raises CannotChange."""
     if name not in names(file):
-        raise CannotChange(f"there is no key called {name}")
+        raise CannotChange(f"there is no key named {name}")
     write_keys(file, [key for key in read_keys(file) if key["kid"] != name])
 
 
 def names(file: Path) -> list[str]:
-    """Name the keys."""
+    """Return the names of the keys."""
     return [key["kid"] for key in read_keys(file)]
 
 
 def read_keys(file: Path) -> list[Jwk]:
-    """Read the public halves of the keys; none, if there is no file."""
+    """Read the public halves of the keys; without a file there are none."""
     if not file.exists():
         return []
     keys: list[Jwk] = json.loads(_jwks(yaml.safe_load(file.read_text()))["inline_string"])["keys"]
@@ -66,13 +66,13 @@ def read_keys(file: Path) -> list[Jwk]:
 
 
 def write_keys(file: Path, keys: list[Jwk]) -> None:
-    """Put a whole file in the place of the old one, which is what Envoy waits for."""
+    """Replace the file at once: Envoy watches for a move into its folder."""
     config = yaml.safe_load((ROOT / "envoy/keys.yaml").read_text())
     _jwks(config)["inline_string"] = json.dumps({"keys": keys or [_public_half(Ed25519PrivateKey.generate(), NOBODY)]})
     file.parent.mkdir(parents=True, exist_ok=True)
     new = file.with_suffix(".new")
     new.write_text(yaml.safe_dump(config, sort_keys=False))
-    new.chmod(0o644)  # Envoy's user reads it, whatever the umask; it holds no secret
+    new.chmod(0o644)  # Envoy's user must read it, whatever the umask; it holds no secret
     new.replace(file)
 
 
@@ -86,12 +86,14 @@ def _jwks(config: Any) -> dict[str, str]:
 
 
 def main() -> int:
-    """Do what the arguments say."""
+    """Make, revoke or list keys."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--add", metavar="NAME", help="make a key and print it")
-    parser.add_argument("--days", type=float, help="for so long it is valid (default: until it is removed)")
-    parser.add_argument("--remove", metavar="NAME", help="take a key back")
-    parser.add_argument("--file", type=Path, default=FILE, help="the file for Envoy (default: .secrets/keys/keys.yaml)")
+    parser.add_argument("--days", type=float, help="days for which the key is valid (default: until it is revoked)")
+    parser.add_argument("--remove", metavar="NAME", help="revoke a key")
+    parser.add_argument(
+        "--file", type=Path, default=FILE, help="the file that Envoy reads (default: .secrets/keys/keys.yaml)"
+    )
     arguments = parser.parse_args()
     try:
         if arguments.remove:

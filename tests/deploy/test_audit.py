@@ -65,9 +65,9 @@ def test_a_vulnerability_is_a_failure(where_possible: bool) -> None:  # noqa: FB
     """Named with the version that mends it, however little else could be looked up."""
     assert judge([SOUND, FAULTY, SKIPPED], where_possible=where_possible) == (
         VULNERABLE,
-        ["pillow 1.0: CVE-2099-1, mended in 1.1"],
+        ["pillow 1.0: CVE-2099-1, fixed in 1.1"],
     )
-    assert judge([SOUND, SOUND], where_possible=where_possible) == (0, ["no vulnerability is known of 1 packages"])
+    assert judge([SOUND, SOUND], where_possible=where_possible) == (0, ["no known vulnerabilities in 1 packages"])
 
 
 @pytest.mark.parametrize("found", [[], [SOUND, SKIPPED]])

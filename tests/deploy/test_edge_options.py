@@ -72,7 +72,7 @@ def test_refused_requests_are_not_read() -> None:
 @pytest.mark.parametrize("name", ["", "two words", "a\nb", "x" * 65, "über"])
 def test_a_key_has_a_name_that_fits_into_a_header_and_a_log(tmp_path: Path, name: str) -> None:
     """Another is refused, and no file is made."""
-    with pytest.raises(CannotChange, match="no name for a key"):
+    with pytest.raises(CannotChange, match="not a valid name for a key"):
         add_key(tmp_path / "keys.yaml", name)
     assert list(tmp_path.iterdir()) == []
 
@@ -96,11 +96,11 @@ def test_a_name_has_one_key(tmp_path: Path) -> None:
     file = tmp_path / "keys/keys.yaml"
     assert names(file) == []
     add_key(file, "alice")
-    with pytest.raises(CannotChange, match="there is a key called alice"):
+    with pytest.raises(CannotChange, match="already a key named alice"):
         add_key(file, "alice")
     add_key(file, "bob")
     remove_key(file, "alice")
-    with pytest.raises(CannotChange, match="no key called alice"):
+    with pytest.raises(CannotChange, match="no key named alice"):
         remove_key(file, "alice")
     assert names(file) == ["bob"]
     remove_key(file, "bob")
