@@ -1,7 +1,7 @@
 """Measures the compose stack: image sizes, start and rebuild times, memory. `make bench-containers`.
 
-It works on a copy of the sources, under a project name of its own and the images' tag `test`, and removes what it
-started. Figures of time are those of this machine and this minute.
+It works on a copy of the sources, with a separate project name and the image tag `test`, and removes what it started.
+The times depend on this machine and its load.
 """
 
 from __future__ import annotations

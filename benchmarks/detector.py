@@ -2,12 +2,12 @@
 
     make bench-detector
 
-Each contestant is a process on one CPU. They take turns image by image, so that a disturbance of the
-machine disturbs all of them. A figure is the least CPU time of several runs, all threads counted. The memory is the
-highest resident size while the image is examined, with all that the contestant has loaded, and the image itself.
+Each contestant is a process on one CPU. They take turns image by image, so that a disturbance of the machine affects
+all of them. A figure is the minimum CPU time of several runs, over all threads. The memory is the highest resident size
+during the examination, including the loaded libraries and the image.
 
-The floor is what P-Net alone has to multiply and add for the image's pyramid, at the best rate that a matrix product
-reaches on this CPU (NumPy's or OpenVINO's, whichever is faster).
+The floor is the time for the multiply-adds of P-Net alone over the image's pyramid, at the best rate of a matrix
+product on this CPU (NumPy's or OpenVINO's, whichever is faster).
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     make bench
 
-It writes docs/figures.md, the tables of docs/scaling.md, the headline of README.md, the plots and the raw numbers. Some
-fifteen minutes on two CPUs, which should have nothing else to do.
+It writes docs/figures.md, the tables of docs/scaling.md, the headline of README.md, the plots and the raw numbers. It
+takes about fifteen minutes on two idle CPUs.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     python benchmarks/report.py faults benchmarks/results/faults.jsonl
 
-puts the lines that the tests' fixture `figures` has written into the section `faults`.
+writes the lines of the fixture `figures` into the section `faults`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def commit() -> str:
 def write_section(name: str, command: str, text: str, report: Path = REPORT, measured_on: str = "") -> None:
     """Write a text between the markers of a section, below the command and the machine. Raises ValueError.
 
-    The machine is this one, now, unless it is said what was measured on.
+    `measured_on` defaults to this machine and the current date.
     """
     begin, end = f"<!-- {name}: {command} -->", f"<!-- end of {name} -->"
     if not has_section(name, report):

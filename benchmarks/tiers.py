@@ -1,7 +1,7 @@
 """Measures what one image costs in each tier, over HTTP and through the whole stack. `make bench-tiers`.
 
-It starts a stack of processes as `make serve` does and reads the CPU time of each tier before and after. CPU
-times compare well between minutes; images per second are those of a machine on which the callers run as well.
+It starts a stack of processes as `make serve` does, and reads the CPU time of each tier before and after. CPU times are
+comparable between runs. The images per second are lower than on a machine without the callers.
 """
 
 from __future__ import annotations

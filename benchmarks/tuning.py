@@ -2,8 +2,8 @@
 
     make bench-tuning
 
-Each size is examined once in every round, so that what disturbs the machine disturbs all of them; a figure is the least
-CPU time of all rounds.
+Each size is examined once in every round, so that a disturbance of the machine affects all of them. A figure is the
+minimum CPU time of all rounds.
 """
 
 from __future__ import annotations

@@ -120,8 +120,8 @@ def closed_load(
 ) -> Sample:
     """Let callers send the requests in turn for this many seconds, or longer until there are `fewest` answers.
 
-    The rate is that of this stretch; the last answers, which come when fewer and fewer callers ask, count for the
-    latencies and the CPU time. Raises CannotCompare when an answer is wrong or missing.
+    The rate is that of this period. The answers after it count for the latencies and the CPU time. Raises CannotCompare
+    when an answer is wrong or missing.
     """
     latencies: dict[str, list[float]] = {request.name: [] for request in requests}
     ended: list[float] = []

@@ -30,7 +30,7 @@ def compare(
 ) -> dict[str, Any]:
     """Measure every size with every number of callers, `rounds` times, in turns that change their order.
 
-    Facet has so many workers, the baseline so many processes.
+    Facet has `workers` workers, the baseline has `processes` processes.
     """
     everything = [image for size in sizes for image in images(size)]
     starts: dict[str, list[float]] = {"facet": [], "baseline": []}
@@ -85,8 +85,8 @@ def _memory(stack: Stack, everything: list[SampleImage], scale: float, processes
 def _warm_up(stack: Stack, everything: list[SampleImage], scale: float, processes: int) -> None:
     """Send requests with many callers, then with one until each process has worked for the time of every image.
 
-    The baseline's gateway shares one connection among requests that overlap, so that many callers may keep one of its
-    processes busy and leave the others cold; one caller's requests make a connection each.
+    The gateway of the baseline uses one connection for overlapping requests, so many callers may keep one process busy
+    and leave the others cold. With one caller, each request makes a new connection.
     """
     before = stack.each_worker()
     found = first_answers(stack, everything)

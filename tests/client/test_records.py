@@ -21,7 +21,7 @@ RESULTS: dict[str, Detection | FacetError] = {
     'with, "quotes"\nand a line.jpg': Detection((FACE, FACE), 640, 480, 1),
     "none.jpg": Detection((), 10, 10, 1),
     "broken.jpg": FacetError("INVALID_IMAGE", 'damaged,\n"cut"'),
-    "\udcff.jpg": Detection((FACE,), 1, 1, 1),  # a name that is no UTF-8
+    "\udcff.jpg": Detection((FACE,), 1, 1, 1),  # a name that is not UTF-8
     "a\rreturn.jpg": Detection((), 10, 10, 1),
     "last.jpg": Detection((FACE, FACE, FACE), 3, 3, 1),
 }
@@ -43,7 +43,7 @@ def resumed(path: Path, form: Form) -> set[str]:
 
 @forms
 def test_a_file_cut_off_anywhere_has_each_image_once_after_resuming(tmp_path: Path, form: Form) -> None:
-    """Cut at every byte, then gone on with: it has what an unbroken run would have written, in some order."""
+    """Cut at every byte, then resumed, it equals the file of an uninterrupted run."""
     path = tmp_path / "out"
     write(OutputFile(path, form), form, EXAMINED)
     whole = path.read_bytes()
@@ -57,7 +57,7 @@ def test_a_file_cut_off_anywhere_has_each_image_once_after_resuming(tmp_path: Pa
 
 
 @forms
-def test_what_failed_is_done_again(tmp_path: Path, form: Form) -> None:
+def test_a_failed_image_is_examined_again(tmp_path: Path, form: Form) -> None:
     """Its old record is dropped; so is that of an image whose drawn image is missing."""
     path = tmp_path / "out"
     write(OutputFile(path, form), form, set(RESULTS))
@@ -82,8 +82,8 @@ def test_what_failed_is_done_again(tmp_path: Path, form: Form) -> None:
         "\0\n",
     ],
 )
-def test_a_file_of_somebody_else_is_left_as_it_is(tmp_path: Path, form: Form, text: str) -> None:
-    """It could be anything, and end without an end of line."""
+def test_an_unknown_file_is_not_changed(tmp_path: Path, form: Form, text: str) -> None:
+    """It may hold anything, also without a final newline."""
     path = tmp_path / "letter"
     path.write_text(text)
     with pytest.raises(UnknownFile):
@@ -92,8 +92,8 @@ def test_a_file_of_somebody_else_is_left_as_it_is(tmp_path: Path, form: Form, te
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_what_is_no_csv_is_left_as_it_is(tmp_path: Path) -> None:
-    """Also below a header that is ours; here an end of line that no quotes hold."""
+def test_a_file_with_an_invalid_row_is_not_changed(tmp_path: Path) -> None:
+    """Its header is valid, but a row has an unquoted line end."""
     path, text = tmp_path / "out.csv", f"{Csv('path').header}a\rb,1\n"
     path.write_bytes(text.encode())
     with pytest.raises(UnknownFile):
@@ -101,7 +101,7 @@ def test_what_is_no_csv_is_left_as_it_is(tmp_path: Path) -> None:
     assert path.read_bytes() == text.encode()
 
 
-def test_a_file_that_came_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
+def test_a_file_that_appears_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
     """Neither by records nor by a drawn image. An empty drawn image is replaced, since a crash may leave one."""
     path = tmp_path / "mine"
     path.write_text("mine")
@@ -117,7 +117,7 @@ def test_a_file_that_came_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
 
 
 def test_csv_has_a_row_per_face_and_at_least_one_per_image(tmp_path: Path) -> None:
-    """With the shortest decimals that are the same float32."""
+    """Coordinates are the shortest decimals of the same float32."""
     path = tmp_path / "out.csv"
     write(OutputFile(path, form := Csv("path")), form, set(RESULTS))
     rows = list(csv.DictReader(io.StringIO(os.fsdecode(path.read_bytes()), newline="")))
@@ -138,11 +138,11 @@ def test_csv_has_a_row_per_face_and_at_least_one_per_image(tmp_path: Path) -> No
     assert float(rows[0]["confidence"]) == FACE.confidence
 
 
-def test_json_names_things_as_the_service_does() -> None:
-    """So that what reads the one reads the other."""
-    said = json.loads(JsonLines("path").record(("a.jpg",), Detection((FACE,), 640, 480, 1)))
-    assert (said["path"], said["width"], said["height"]) == ("a.jpg", 640, 480)
-    (face,) = said["faces"]
+def test_json_uses_the_names_of_the_service() -> None:
+    """One parser reads both."""
+    record = json.loads(JsonLines("path").record(("a.jpg",), Detection((FACE,), 640, 480, 1)))
+    assert (record["path"], record["width"], record["height"]) == ("a.jpg", 640, 480)
+    (face,) = record["faces"]
     assert face["box"]["upLeft"] == {"x": 0.0, "y": 181.59782}
     assert list(face["landmarks"]) == ["leftEye", "rightEye", "nose", "mouthLeft", "mouthRight"]
     failed = json.loads(JsonLines("path").record(("a.jpg",), FacetError("BUSY", "later")))

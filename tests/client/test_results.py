@@ -31,8 +31,8 @@ def results(x: float, confidence: float, worker: str) -> infer_pb2.InferResults:
 
 def as_json(answer: infer_pb2.InferResults) -> Any:
     """Return the gateway's answer after it was written and parsed as text."""
-    said = MessageToDict(answer, always_print_fields_with_no_presence=True)
-    return json.loads(json.dumps({"message": "", "width": 7, "height": 5, **said, "new": "field"}))
+    fields = MessageToDict(answer, always_print_fields_with_no_presence=True)
+    return json.loads(json.dumps({"message": "", "width": 7, "height": 5, **fields, "new": "field"}))
 
 
 @given(coordinate.filter(lambda x: abs(x) < 1e38), st.floats(0, 1))

@@ -176,7 +176,7 @@ def test_a_503_of_a_proxy_is_retried(service: StandInService) -> None:
 
 def test_delays_grow_and_never_exceed_the_timeout() -> None:
     """Jitter keeps rejected callers from returning together."""
-    away = error_for("UNREACHABLE", "nobody is there")
+    away = error_for("UNREACHABLE", "not reachable")
     delays = [[policy.next_delay(away) for _ in range(4)] for policy in (RetryPolicy(60, 9), RetryPolicy(60, 9))]
     assert delays[0] != delays[1]
     for first, second, third, fourth in delays:

@@ -288,7 +288,7 @@ def test_an_async_stream_may_be_abandoned() -> None:
                 async for entry in client.stream([b"x"] * 100):
                     assert plain(entry) == 1
                     break
-            while len(asyncio.all_tasks()) > 1:  # noqa: ASYNC110 - no event tells, and the test would not end
+            while len(asyncio.all_tasks()) > 1:  # noqa: ASYNC110 - there is no event for it
                 await asyncio.sleep(0.01)
 
     with working({}) as worker:

@@ -82,7 +82,7 @@ def iterate(stream: AsyncGenerator[Item]) -> Iterator[Item]:
 
 
 async def iterate_in_thread(items: Iterable[Item]) -> AsyncGenerator[Item]:
-    """Iterate over what may block, such as a camera, in a thread of its own: each item is taken when it is asked for.
+    """Iterate in a new thread over an iterable that may block, such as a camera. Items are taken on demand.
 
     The thread is a daemon, so an item that never comes does not keep the process alive.
     """

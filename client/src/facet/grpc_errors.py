@@ -14,7 +14,7 @@ BODY_TOO_LARGE = ("BODY_TOO_LARGE", "the image is larger than the service accept
 BROKE_OFF = ("BROKE_OFF", "the worker or the connection to it was lost; try again in a second")
 RATE_LIMITED = ("RATE_LIMITED", "too many requests; send fewer, and try again in a second")
 TIMED_OUT = ("DEADLINE_EXCEEDED", "no answer in time; allow more time or send a smaller image")
-# UNAVAILABLE means that no worker was reached, or that it was lost. Its text tells which.
+# UNAVAILABLE means that no worker was reached, or that it was lost. Its text shows which.
 LOST = ("Socket closed", "Connection reset", "Broken pipe")
 # What Envoy says when a worker is lost before it answers. A stream's worker answers at once, so there it means that the
 # connection was dead before: the image reached no worker.

@@ -27,7 +27,7 @@ except ModuleNotFoundError as error:
 class LocalClient:
     """Has the methods of `Client` and the settings of a worker: FACET_ENGINE, FACET_WEIGHTS and the limits.
 
-    Threads may share it. Each concurrent call uses a detector of its own, loaded when it is first needed.
+    Threads may share it. Each concurrent call uses its own detector, loaded when it is first needed.
     """
 
     def __init__(self) -> None:

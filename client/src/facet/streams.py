@@ -34,8 +34,8 @@ async def answers(
 ) -> AsyncGenerator[Answer | FacetError]:
     """Yield the answer to each image, or its error, in order.
 
-    When a worker is replaced, lost or busy, a new stream continues with the first unanswered image, which then has
-    so many `seconds` and `retries`. Raises FacetError when the service stays away, and what `images` raises after the
+    When a worker is replaced, lost or busy, a new stream continues with the first unanswered image. It then has this
+    many `seconds` and `retries`. Raises FacetError when the service stays away, and what `images` raises after the
     answers to the images before.
     """
     window, policy = Window(images), None

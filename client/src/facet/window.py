@@ -49,7 +49,7 @@ class Window:
     def outbox(self) -> Iterator[Image]:
         """Return what a new stream sends: the images in flight, then those to come. The previous outbox ends.
 
-        gRPC takes the images in a thread of its own.
+        A thread of gRPC takes the images.
         """
         self._outbox.put(None)
         self._outbox = queue.SimpleQueue()

@@ -20,7 +20,7 @@ from facet.results import Annotated
 
 # How many results may wait for an earlier one, in multiples of the concurrency.
 WINDOW = 4
-# A service may be away for a while, and an image may crash every worker, but not so many images in a row.
+# A service may be away for a while, and an image may crash every worker, but not this many images in a row.
 MAX_FAILURES_IN_A_ROW = 10
 
 Item = TypeVar("Item")
