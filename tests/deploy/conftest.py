@@ -1,4 +1,4 @@
-"""The manifests, rendered once: as they stand, and in every combination of overlay and components; and a umask."""
+"""The manifests, rendered once: unchanged, and in every combination of overlay and components; and a umask."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ SETS = tuple(chain.from_iterable(combinations(COMPONENTS, count) for count in ra
 
 @pytest.fixture(scope="session")
 def base() -> Manifests:
-    """What `kubectl apply -k deploy/k8s` sends."""
+    """The objects of `kubectl apply -k deploy/k8s`."""
     return render(ROOT / "deploy/k8s")
 
 
 @pytest.fixture(scope="session", params=OVERLAYS)
 def overlay(request: pytest.FixtureRequest) -> Manifests:
-    """Each overlay as it stands."""
+    """Each overlay, unchanged."""
     return render(ROOT / "deploy/k8s" / request.param)
 
 
@@ -36,7 +36,7 @@ def combined(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, tuple[
 
 @pytest.fixture
 def narrow_umask() -> Iterator[None]:
-    """Files are for their owner alone, if nothing else is said."""
+    """By default new files are for their owner only."""
     before = os.umask(0o077)
     yield
     os.umask(before)

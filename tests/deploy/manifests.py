@@ -1,4 +1,4 @@
-"""The Kubernetes manifests as kubectl renders them, with what the tests look up in them."""
+"""The Kubernetes manifests as kubectl renders them, and lookups in them."""
 
 from __future__ import annotations
 
@@ -25,31 +25,31 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True)
 class Manifests:
-    """What one `kubectl apply` would send."""
+    """The objects that one `kubectl apply` would send."""
 
     objects: tuple[Object, ...]
 
     def of(self, kind: str) -> list[Object]:
-        """Give all of a kind."""
+        """Return all objects of a kind."""
         return [found for found in self.objects if found["kind"] == kind]
 
     def one(self, kind: str, name: str) -> Object:
-        """Give the one of that kind and name."""
+        """Return the object of a kind and name."""
         (found,) = (found for found in self.of(kind) if found["metadata"]["name"] == name)
         return found
 
     def pod(self, tier: str) -> Object:
-        """Give the template of a tier's pods."""
+        """Return the pod template of a tier."""
         template: Object = self.one("Deployment", tier)["spec"]["template"]
         return template
 
     def container(self, tier: str) -> Object:
-        """Give the one container of a tier's pods."""
+        """Return the only container of a tier's pods."""
         (container,) = self.pod(tier)["spec"]["containers"]
         return dict(container)
 
     def ports(self, tier: str) -> dict[str, int]:
-        """Give the ports of a tier's container by their names."""
+        """Return the ports of a tier's container by name."""
         return {port["name"]: port["containerPort"] for port in self.container(tier)["ports"]}
 
     def names(self, kind: str) -> set[str]:
@@ -103,18 +103,18 @@ def envoy_config() -> Object:
 
 
 def clusters(envoy: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Give Envoy's clusters that are found by a name."""
+    """Return Envoy's clusters that have a DNS name."""
     return {found["name"]: found for found in envoy["clusters"] if "cluster_type" in found}
 
 
 def selects(selector: Object, labels: Object) -> bool:
-    """Whether a label selector of matchLabels, which is all that is used here, takes something with these labels."""
+    """Say whether a label selector matches labels; only matchLabels is used here."""
     assert set(selector) <= {"matchLabels"}, selector
     return bool(selector.get("matchLabels", {}).items() <= labels.items())
 
 
 def quantity(text: str) -> Decimal:
-    """Read a quantity, in CPUs or bytes; the suffixes that are used here. Raises ValueError."""
+    """Parse a quantity of CPUs or bytes, with the suffixes that are used here. Raises ValueError."""
     number = text.rstrip("mKiMG")
     suffix = text[len(number) :]
     if suffix not in SUFFIXES or not number.isdecimal():
@@ -123,13 +123,13 @@ def quantity(text: str) -> Decimal:
 
 
 def seconds(text: str) -> float:
-    """Read a duration of Envoy's."""
+    """Parse a duration in Envoy's configuration."""
     assert text.endswith("s"), text
     return float(text[:-1])
 
 
 def flatten(value: Any) -> Iterable[Any]:
-    """Give a value and everything in it."""
+    """Yield a value and everything in it."""
     yield value
     parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     for part in parts:

@@ -1,4 +1,4 @@
-"""What is looked for before a change goes in: secrets in the files, and known vulnerabilities of what is locked."""
+"""Secrets in the repository and known vulnerabilities of locked packages are detected."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SKIPPED = {"name": "grpcio", "skip_reason": "not found"}
 
 
 def secrets(repository: Path) -> int:
-    """Run the Makefile's target in a repository, with the tools of this one."""
+    """Run `make secrets` in another repository, with the tools of this one."""
     command = ["make", "--no-print-directory", "-f", str(ROOT / "Makefile"), "-o", ".venv/ready", "secrets"]
     done = subprocess.run(
         [*command, f"BIN={Path(sys.executable).parent}"], cwd=repository, capture_output=True, check=False
@@ -42,7 +42,7 @@ def pem() -> str:
 
 @pytest.mark.parametrize("kind", ["a private key", "an API key of facet's"])
 def test_a_planted_secret_is_found(tmp_path: Path, kind: str) -> None:
-    """Before it is committed, and for ever after, even when it was taken out again."""
+    """Before it is committed, and afterwards even if it was removed again."""
     git(tmp_path, "init")
     (tmp_path / "harmless.md").write_text("A key is made with `make key NAME=alice`.\n")
     git(tmp_path, "add", ".")
@@ -61,8 +61,8 @@ def test_a_planted_secret_is_found(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("where_possible", [True, False])
-def test_a_vulnerability_is_a_failure(where_possible: bool) -> None:  # noqa: FBT001 - parametrised
-    """Named with the version that mends it, however little else could be looked up."""
+def test_a_vulnerability_fails_the_audit(where_possible: bool) -> None:  # noqa: FBT001 - parametrised
+    """It is reported with the version that fixes it, even if other packages could not be looked up."""
     assert judge([SOUND, FAULTY, SKIPPED], where_possible=where_possible) == (
         VULNERABLE,
         ["pillow 1.0: CVE-2099-1, fixed in 1.1"],
@@ -71,15 +71,15 @@ def test_a_vulnerability_is_a_failure(where_possible: bool) -> None:  # noqa: FB
 
 
 @pytest.mark.parametrize("found", [[], [SOUND, SKIPPED]])
-def test_what_could_not_be_looked_up_is_not_called_sound(found: list[dict[str, Any]]) -> None:
-    """It fails whoever asks, but for who only wants to be told."""
-    exit_code, said = judge(found, where_possible=False)
-    assert (exit_code, said[0].partition(":")[0]) == (UNKNOWN, "NOT AUDITED")
-    assert judge(found, where_possible=True) == (0, said)
+def test_a_package_that_could_not_be_looked_up_is_reported(found: list[dict[str, Any]]) -> None:
+    """It fails the audit, unless --where-possible is given."""
+    exit_code, report = judge(found, where_possible=False)
+    assert (exit_code, report[0].partition(":")[0]) == (UNKNOWN, "NOT AUDITED")
+    assert judge(found, where_possible=True) == (0, report)
 
 
-def test_a_lock_that_cannot_be_read_is_no_missing_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is an error, also for who only audits where it is possible."""
+def test_an_unreadable_lock_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not a missing network, which --where-possible would accept."""
     (tmp_path / "requirements").mkdir()
     (tmp_path / "requirements/web.in").touch()
     (tmp_path / "requirements/web.txt").write_text("flask 3.1 = nonsense\n")

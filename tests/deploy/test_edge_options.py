@@ -1,4 +1,4 @@
-"""API keys and the rate limit are put in the place of what switches them off, in every kind of deployment."""
+"""In every deployment, a mounted file switches API keys or the rate limit on."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ OPTIONS = ("keys", "rate-limit")
 
 
 def manager(config: str) -> Any:
-    """Give what the edge does with HTTP."""
+    """Return the connection manager of the edge."""
     (edge,) = (one for one in yaml.safe_load(config)["static_resources"]["listeners"] if one["name"] == "edge")
     return edge["filter_chains"][0]["filters"][0]["typed_config"]
 
 
 def filters(config: str) -> dict[str, Any]:
-    """Give the filters of the edge by their names."""
+    """Return the HTTP filters of the edge by name."""
     return {found["name"]: found for found in manager(config)["http_filters"]}
 
 
 @pytest.mark.parametrize("option", OPTIONS)
-def test_an_option_is_a_file_that_takes_the_place_of_another(option: str, tmp_path: Path) -> None:
-    """In the image it is off; compose and Kubernetes mount over the folder that Envoy watches."""
+def test_an_option_is_a_file_that_replaces_another(option: str, tmp_path: Path) -> None:
+    """It is off in the image; compose and Kubernetes mount a file into the folder that Envoy watches."""
     found = filters((ROOT / "envoy/envoy.yaml").read_text())[option]["config_discovery"]
     (kind,) = found["type_urls"]
     source = found["config_source"]["path_config_source"]
@@ -55,8 +55,8 @@ def test_an_option_is_a_file_that_takes_the_place_of_another(option: str, tmp_pa
             assert kubernetes_validate.validate(manifest, "1.32", strict=True)
 
 
-def test_both_options_go_together_and_with_the_others(tmp_path: Path) -> None:
-    """The rate limit's ConfigMap is the file that the other deployments mount."""
+def test_all_options_can_be_combined(tmp_path: Path) -> None:
+    """The ConfigMap of the rate limit is the file that the other deployments mount."""
     manifests = render_with("base", ["gateway-api", "tls", "traces", *OPTIONS], tmp_path)
     config = manifests.one("ConfigMap", "rate-limit")
     assert config["data"]["rate-limit.yaml"] == (ROOT / "envoy/rate-limit/rate-limit.yaml").read_text()
@@ -65,20 +65,20 @@ def test_both_options_go_together_and_with_the_others(tmp_path: Path) -> None:
 
 
 def test_refused_requests_are_not_read() -> None:
-    """First the key, by whose name the rate limit counts, then what holds for all, and then the body."""
+    """The filters check the key first, then the limits, and then buffer the body."""
     assert list(filters(envoy_yaml(Plan())))[:4] == [*OPTIONS, "large-files", "envoy.filters.http.buffer"]
 
 
 @pytest.mark.parametrize("name", ["", "two words", "a\nb", "x" * 65, "über"])
 def test_a_key_has_a_name_that_fits_into_a_header_and_a_log(tmp_path: Path, name: str) -> None:
-    """Another is refused, and no file is made."""
+    """Other names are refused, and no file is written."""
     with pytest.raises(CannotChange, match="not a valid name for a key"):
         add_key(tmp_path / "keys.yaml", name)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_key_goes_no_further_than_envoy() -> None:
-    """In neither of its headers, keys being on or not; nor does its name, which nobody can say from outside."""
+    """Envoy removes both of its headers, whether keys are on or not. A client cannot set the header with its name."""
     found = manager(envoy_yaml(Plan()))
     (host,) = found["route_config"]["virtual_hosts"]
     asked = yaml.safe_load((ROOT / "envoy/keys.yaml").read_text())["resources"][0]["typed_config"]["providers"]["keys"]
@@ -92,7 +92,7 @@ def test_a_key_goes_no_further_than_envoy() -> None:
 
 @pytest.mark.usefixtures("narrow_umask")
 def test_a_name_has_one_key(tmp_path: Path) -> None:
-    """It is taken back by it; Envoy's user can read the file, which holds no private half."""
+    """The name revokes it. Envoy's user can read the file, which holds no private half."""
     file = tmp_path / "keys/keys.yaml"
     assert names(file) == []
     add_key(file, "alice")

@@ -1,4 +1,4 @@
-"""What must agree between envoy.yaml, the two services' settings and gunicorn: names, ports, limits and times."""
+"""Names, ports, limits and times agree between envoy.yaml, the settings of the services and gunicorn."""
 
 from __future__ import annotations
 
@@ -50,24 +50,24 @@ def seconds(text: str) -> float:
 
 
 def routes(envoy: dict[str, Any], name: str) -> list[dict[str, Any]]:
-    """Give the routes of a listener that lead to a cluster, in order."""
+    """Return the routes of a listener that lead to a cluster, in order."""
     (host,) = manager(envoy, name)["route_config"]["virtual_hosts"]
     return [route for route in host["routes"] if "route" in route]
 
 
 def timeouts(envoy: dict[str, Any], name: str) -> list[float]:
-    """Give the time limits of a listener's routes, in order; 0 is none."""
+    """Return the timeouts of a listener's routes, in order; 0 means no timeout."""
     return [seconds(route["route"]["timeout"]) for route in routes(envoy, name)]
 
 
-def test_the_endpoints_are_the_ports_of_the_most_workers_and_one_successor(envoy: dict[str, Any]) -> None:
-    """Each worker process has one, whatever FACET_WORKERS says."""
+def test_there_is_an_endpoint_for_each_possible_worker_and_one_successor(envoy: dict[str, Any]) -> None:
+    """Each worker process has its own, whatever FACET_WORKERS is."""
     first = InferenceSettings().worker_port
     assert addresses(envoy, "inference") == [("inference", first + slot) for slot in range(MAX_WORKERS + 1)]
 
 
-def test_the_gateway_is_where_envoy_looks_and_looks_where_envoy_is(envoy: dict[str, Any]) -> None:
-    """Names and ports are said in several files, and are the same."""
+def test_the_gateway_and_envoy_find_each_other(envoy: dict[str, Any]) -> None:
+    """Several files repeat the names and ports."""
     settings = WebSettings()
     assert addresses(envoy, "web") == [("web", settings.web_port)]
     internal = listener(envoy, "internal")["address"]["socket_address"]["port_value"]
@@ -91,7 +91,7 @@ def test_the_gateway_is_where_envoy_looks_and_looks_where_envoy_is(envoy: dict[s
 
 
 def test_limits_are_the_same_everywhere(envoy: dict[str, Any]) -> None:
-    """The body's, in Envoy, gateway and worker; what is kept for a second try is the largest message."""
+    """Envoy, gateway and worker limit the body alike, and Envoy buffers the largest message for a retry."""
     limit = InferenceSettings().max_body_bytes
     assert WebSettings().max_body_bytes == limit
     buffer = next(found for found in manager(envoy, "edge")["http_filters"] if found["name"].endswith(".buffer"))
@@ -100,19 +100,19 @@ def test_limits_are_the_same_everywhere(envoy: dict[str, Any]) -> None:
         assert routes(envoy, name)[0]["request_body_buffer_limit"] == limit + MESSAGE_OVERHEAD
 
 
-def test_who_is_asked_gives_up_before_who_asks(envoy: dict[str, Any]) -> None:
-    """The one that knows why it took too long gets to say so: the worker, the route to it, the route to the web."""
+def test_the_callee_times_out_before_its_caller(envoy: dict[str, Any]) -> None:
+    """The worker, then the route to it, then the route to the gateway: the one that knows the reason reports it."""
     deadline = InferenceSettings().deadline_seconds
     assert WebSettings().deadline_seconds == deadline
     predict, streams, drawn, file, web = timeouts(envoy, "edge")
     assert timeouts(envoy, "internal") == [predict, streams]
     assert deadline < predict < web == file
-    assert streams == drawn == 0  # a picture is taken as slowly as its caller likes
+    assert streams == drawn == 0  # the client may receive an image as slowly as it likes
     assert deadline < InferenceSettings().stall_seconds < InferenceSettings().hang_seconds
 
 
-def test_a_stopped_workers_requests_have_time_for_another(envoy: dict[str, Any]) -> None:
-    """The time in which it is found out leaves most of the deadline; the windows are as everywhere."""
+def test_requests_of_a_stopped_worker_have_time_for_a_retry(envoy: dict[str, Any]) -> None:
+    """Envoy notices soon enough to leave most of the deadline. The flow-control windows are those of the edge."""
     (options,) = cluster(envoy, "inference")["typed_extension_protocol_options"].values()
     http2 = dict(options["explicit_http_config"]["http2_protocol_options"])
     keepalive = http2.pop("connection_keepalive")
@@ -122,17 +122,17 @@ def test_a_stopped_workers_requests_have_time_for_another(envoy: dict[str, Any])
 
 
 def test_a_draining_worker_waits_until_envoy_has_noticed(envoy: dict[str, Any]) -> None:
-    """Above health interval x threshold; and the grace covers the drain and the longest request."""
+    """The drain is longer than interval x threshold, and the grace period covers the drain and the longest request."""
     (check,) = cluster(envoy, "inference")["health_checks"]
     settings = InferenceSettings()
     assert settings.drain_seconds > seconds(check["interval"]) * check["unhealthy_threshold"]
     assert settings.grace_seconds > settings.drain_seconds + settings.deadline_seconds
 
 
-def test_envoy_lets_go_of_a_gateways_connection_first(
+def test_envoy_closes_an_idle_connection_before_the_gateway_does(
     envoy: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Else it would send a request into a connection that gunicorn is just closing."""
+    """Otherwise it could send a request on a connection that gunicorn is closing."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "")  # set back afterwards
     gunicorn = runpy.run_path(str(ROOT / "services/web/gunicorn.conf.py"))

@@ -1,4 +1,4 @@
-"""The manifests render in every combination, and their objects are what Kubernetes takes."""
+"""The manifests render in every combination, and their objects are valid."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ SNIPPETS = re.findall(r"```yaml\n(.*?)```", DOCUMENT, re.DOTALL)
 Combined = dict[tuple[str, tuple[str, ...]], Manifests]
 
 VERSIONS = ("1.32", "1.37")  # the oldest and the newest that docs/kubernetes.md claims
-# The fields that the components' own kinds may have here, by the references of their projects: Kubernetes has no schema
-# of them. `*` is any name.
+# The fields that the kinds of the components may have here, from the references of their projects: Kubernetes has no
+# schema for them. `*` is any name.
 FOREIGN = {
     ("monitoring.coreos.com/v1", "PodMonitor"): """
         selector.matchLabels.* podMetricsEndpoints.port podMetricsEndpoints.interval
@@ -44,7 +44,7 @@ FOREIGN = {
 
 
 def fields(value: Any, path: str = "") -> set[str]:
-    """Name every field in a value by its path; the places in a list have none."""
+    """Return the path of every field in a value, without indices of lists."""
     if isinstance(value, dict):
         return {name for key, part in value.items() for name in fields(part, f"{path}.{key}")}
     if isinstance(value, list):
@@ -53,7 +53,7 @@ def fields(value: Any, path: str = "") -> set[str]:
 
 
 def unknown_fields(found: dict[str, Any]) -> set[str]:
-    """Name the fields of a component's object that its kind does not have."""
+    """Return the paths of fields that the kind of a component's object does not have."""
     known = {re.escape(name).replace(r"\*", ".+") for name in FOREIGN[found["apiVersion"], found["kind"]].split()}
     assert found.keys() == {"apiVersion", "kind", "metadata", "spec"}
     return {name for name in fields(found["spec"]) if not any(re.fullmatch(pattern, name) for pattern in known)}
@@ -65,7 +65,7 @@ def identity(found: dict[str, Any]) -> tuple[str, str, str]:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_object_is_valid(combined: Combined, version: str) -> None:
-    """By the schema of the version, which knows of no field that is misspelt."""
+    """According to the schema of the version, which rejects misspelt fields."""
     different = {json.dumps(found) for manifests in combined.values() for found in manifests.objects}
     checked = set()
     for found in map(json.loads, different):
@@ -91,8 +91,8 @@ def test_the_document_claims_the_versions_that_are_checked() -> None:
     assert "Kubernetes {} to {}".format(*VERSIONS) in DOCUMENT
 
 
-def test_no_object_comes_twice_and_all_are_in_one_namespace(combined: Combined) -> None:
-    """The one that comes with them; its name is all it takes to change it."""
+def test_objects_are_unique_and_in_one_namespace(combined: Combined) -> None:
+    """The namespace is one of the objects."""
     for combination, manifests in combined.items():
         identities = [identity(found) for found in manifests.objects]
         assert len(identities) == len(set(identities)), combination
@@ -102,19 +102,19 @@ def test_no_object_comes_twice_and_all_are_in_one_namespace(combined: Combined) 
 
 
 def test_a_component_is_one_switch(combined: Combined) -> None:
-    """It brings its objects, and the Gateway takes the Ingress's place."""
+    """It adds its objects, and the Gateway replaces the Ingress."""
     for (overlay, components), manifests in combined.items():
         kinds = {found["kind"] for found in manifests.objects}
-        front_door = {"Gateway", "HTTPRoute", "GRPCRoute"} if "gateway-api" in components else {"Ingress"}
-        assert kinds & {"Ingress", "Gateway", "HTTPRoute", "GRPCRoute"} == front_door, (overlay, components)
+        entry = {"Gateway", "HTTPRoute", "GRPCRoute"} if "gateway-api" in components else {"Ingress"}
+        assert kinds & {"Ingress", "Gateway", "HTTPRoute", "GRPCRoute"} == entry, (overlay, components)
         assert ({"PodMonitor", "PrometheusRule"} <= kinds) == ("monitoring" in components)
         assert ("Certificate" in kinds) == ("tls" in components)
 
 
-def test_tls_is_for_whichever_front_door_there_is(combined: Combined) -> None:
-    """The certificate's secret is where it is used, for the names that it is made out for."""
+def test_tls_is_at_the_ingress_or_the_gateway(combined: Combined) -> None:
+    """It uses the secret of the certificate, and the certificate is for its host names."""
     for (_, components), manifests in combined.items():
-        if "gateway-api" in components:  # which has TLS also with a secret of the user's own
+        if "gateway-api" in components:  # which has TLS without the component, too
             listeners = manifests.one("Gateway", "facet")["spec"]["listeners"]
             secure = [listener for listener in listeners if listener["protocol"] == "HTTPS"]
             assert {found["name"] for found in listeners if found not in secure} == {"challenge"}
@@ -134,15 +134,15 @@ def test_tls_is_for_whichever_front_door_there_is(combined: Combined) -> None:
 
 
 def test_the_order_of_components_does_not_matter(combined: Combined, tmp_path: Path) -> None:
-    """Whoever lists them otherwise gets the same."""
+    """In any order they give the same objects."""
     for overlay in ("base", "overlays/production"):
         backwards = render_with(overlay, COMPONENTS[::-1], tmp_path)
         usual = combined[overlay, COMPONENTS]
         assert sorted(backwards.objects, key=identity) == sorted(usual.objects, key=identity)
 
 
-def test_a_component_leaves_alone_what_is_not_its_own(tmp_path: Path) -> None:
-    """Something of the user's, in another namespace."""
+def test_a_component_does_not_change_other_objects(tmp_path: Path) -> None:
+    """For example a ConfigMap of the user in another namespace."""
     render_with("overlays/local", COMPONENTS, tmp_path)
     folder = tmp_path / "deploy/k8s/overlays/local"
     own = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "own", "namespace": "elsewhere"}}
@@ -154,7 +154,7 @@ def test_a_component_leaves_alone_what_is_not_its_own(tmp_path: Path) -> None:
 
 
 def test_routes_lead_from_the_gateway_to_envoy(combined: Combined) -> None:
-    """By listeners that there are, to ports that there are; never two kinds of routes at a name."""
+    """Their listeners and ports exist, and no host name has two kinds of routes."""
     for (overlay, components), manifests in combined.items():
         for kind in ("HTTPRoute", "GRPCRoute") if "gateway-api" in components else ():
             route = manifests.one(kind, "facet")["spec"]
@@ -170,8 +170,8 @@ def test_routes_lead_from_the_gateway_to_envoy(combined: Combined) -> None:
             assert {port["name"]: port["port"] for port in service["ports"]}["edge"] == backend["port"]
 
 
-def test_the_names_are_said_once(tmp_path: Path) -> None:
-    """In hosts.yaml of the overlay, whichever the front door is."""
+def test_host_names_are_set_in_one_place(tmp_path: Path) -> None:
+    """In hosts.yaml of the overlay, for the Ingress and for the Gateway."""
     copies = [
         (tmp_path / str(number), components) for number, components in enumerate((["tls"], ["gateway-api", "tls"]))
     ]
@@ -185,7 +185,7 @@ def test_the_names_are_said_once(tmp_path: Path) -> None:
 
 
 def test_a_change_of_envoys_configuration_rolls_its_pods(tmp_path: Path, base: Manifests) -> None:
-    """The name of the ConfigMap has a hash of it."""
+    """The name of the ConfigMap contains its hash."""
     render_with("base", [], tmp_path)
     config = tmp_path / "envoy/envoy.yaml"
     config.write_text(config.read_text() + "# a change\n")
@@ -195,8 +195,8 @@ def test_a_change_of_envoys_configuration_rolls_its_pods(tmp_path: Path, base: M
     assert all(changed.pod(tier) == base.pod(tier) for tier in TIERS if tier != "envoy")
 
 
-def test_local_is_one_pod_of_each_tier_that_needs_images_alone() -> None:
-    """No registry, no metrics, no operator."""
+def test_local_is_one_pod_of_each_tier_and_needs_only_the_images() -> None:
+    """It needs no registry, no metrics and no operator."""
     manifests = render(ROOT / "deploy/k8s/overlays/local")
     assert not manifests.of("HorizontalPodAutoscaler")
     assert {found["spec"].get("replicas", 1) for found in manifests.of("Deployment")} == {1}
@@ -206,8 +206,8 @@ def test_local_is_one_pod_of_each_tier_that_needs_images_alone() -> None:
         assert manifests.container(tier)["imagePullPolicy"] == "IfNotPresent"
 
 
-def test_production_takes_images_from_a_registry_by_a_version() -> None:
-    """And starts no tier with fewer than three pods."""
+def test_production_uses_images_of_a_version_from_a_registry() -> None:
+    """Each tier starts with at least three pods."""
     manifests = render(ROOT / "deploy/k8s/overlays/production")
     assert {manifests.container(tier)["image"] for tier in TIERS} == {
         f"registry.example.com/facet-{tier}:0.1.0" for tier in TIERS
@@ -217,7 +217,7 @@ def test_production_takes_images_from_a_registry_by_a_version() -> None:
 
 
 def test_the_rules_are_those_of_compose(combined: Combined) -> None:
-    """The same alerts under the same jobs."""
+    """The alerts and the names of the jobs are the same."""
     manifests = combined["base", ("monitoring",)]
     rules = yaml.safe_load((ROOT / "deploy/prometheus/rules.yml").read_text())
     assert manifests.one("PrometheusRule", "facet")["spec"] == rules
@@ -233,8 +233,8 @@ def test_the_rules_are_those_of_compose(combined: Combined) -> None:
     assert monitored == jobs
 
 
-def test_the_documents_commands_name_what_there_is(overlay: Manifests) -> None:
-    """Folders that render, objects and ports that they make, and labels that pods have."""
+def test_the_documents_commands_name_existing_objects(overlay: Manifests) -> None:
+    """Folders that render, objects and ports in them, and labels of pods."""
     commands = [line for line in re.findall(r"^ *\$ (.*)$", DOCUMENT, re.MULTILINE) if line.startswith("kubectl")]
     folders = {folder for line in commands for folder in re.findall(r"(?:-k|kustomize) (\S+)", line)}
     assert folders == {"deploy/k8s/overlays/local", "deploy/k8s/overlays/production"}
@@ -252,7 +252,7 @@ def test_the_documents_commands_name_what_there_is(overlay: Manifests) -> None:
 
 
 def test_the_document_lists_every_port_for_a_mesh(base: Manifests) -> None:
-    """Those of the containers; of the workers' own ports, the manifests name the first."""
+    """It lists the ports of all containers. The manifests name only the first of the workers' own ports."""
     listed = {
         (tier, int(first))
         for tier, first in re.findall(r"^\| (\w+) \| (\d+)(?: to \d+)? \| \S*(?:h2c|HTTP)", DOCUMENT, re.MULTILINE)
@@ -261,7 +261,7 @@ def test_the_document_lists_every_port_for_a_mesh(base: Manifests) -> None:
 
 
 def test_the_documents_policy_for_a_mesh_is_valid() -> None:
-    """The page shows it, and no overlay has it."""
+    """No overlay contains it."""
     policy = yaml.safe_load(SNIPPETS[1])
     assert policy["kind"] == "NetworkPolicy"
     for version in VERSIONS:
@@ -270,7 +270,7 @@ def test_the_documents_policy_for_a_mesh_is_valid() -> None:
 
 @pytest.mark.parametrize("tier", ["inference", "web"])
 def test_the_documents_patch_does_what_it_says(tmp_path: Path, tier: str) -> None:
-    """A setting reaches a tier, whichever its name is put in for."""
+    """A setting reaches the tier that the patch names."""
     render_with("overlays/local", [], tmp_path)
     kustomization = tmp_path / "deploy/k8s/overlays/local/kustomization.yaml"
     snippet, _ = SNIPPETS
@@ -283,7 +283,7 @@ def test_the_documents_patch_does_what_it_says(tmp_path: Path, tier: str) -> Non
 
 
 def test_another_namespace_is_one_line(tmp_path: Path) -> None:
-    """As the document says."""
+    """As the document shows."""
     render_with("overlays/production", ["monitoring", "tls"], tmp_path)
     kustomization = tmp_path / "deploy/k8s/overlays/production/kustomization.yaml"
     kustomization.write_text(f"{kustomization.read_text()}namespace: faces\n")

@@ -1,4 +1,4 @@
-"""What a schema cannot see: that the manifests agree with each other, with envoy.yaml, the settings and compose."""
+"""The manifests agree with each other, with envoy.yaml, the settings and compose, which no schema can check."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def addresses(cluster: dict[str, Any]) -> list[tuple[str, int]]:
 
 
 def workers(manifests: Manifests) -> int:
-    """Give the number of workers in a pod: FACET_WORKERS, as Kubernetes works it out."""
+    """Return the number of workers in a pod: FACET_WORKERS, as Kubernetes computes it."""
     container = manifests.container("inference")
     (variable,) = (found for found in container["env"] if found["name"] == "FACET_WORKERS")
     source = variable["valueFrom"]["resourceFieldRef"]
@@ -41,8 +41,8 @@ def workers(manifests: Manifests) -> int:
     return int(count)
 
 
-def test_everything_that_selects_finds_the_one_tier_it_is_called_after(overlay: Manifests) -> None:
-    """Deployment, Service, PodDisruptionBudget, the spread, the autoscaler's target and the ServiceAccount."""
+def test_every_selector_matches_the_tier_of_its_name(overlay: Manifests) -> None:
+    """For Deployment, Service, PodDisruptionBudget, topology spread, autoscaler and ServiceAccount."""
     labels = {tier: overlay.pod(tier)["metadata"]["labels"] for tier in TIERS}
     assert overlay.names("Deployment") == overlay.names("Service") == overlay.names("PodDisruptionBudget") == set(TIERS)
     for tier in TIERS:
@@ -67,7 +67,7 @@ def test_everything_that_selects_finds_the_one_tier_it_is_called_after(overlay: 
 def test_ports_are_the_same_in_pod_service_envoy_settings_and_compose(
     overlay: Manifests, envoy: dict[str, Any]
 ) -> None:
-    """By name and number; Envoy's have the names of its listeners."""
+    """By name and number; Envoy's ports have the names of its listeners."""
     inference, web = InferenceSettings(), WebSettings()
     assert overlay.ports("envoy") == listeners(envoy)
     assert overlay.ports("web") == {"http": web.web_port, "metrics": web.web_metrics_port}
@@ -91,8 +91,10 @@ def test_ports_are_the_same_in_pod_service_envoy_settings_and_compose(
     assert published.endswith(f":{overlay.ports('envoy')['edge']}")
 
 
-def test_names_lead_to_pods_or_to_the_service_as_each_caller_needs(overlay: Manifests, envoy: dict[str, Any]) -> None:
-    """Envoy balances by itself and has to see every pod; the gateway has one address for all Envoys."""
+def test_names_resolve_to_pods_or_to_the_service_as_each_client_needs(
+    overlay: Manifests, envoy: dict[str, Any]
+) -> None:
+    """Envoy balances and needs the address of every pod; the gateway uses one address for all Envoys."""
     for name, cluster in clusters(envoy).items():
         service = overlay.one("Service", name)["spec"]
         assert service["clusterIP"] == "None"
@@ -100,7 +102,7 @@ def test_names_lead_to_pods_or_to_the_service_as_each_caller_needs(overlay: Mani
         assert addresses(cluster)[0][1] in {port["port"] for port in service["ports"]}
     assert "clusterIP" not in overlay.one("Service", "envoy")["spec"]
     assert WebSettings().inference_target == f"envoy:{overlay.ports('envoy')['internal']}"
-    for tier in TIERS:  # nothing moves what the others count on
+    for tier in TIERS:  # settings that others depend on stay at their defaults
         names = {found["name"] for found in overlay.container(tier).get("env", [])}
         assert names == ({"FACET_WORKERS"} if tier == "inference" else set())
 
@@ -108,7 +110,7 @@ def test_names_lead_to_pods_or_to_the_service_as_each_caller_needs(overlay: Mani
 def test_a_pod_has_as_many_workers_as_cpus_and_envoy_an_endpoint_for_each(
     overlay: Manifests, envoy: dict[str, Any]
 ) -> None:
-    """One more endpoint is for the successor in a rolling restart; memory is for the worst picture in each."""
+    """Another endpoint is for the successor in a rolling restart. Memory suffices for the most expensive images."""
     count = workers(overlay)
     assert 1 <= count <= MAX_WORKERS
     first = overlay.ports("inference")["worker"]
@@ -119,14 +121,14 @@ def test_a_pod_has_as_many_workers_as_cpus_and_envoy_an_endpoint_for_each(
     assert quantity(resources["limits"]["memory"]) == count * WORKER_BYTES
 
 
-def test_what_the_workers_may_use_is_theirs(base: Manifests) -> None:
-    """Requests equal limits, or a full node would slow every picture down."""
+def test_the_workers_share_no_resources(base: Manifests) -> None:
+    """Requests equal limits, so that a full node does not slow them down."""
     resources = base.container("inference")["resources"]
     assert resources["requests"] == resources["limits"]
 
 
-def test_every_container_says_what_it_needs_and_no_more_than_it_may_have(overlay: Manifests) -> None:
-    """CPU and memory; Envoy's threads are as many as its CPUs."""
+def test_every_container_has_requests_within_its_limits(overlay: Manifests) -> None:
+    """For CPU and memory; Envoy has as many threads as CPUs."""
     for tier in TIERS:
         resources = overlay.container(tier)["resources"]
         assert set(resources["requests"]) == set(resources["limits"]) == {"cpu", "memory"}
@@ -138,14 +140,14 @@ def test_every_container_says_what_it_needs_and_no_more_than_it_may_have(overlay
 
 
 @pytest.mark.parametrize("text", ["2CPU", "1.5.5", "", "Gi", "-1", "1 Gi"])
-def test_a_bad_quantity_is_seen(text: str) -> None:
-    """By the reader that the other tests use."""
+def test_an_invalid_quantity_is_rejected(text: str) -> None:
+    """By the parser of these tests."""
     with pytest.raises(ValueError, match=f"^{text}$"):
         quantity(text)
 
 
-def test_envoys_memory_is_that_of_compose(overlay: Manifests) -> None:
-    """On which the limits in envoy.yaml are reckoned; the gateway's and the workers' likewise."""
+def test_memory_limits_are_those_of_compose(overlay: Manifests) -> None:
+    """The limits in envoy.yaml are calculated from them."""
     compose = (ROOT / "deploy/docker-compose.yml").read_text()
     megabytes = int(re.findall(r"FACET_ENVOY_MEMORY:-(\d+)m", compose)[0])
     limit = quantity(overlay.container("envoy")["resources"]["limits"]["memory"])
@@ -160,8 +162,8 @@ def test_envoys_memory_is_that_of_compose(overlay: Manifests) -> None:
     assert quantity(overlay.container("web")["resources"]["limits"]["memory"]) == gigabytes * 2**30
 
 
-def test_everything_that_is_named_is_there(combined: dict[Any, Manifests]) -> None:
-    """ConfigMaps with the file that Envoy is started with, volumes, services and ports behind the front door."""
+def test_every_referenced_object_exists(combined: dict[Any, Manifests]) -> None:
+    """ConfigMaps with Envoy's configuration, volumes, and the services and ports behind Ingress and Gateway."""
     for manifests in combined.values():
         spec = manifests.pod("envoy")["spec"]
         (volume,) = spec["volumes"]
@@ -184,7 +186,7 @@ def test_everything_that_is_named_is_there(combined: dict[Any, Manifests]) -> No
 
 
 def test_pods_run_what_the_images_run(overlay: Manifests) -> None:
-    """By the images' own commands; Envoy's arguments are its image's, and the number of threads."""
+    """With the commands of the images; Envoy's arguments add the number of threads."""
     for tier in TIERS:
         assert "command" not in overlay.container(tier)
         assert ("args" in overlay.container(tier)) == (tier == "envoy")
@@ -198,7 +200,7 @@ def test_pods_run_what_the_images_run(overlay: Manifests) -> None:
         assert f"{context['runAsUser']}:{context['runAsGroup']}" == user
 
 
-def test_the_job_of_each_tier_is_on_its_labels(overlay: Manifests) -> None:
-    """What a person asks for: kubectl logs -l app.kubernetes.io/name=inference."""
+def test_labels_select_the_pods_of_a_tier(overlay: Manifests) -> None:
+    """As in kubectl logs -l app.kubernetes.io/name=inference."""
     for tier in TIERS:
         assert overlay.pod(tier)["metadata"]["labels"] == {NAME: tier, "app.kubernetes.io/part-of": "facet"}

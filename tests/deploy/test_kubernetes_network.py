@@ -1,4 +1,4 @@
-"""The NetworkPolicies as a graph: every arrow of the design, and no other."""
+"""The NetworkPolicies as a graph: they allow the connections of the design and no others."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SOLVER = "acme.cert-manager.io/http01-solver"
 
 @dataclass(frozen=True)
 class Pod:
-    """Somebody who calls or is called; outside of the cluster there are no labels."""
+    """A caller or a callee; outside the cluster there are no labels."""
 
     name: str
     namespace: str
@@ -45,7 +45,7 @@ def everybody(manifests: Manifests) -> list[Pod]:
 
 
 def is_peer(peer: dict[str, Any], pod: Pod) -> bool:
-    """Whether a rule's `from` or `to` means a pod; each of its parts must."""
+    """Say whether a peer of a rule matches a pod; all of its selectors must."""
     assert peer, "an empty peer is a mistake"
     assert set(peer) <= {"namespaceSelector", "podSelector"}, peer
     if "namespaceSelector" in peer:
@@ -57,7 +57,7 @@ def is_peer(peer: dict[str, Any], pod: Pod) -> bool:
 
 
 def opens(rule: dict[str, Any], direction: str, pod: Pod, protocol: str, port: int) -> bool:
-    """Whether a rule allows a pod and a port; without peers it means everybody, without ports all of them."""
+    """Say whether a rule allows a pod and a port; without peers it allows all pods, without ports all ports."""
     peers, ports = rule.get(direction, []), rule.get("ports", [])
     return (not peers or any(is_peer(peer, pod) for peer in peers)) and (
         not ports
@@ -69,7 +69,7 @@ def opens(rule: dict[str, Any], direction: str, pod: Pod, protocol: str, port: i
 
 
 def side(policies: list[dict[str, Any]], way: str, pod: Pod, other: Pod, protocol: str, port: int) -> bool:
-    """Whether the policies of one pod let it be called by (Ingress), or call (Egress), the other."""
+    """Say whether the policies of a pod allow connections from (Ingress) or to (Egress) another."""
     if pod.namespace != "facet":
         return True
     mine = [
@@ -85,7 +85,7 @@ def side(policies: list[dict[str, Any]], way: str, pod: Pod, other: Pod, protoco
 def arrows(
     policies: list[dict[str, Any]], pods: list[Pod], ports: Iterable[tuple[str, int]]
 ) -> set[tuple[str, str, str, int]]:
-    """Give who may call whom, among those of whom one is ours."""
+    """Return who may call whom, if at least one of them is in the namespace."""
     return {
         (caller.name, called.name, protocol, port)
         for caller in pods
@@ -99,14 +99,14 @@ def arrows(
 
 
 def interesting_ports(manifests: Manifests) -> list[tuple[str, int]]:
-    """Every port of ours, those beside the workers', and some that nobody should reach."""
+    """Return the ports of all containers, those next to the workers', and some that must stay closed."""
     ours = {port for tier in TIERS for port in manifests.ports(tier).values()}
     numbers = ours | {*WORKER_PORTS, FIRST_WORKER - 1, WORKER_PORTS[-1] + 1, ADMIN_PORT, 53, 80, 443, 4317, 8089}
     return [(protocol, port) for port in sorted(numbers) for protocol in ("TCP", "UDP")]
 
 
 def design(manifests: Manifests) -> set[tuple[str, str, str, int]]:
-    """Give the arrows of the design, DNS for those who look up names, and Prometheus."""
+    """Return the connections of the design, with DNS and Prometheus."""
     ports = {tier: manifests.ports(tier) for tier in TIERS}
     cluster = {other.name for other in OTHERS if other != STRANGER}
     return {
@@ -119,14 +119,14 @@ def design(manifests: Manifests) -> set[tuple[str, str, str, int]]:
     }
 
 
-def test_each_arrow_of_the_design_is_there_and_no_other(overlay: Manifests) -> None:
-    """Nobody else in the namespace, in the cluster or outside of it."""
+def test_the_policies_allow_the_connections_of_the_design_and_no_others(overlay: Manifests) -> None:
+    """From the namespace, from the cluster and from outside."""
     found = arrows(overlay.of("NetworkPolicy"), everybody(overlay), interesting_ports(overlay))
     assert found == design(overlay)
 
 
-def test_components_add_no_arrow_but_those_they_are_for(combined: dict[Any, Manifests]) -> None:
-    """To cert-manager's own pod, which calls nobody; and to the collector of traces, which workers look up, too."""
+def test_components_allow_only_their_own_connections(combined: dict[Any, Manifests]) -> None:
+    """To the pod of cert-manager, which calls nobody, and to the collector of traces, which workers look up too."""
     known: dict[str, set[tuple[str, str, str, int]]] = {}
     for (_, components), manifests in combined.items():
         solver = Pod("solver", "facet", {SOLVER: "true"})
@@ -141,8 +141,8 @@ def test_components_add_no_arrow_but_those_they_are_for(combined: dict[Any, Mani
         assert found == design(manifests) | added
 
 
-def test_an_arrow_too_many_or_too_few_is_seen(base: Manifests) -> None:
-    """By the evaluation that the other tests trust."""
+def test_a_missing_or_an_additional_connection_is_noticed(base: Manifests) -> None:
+    """By the evaluation of policies that the other tests use."""
     policies = base.of("NetworkPolicy")
     ports, pods = interesting_ports(base), everybody(base)
     for name in ("envoy", "web", "inference", "default-deny"):

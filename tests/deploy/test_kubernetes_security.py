@@ -21,7 +21,7 @@ SECCOMP = {"RuntimeDefault", "Localhost"}
 
 
 def violations(spec: Spec) -> set[str]:
-    """Name the fields of a pod that "restricted" does not admit."""
+    """Return the fields of a pod that "restricted" does not allow."""
     pod = spec.get("securityContext", {})
     found = {name for name in ("hostNetwork", "hostPID", "hostIPC") if spec.get(name)}
     found |= {f"volumes: {set(volume) - {'name'}}" for volume in spec.get("volumes", []) if not set(volume) & VOLUMES}
@@ -48,7 +48,7 @@ def violations(spec: Spec) -> set[str]:
 
 
 def _of_context(context: Spec) -> set[str]:
-    """What is the same for a pod's and a container's securityContext."""
+    """Check the fields that the securityContext of a pod and that of a container share."""
     linux = context.get("seLinuxOptions", {})
     checks = {
         "seLinuxOptions": not (linux.get("user") or linux.get("role"))
@@ -66,19 +66,19 @@ def _names_a_host(container: Spec) -> bool:
 
 @pytest.mark.parametrize("tier", TIERS)
 def test_pods_are_restricted(overlay: Manifests, tier: str) -> None:
-    """As the namespace demands."""
+    """As the namespace requires."""
     assert violations(overlay.pod(tier)["spec"]) == set()
 
 
-def test_the_namespace_demands_it(overlay: Manifests) -> None:
-    """And says so to whoever applies something else."""
+def test_the_namespace_requires_restricted_pods(overlay: Manifests) -> None:
+    """And warns about other pods."""
     labels = overlay.one("Namespace", "facet")["metadata"]["labels"]
     for mode in ("enforce", "warn", "audit"):
         assert labels[f"pod-security.kubernetes.io/{mode}"] == "restricted"
 
 
-def test_pods_are_locked_beyond_that(overlay: Manifests) -> None:
-    """Nothing to write to, no token, no variables of other services, a user by number, and no rights to ask for."""
+def test_pods_are_restricted_beyond_the_standard(overlay: Manifests) -> None:
+    """A read-only file system, no token, no variables of other services, a numeric user, and no roles."""
     for tier in TIERS:
         spec = overlay.pod(tier)["spec"]
         assert overlay.container(tier)["securityContext"]["readOnlyRootFilesystem"] is True
@@ -120,8 +120,8 @@ def _break_pod(**fields: Any) -> Callable[[Spec], None]:
         ("host of a probe", lambda spec: spec["containers"][0]["livenessProbe"]["httpGet"].update(host="10.0.0.1")),
     ],
 )
-def test_each_field_is_looked_at(base: Manifests, field: str, break_it: Callable[[Spec], None]) -> None:
-    """A pod that breaks one is found out, by the name of the field."""
+def test_each_field_is_checked(base: Manifests, field: str, break_it: Callable[[Spec], None]) -> None:
+    """A pod that violates a field is reported with its name."""
     spec = deepcopy(base.pod("web")["spec"])
     break_it(spec)
     assert field in violations(spec)

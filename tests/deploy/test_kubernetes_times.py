@@ -12,9 +12,9 @@ from web.settings import Settings as WebSettings
 
 from tests.deploy.manifests import ROOT, TIERS, Manifests, clusters, envoy_config, seconds
 
-# How long a name may be remembered on the way from the cluster's DNS to Envoy: CoreDNS' default, and a node's cache.
+# How long the cluster's DNS and the caches of the nodes may keep a name: the default of CoreDNS.
 DNS_TTL_SECONDS = 30
-# Until the Service and whoever stands before it send no new connection to a pod that is to go; an estimate.
+# Until the Service and the proxy in front send no new connection to a terminating pod; an estimate.
 ENDPOINT_SECONDS = 10
 PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
 
@@ -25,7 +25,7 @@ def envoy() -> dict[str, Any]:
 
 
 def stat_prefixes(envoy: dict[str, Any]) -> set[str]:
-    """Give the names under which Envoy counts what is under way at its listeners."""
+    """Return the names by which Envoy counts the requests in progress at its listeners."""
     managers = [found["filter_chains"][0]["filters"][0]["typed_config"] for found in envoy["listeners"]]
     return {manager["stat_prefix"] for manager in managers}
 
@@ -37,19 +37,19 @@ def routes(envoy: dict[str, Any], listener: str) -> list[dict[str, Any]]:
 
 
 def after_sleep(manifests: Manifests, tier: str) -> float:
-    """Give what a tier's pod has left of its grace period when preStop has ended."""
+    """Return what is left of a pod's grace period after preStop."""
     spec = manifests.pod(tier)["spec"]
     return float(spec["terminationGracePeriodSeconds"] - prestop_seconds(manifests, tier))
 
 
 def prestop_seconds(manifests: Manifests, tier: str) -> int:
-    """Give how long a pod that is to go is left as it is, at least."""
+    """Return how long a terminating pod keeps serving, at least."""
     hook = manifests.container(tier)["lifecycle"]["preStop"]
     return int(hook["exec"]["command"][1] if tier == "envoy" else hook["sleep"]["seconds"])
 
 
-def test_probes_ask_for_what_is_answered(overlay: Manifests, envoy: dict[str, Any]) -> None:
-    """On ports and paths that there are, and by names that the workers' health service knows."""
+def test_probes_use_existing_endpoints(overlay: Manifests, envoy: dict[str, Any]) -> None:
+    """Ports, paths and names of the health service exist."""
     for probe in PROBES:
         asked = overlay.container("inference")[probe]["grpc"]
         assert asked["port"] == overlay.ports("inference")["grpc"]
@@ -61,12 +61,12 @@ def test_probes_ask_for_what_is_answered(overlay: Manifests, envoy: dict[str, An
         assert asked["path"] in {route["match"].get("path") for route in routes(envoy, "metrics")}
     ready, live = (overlay.container("envoy")[probe]["httpGet"]["path"] for probe in PROBES[1:])
     by_path = {route["match"].get("path"): route for route in routes(envoy, "metrics")}
-    assert by_path[ready]["route"]["cluster"] == "admin"  # which says no when it drains
-    assert "direct_response" in by_path[live]  # which does not
+    assert by_path[ready]["route"]["cluster"] == "admin"  # not ready while it drains
+    assert "direct_response" in by_path[live]  # alive while it drains
 
 
-def test_nobody_is_killed_who_is_only_busy_or_slow_to_start(overlay: Manifests) -> None:
-    """The supervisor's own patience ends first: with a worker that does not start, and with one that hangs."""
+def test_a_busy_or_slowly_starting_pod_is_not_killed(overlay: Manifests) -> None:
+    """The supervisor gives up first on a worker that does not start or hangs."""
     settings = InferenceSettings()
 
     def patience(tier: str, probe: str) -> float:
@@ -80,8 +80,8 @@ def test_nobody_is_killed_who_is_only_busy_or_slow_to_start(overlay: Manifests) 
         assert patience(tier, "livenessProbe") > 3 * patience(tier, "readinessProbe")  # traffic leaves long before
 
 
-def test_a_pod_that_is_to_go_serves_until_its_successor_is_known(overlay: Manifests, envoy: dict[str, Any]) -> None:
-    """The name's time in caches, Envoy's next look at it, and the health checks until a verdict is reached."""
+def test_a_terminating_pod_serves_until_its_successor_is_known(overlay: Manifests, envoy: dict[str, Any]) -> None:
+    """For the time that the name is cached, until Envoy's next lookup, and for its health checks."""
     for tier, cluster in clusters(envoy).items():
         (check,) = cluster["health_checks"]
         verdict = (seconds(check["interval"]) + seconds(check["timeout"])) * check["unhealthy_threshold"]
@@ -90,7 +90,7 @@ def test_a_pod_that_is_to_go_serves_until_its_successor_is_known(overlay: Manife
 
 
 def test_the_grace_period_holds_the_drain_and_the_longest_request(overlay: Manifests, envoy: dict[str, Any]) -> None:
-    """After preStop; each process gives up by itself before Kubernetes kills it."""
+    """After preStop, each process stops by itself before Kubernetes kills it."""
     inference, web = InferenceSettings(), WebSettings()
     assert inference.grace_seconds >= inference.drain_seconds + inference.deadline_seconds
     assert after_sleep(overlay, "inference") > inference.grace_seconds
@@ -106,7 +106,7 @@ def test_the_grace_period_holds_the_drain_and_the_longest_request(overlay: Manif
 
 
 def test_a_rollout_starts_the_new_pod_first(overlay: Manifests) -> None:
-    """And a node's maintenance takes one pod of a tier at a time, also a broken one."""
+    """And a node's maintenance evicts one pod of a tier at a time, broken ones included."""
     for tier in TIERS:
         strategy = overlay.one("Deployment", tier)["spec"]["strategy"]
         assert strategy == {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
@@ -117,7 +117,7 @@ def test_a_rollout_starts_the_new_pod_first(overlay: Manifests) -> None:
 
 
 def test_scaling_neither_flaps_nor_drops(base: Manifests) -> None:
-    """Down slower than up, and no second pod goes before the first has drained; and one pod may always be lost."""
+    """It scales down more slowly than up, one drained pod at a time, and keeps at least two pods."""
     assert base.names("HorizontalPodAutoscaler") == {"inference", "web"}
     for scaler in base.of("HorizontalPodAutoscaler"):
         spec, name = scaler["spec"], scaler["metadata"]["name"]

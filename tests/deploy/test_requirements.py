@@ -1,4 +1,4 @@
-"""What a package declares is what its lock was made from."""
+"""Packages declare the requirements of their locks."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ def declared(name: str) -> set[str]:
     return {line for line in lines if line and not line.startswith("-")}
 
 
-def test_the_workers_package_is_built_with_what_its_lock_holds() -> None:
-    """In isolation or not."""
+def test_the_workers_package_is_built_from_the_lock_of_builds() -> None:
+    """With build isolation and without."""
     build = tomllib.loads((ROOT / "services/inference/pyproject.toml").read_text())["build-system"]
     assert set(build["requires"]) == {line for line in declared("build") if not line.startswith("editables")}
 
 
-def test_nothing_that_reports_to_its_makers_is_locked() -> None:
-    """Openvino asks for its telemetry package, and works without; OpenTelemetry reports to whoever runs facet."""
+def test_no_locked_package_reports_usage_to_its_makers() -> None:
+    """Openvino requires its telemetry package but works without it. OpenTelemetry reports to the operator only."""
     for lock in (ROOT / "requirements").glob("*.txt"):
         text = lock.read_text().replace("opentelemetry", "")
         assert lock.name == "excludes.txt" or "telemetry" not in text, lock
 
 
 @pytest.mark.parametrize("name", ["inference", "web"])
-def test_a_service_depends_on_what_its_lock_holds(name: str) -> None:
-    """Itself, or through `telemetry`."""
+def test_a_service_depends_on_the_packages_of_its_lock(name: str) -> None:
+    """Directly or through `telemetry`."""
     needed = {
         requirement
         for package in (f"services/{name}", "telemetry")

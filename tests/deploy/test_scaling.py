@@ -1,4 +1,4 @@
-"""What docs/scaling.md is reckoned from is what the manifests say."""
+"""docs/scaling.md is calculated from the numbers in the manifests."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from tests.deploy.manifests import ROOT, TIERS, Manifests, envoy_config, quantit
 
 @pytest.fixture(scope="module")
 def production() -> Manifests:
-    """The overlay that the page speaks of."""
+    """The overlay that the page describes."""
     return render(ROOT / "deploy/k8s/overlays/production")
 
 
 @pytest.mark.parametrize("tier", TIERS)
 def test_pods_are_those_of_the_production_overlay(production: Manifests, tier: str) -> None:
-    """Their requests, and the autoscaler's numbers where there is one."""
+    """Their requests and the limits of the autoscaler."""
     cpu = production.container(tier)["resources"]
     requested = float(quantity(cpu["requests"]["cpu"]))
     if tier == "envoy":
@@ -30,8 +30,8 @@ def test_pods_are_those_of_the_production_overlay(production: Manifests, tier: s
         assert PODS[tier] == Pods(requested, busy, scaler["minReplicas"], scaler["maxReplicas"])
 
 
-def test_each_envoy_asks_every_port_of_a_pod_each_second() -> None:
-    """As many checks as envoy.yaml has endpoints of inference."""
+def test_each_envoy_checks_every_port_of_a_pod_each_second() -> None:
+    """There are as many checks as endpoints of inference in envoy.yaml."""
     clusters = {cluster["name"]: cluster for cluster in envoy_config()["static_resources"]["clusters"]}
     (endpoints,) = clusters["inference"]["load_assignment"]["endpoints"]
     assert len(endpoints["lb_endpoints"]) == CHECKS_OF_A_POD

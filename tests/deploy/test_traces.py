@@ -1,4 +1,4 @@
-"""What Envoy is told about traces is the same in every kind of deployment, and so is the collector's name."""
+"""Every deployment configures traces alike: Envoy's configuration and the name of the collector."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COLLECTOR = "http://collector:4317"
 
 @pytest.fixture(scope="module")
 def told() -> Object:
-    """What Envoy is told, by the file that explains it."""
+    """Envoy's configuration for traces."""
     config: Object = yaml.safe_load((ROOT / "envoy/traces.yaml").read_text())
     return config
 
@@ -42,16 +42,16 @@ def address(config: Object) -> Object:
     return found
 
 
-def test_compose_adds_to_the_images_command_what_the_file_says(override: Object, told: Object) -> None:
-    """To the letter, but for the comments."""
+def test_compose_adds_the_file_to_the_command_of_the_image(override: Object, told: Object) -> None:
+    """Unchanged, except for the comments."""
     (command,) = re.findall(r"^CMD (\[.*\])$", (ROOT / "envoy/Dockerfile").read_text(), re.MULTILINE)
     *before, skip, flag, text = override["envoy"]["command"]
     assert (before, skip, flag) == (yaml.safe_load(command), "--skip-deprecated-logs", "--config-yaml")
     assert yaml.safe_load(text.replace("${FACET_TRACE_PERCENT:-100}", "100")) == told
 
 
-def test_kubernetes_adds_the_same_to_its_own(combined: dict[Any, Manifests], told: Object) -> None:
-    """In every overlay; and without the component nothing."""
+def test_kubernetes_adds_the_same_to_its_command(combined: dict[Any, Manifests], told: Object) -> None:
+    """In every overlay, and nothing without the component."""
     for (overlay, components), manifests in combined.items():
         before = combined[overlay, ()].container("envoy")["args"]
         added = manifests.container("envoy")["args"][len(before) :]
@@ -64,7 +64,7 @@ def test_kubernetes_adds_the_same_to_its_own(combined: dict[Any, Manifests], tol
 
 
 def test_the_collector_has_one_name(combined: dict[Any, Manifests], override: Object, told: Object) -> None:
-    """For all tiers, in compose and on Kubernetes."""
+    """In all tiers, with compose and on Kubernetes."""
     assert "http://{address}:{port_value}".format(**address(told)) == COLLECTOR
     manifests = combined["base", ("traces",)]
     for tier in TIERS[1:]:
@@ -78,7 +78,7 @@ def test_the_collector_has_one_name(combined: dict[Any, Manifests], override: Ob
 
 
 def test_the_documents_patches_lead_to_another_collector(tmp_path: Path) -> None:
-    """By its name, its namespace, and how many of the traces it wants."""
+    """They set its name, its namespace and the percentage of traces."""
     render_with("overlays/local", [], tmp_path)
     kustomization = tmp_path / "deploy/k8s/overlays/local/kustomization.yaml"
     (snippet,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/operations.md").read_text(), re.DOTALL)
@@ -113,7 +113,7 @@ def test_the_documents_patches_lead_to_another_collector(tmp_path: Path) -> None
 def test_the_usual_variables_switch_traces_on(
     monkeypatch: pytest.MonkeyPatch, told: Object, variables: dict[str, str], collector: tuple[str, int] | None
 ) -> None:
-    """For both services by the same rule; `make serve` tells Envoy the same."""
+    """For both services by the same rule, and `make serve` configures Envoy alike."""
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert InferenceSettings().traces == WebSettings().traces == (collector is not None)
@@ -140,7 +140,7 @@ def test_the_usual_variables_switch_traces_on(
 def test_what_is_not_otlp_over_grpc_is_refused(
     monkeypatch: pytest.MonkeyPatch, service: Any, name: str, value: str
 ) -> None:
-    """In a line that names a variable and says what it may be."""
+    """The error names the variable and its valid values."""
     monkeypatch.setenv(name, value)
     with pytest.raises(ValidationError) as refused:
         service.Settings()
@@ -152,7 +152,7 @@ def test_what_is_not_otlp_over_grpc_is_refused(
 
 @pytest.mark.parametrize("url", ["https://traces.example.com", "http://", "http://collector:port"])
 def test_an_address_that_envoy_cannot_take_is_refused(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
-    """In a sentence that says what to do."""
+    """The error says what to do."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
     with pytest.raises(CannotServe, match="http://host:port"):
         envoy_traces()

@@ -1,4 +1,4 @@
-"""The compose stack as containers: they come back, are locked down, and take little."""
+"""The containers of the compose stack: they restart, are locked down, and use little memory."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ TIERS = ["inference", "web", "envoy"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can kill a container's process from outside")
-def test_a_container_whose_process_dies_is_started_again(compose: ComposeStack, client: httpx.Client) -> None:
-    """Its process 1, as by a fault; the engine does it, and the stack is ready again."""
+def test_a_container_whose_process_dies_is_restarted(compose: ComposeStack, client: httpx.Client) -> None:
+    """The engine restarts it after its process 1 was killed, and the stack becomes ready again."""
     container = compose.container("inference")
     starts = compose.inspect(container)["RestartCount"]
     psutil.Process(compose.inspect(container)["State"]["Pid"]).kill()
-    wait_for(lambda: compose.inspect(container)["RestartCount"] == starts + 1, "it is started again")
+    wait_for(lambda: compose.inspect(container)["RestartCount"] == starts + 1, "it is restarted")
     wait_for(lambda: client.get("/readyz").status_code == 200, "it answers")
     compose.wait_until_healthy(container)
 
 
 def test_a_stopped_container_ends_by_itself(compose: ComposeStack) -> None:
-    """Process 1 gets the signal, drains, and exits with 0 before it would be killed."""
+    """Process 1 gets the signal, drains and exits with 0 before it would be killed."""
     for tier in TIERS:
         container = compose.container(tier)
         docker("stop", container)
@@ -50,7 +50,7 @@ def test_a_stopped_container_ends_by_itself(compose: ComposeStack) -> None:
 
 @pytest.mark.parametrize("tier", TIERS)
 def test_a_container_is_locked_down(compose: ComposeStack, tier: str) -> None:
-    """Not root, no capability, none to be had by a set-uid program, nothing to write to, bounded in memory and pids."""
+    """No root, no capabilities, none from set-uid programs, a read-only file system, and limits of memory and pids."""
     container = compose.container(tier)
     found = compose.inspect(container)
     status = dict(
@@ -72,7 +72,7 @@ def test_a_container_is_locked_down(compose: ComposeStack, tier: str) -> None:
 
 
 def test_only_envoy_is_published(compose: ComposeStack) -> None:
-    """On the address that was asked for; and the host has no address in the networks of the other tiers."""
+    """On the requested address; the host has no address in the networks of the other tiers."""
     published = {
         tier: {inside: outside for inside, outside in all_ports(compose, tier).items() if outside} for tier in TIERS
     }
@@ -92,8 +92,8 @@ def all_ports(compose: ComposeStack, tier: str) -> dict[str, list[dict[str, str]
     return dict(compose.inspect(compose.container(tier))["NetworkSettings"]["Ports"])
 
 
-def test_who_reaches_what(compose: ComposeStack) -> None:
-    """Envoy reaches no worker's metrics, the gateway no worker; gateway and workers reach nothing outside."""
+def test_each_container_reaches_only_what_it_needs(compose: ComposeStack) -> None:
+    """Envoy cannot reach the workers' metrics, the gateway no worker, and neither gateway nor workers the outside."""
     inference, web, envoy = (compose.container(tier) for tier in TIERS)
     worker, metrics = compose.address(inference, "workers"), compose.address(inference, "metrics")
 
@@ -108,7 +108,7 @@ def test_who_reaches_what(compose: ComposeStack) -> None:
     assert from_envoy("http://web:8000/healthz")
     assert not from_envoy(f"http://{worker}:50052/metrics")
     assert not from_envoy(f"http://{metrics}:50052/metrics")
-    assert connects(inference, metrics, 50052)  # it is there, for who is in its network
+    assert connects(inference, metrics, 50052)  # it listens in its own network
     assert not connects(inference, worker, 50052)
     assert connects(web, "envoy", 50050)
     assert not connects(web, "envoy", 9901)
@@ -116,7 +116,7 @@ def test_who_reaches_what(compose: ComposeStack) -> None:
     assert not connects(web, metrics, 50052)
     (edge,) = json.loads(docker("network", "inspect", f"{compose.project}_edge"))
     gateway = edge["IPAM"]["Config"][0]["Gateway"]
-    with ThreadingHTTPServer((gateway, 0), SimpleHTTPRequestHandler) as host:  # stands for all that is outside
+    with ThreadingHTTPServer((gateway, 0), SimpleHTTPRequestHandler) as host:  # stands for everything outside
         port = host.server_address[1]
         threading.Thread(target=host.serve_forever).start()
         try:
@@ -128,8 +128,8 @@ def test_who_reaches_what(compose: ComposeStack) -> None:
 
 
 @pytest.mark.usefixtures("compose")
-def test_a_container_with_little_memory_survives_large_pictures(face: Image.Image, face_file: bytes) -> None:
-    """With 1.5 GiB it starts one worker, and that is not killed for pictures of 40 megapixels, several at once."""
+def test_a_container_with_little_memory_survives_large_images(face: Image.Image, face_file: bytes) -> None:
+    """With 1.5 GiB it starts one worker, which survives several images of 40 megapixels at once."""
     noise = np.random.default_rng(0).integers(0, 256, (5000, 8000, 3), dtype=np.uint8)
     large = [
         encode(Image.fromarray(noise), "JPEG", quality=10),
@@ -143,7 +143,7 @@ def test_a_container_with_little_memory_survives_large_pictures(face: Image.Imag
                 return http.post("/predict", content=file, headers={"Content-Type": "image/jpeg"}).status_code
 
             statuses = Counter(callers.map(status, large * 4))
-            # Four at a time are much for one worker: BUSY, and on a slow machine beyond the deadline.
+            # Four at a time overload one worker: BUSY or, on a slow machine, past the deadline.
             assert set(statuses) <= {200, 503, 504}, statuses
             assert statuses[200] >= 1, statuses
             assert status(worst) in (503, 504)  # it takes longer than the deadline
@@ -154,7 +154,7 @@ def test_a_container_with_little_memory_survives_large_pictures(face: Image.Imag
         assert (messages["worker started"], messages["worker ended"]) == (1, 0)
 
 
-# What is in a container, asked from inside.
+# Lists the contents of a container from inside.
 LISTING = """
 import importlib.metadata, json, os, shutil, sysconfig
 programs = ["gcc", "cc", "g++", "c++", "ld", "make", "git", "curl", "zig", "pytest"]
@@ -168,8 +168,8 @@ print(json.dumps({
 """
 
 
-def test_images_are_small_and_hold_what_runs_and_no_more(compose: ComposeStack) -> None:
-    """Sizes; no compiler, no test tool, no cache; gRPC is ours; the gateway has no model runtime."""
+def test_images_are_small_and_contain_only_what_runs(compose: ComposeStack) -> None:
+    """No compiler, no test tools and no caches; gRPC was compiled from source; the gateway has no model runtime."""
     sizes = {tier: compose.inspect(f"facet-{tier}:test")["Size"] / 1e6 for tier in TIERS}
     assert sizes["inference"] <= 500, sizes
     assert sizes["web"] <= 200, sizes
@@ -196,7 +196,7 @@ def test_containers_hold_the_licenses(compose: ComposeStack) -> None:
 
 
 def test_an_idle_stack_takes_little_memory(compose: ComposeStack) -> None:
-    """With two workers, all containers together; the engine's own figure, without the page cache."""
+    """All containers together with two workers, as the engine reports it, without the page cache."""
     used = docker("stats", "--no-stream", "--format", "{{.MemUsage}}", *(compose.container(tier) for tier in TIERS))
     units = {"MiB": 2**20, "GiB": 2**30}
     amounts = re.findall(r"([\d.]+)(MiB|GiB) /", used)
@@ -209,7 +209,7 @@ def test_an_idle_stack_takes_little_memory(compose: ComposeStack) -> None:
     ("grpcio", "engine"), [("wheel", "openvino"), ("wheel", "onnxruntime"), ("source", "tensorflow")]
 )
 def test_the_other_images_serve(grpcio: str, engine: str) -> None:
-    """Each by its build arguments: the published gRPC, and the engines that are not the default."""
+    """By build arguments: the published gRPC, and the engines other than the default."""
     tag = f"facet-inference:test-{grpcio}-{engine}"
     arguments = [f"--build-arg=GRPCIO={grpcio}", f"--build-arg=ENGINE={engine}", f"--tag={tag}"]
     docker("buildx", "build", "--load", "--file", str(ROOT / "services/inference/Dockerfile"), *arguments, str(ROOT))

@@ -1,4 +1,4 @@
-"""API keys at the edge, and the rate limit: who has a key is served, who has none is told so, nobody sees the key."""
+"""API keys and the rate limit at the edge: a valid key is required, no log shows it, and each client has a limit."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from tests.stack.browser import FacetPage, chromium
 from tests.stack.running import ROOT, RunningStack, running_stack, wait_for
 from tools.keys import add_key, names, remove_key
 
-BURST = 100  # what envoy/rate-limit/rate-limit.yaml lets one client do at once
+BURST = 100  # the burst that envoy/rate-limit/rate-limit.yaml allows one client
 REFLECTION = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
 
 
 @dataclass
 class Guarded:
-    """A stack that asks for a key, what is kept of the keys, and the keys themselves."""
+    """A stack that requires a key, the file of public halves, and the keys."""
 
     stack: RunningStack
     file: Path
@@ -39,11 +39,11 @@ class Guarded:
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
-    """With the keys of alice and bob, one of yesterday, and the rate limit."""
+    """With the keys of alice, bob and hasty, an expired key, and the rate limit."""
     folder = tmp_path_factory.mktemp("guarded")
     file = folder / "keys/keys.yaml"
     keys = {name: add_key(file, name) for name in ("alice", "bob", "hasty")} | {"late": add_key(file, "late", days=-1)}
-    slow = folder / "rate-limit/rate-limit.yaml"  # a slow machine, too, asks more often than once a second
+    slow = folder / "rate-limit/rate-limit.yaml"  # even a slow machine sends more than one request per second
     shipped = (ROOT / "envoy/rate-limit/rate-limit.yaml").read_text()
     slow.parent.mkdir()
     slow.write_text(shipped.replace("tokens_per_fill: 20,", "tokens_per_fill: 1,"))
@@ -53,21 +53,21 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
         yield Guarded(stack, file, keys)
 
 
-def post(guarded: Guarded, picture: bytes, **headers: str) -> httpx.Response:
+def post(guarded: Guarded, image: bytes, **headers: str) -> httpx.Response:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return httpx.post(f"{guarded.stack.url}/predict", files={"image": picture}, headers=named, timeout=60)
+    return httpx.post(f"{guarded.stack.url}/predict", files={"image": image}, headers=named, timeout=60)
 
 
 @pytest.mark.parametrize("form", ["X-API-Key: {}", "Authorization: Bearer {}"])
-def test_a_key_opens_the_door(guarded: Guarded, face_file: bytes, form: str) -> None:
+def test_a_valid_key_is_accepted(guarded: Guarded, face_file: bytes, form: str) -> None:
     """In either header."""
     name, _, value = form.format(guarded.keys["alice"]).partition(": ")
     answer = post(guarded, face_file, **{name: value})
     assert (answer.status_code, len(answer.json()["results"])) == (200, 1)
 
 
-def test_who_sends_both_headers_needs_both_to_be_right(guarded: Guarded, face_file: bytes) -> None:
-    """A key that is none is not passed over for one that is."""
+def test_if_both_headers_are_sent_both_must_be_valid(guarded: Guarded, face_file: bytes) -> None:
+    """A valid key does not make up for an invalid one."""
     right, wrong = guarded.keys["alice"], "sesame"
     for first, second, status in ((right, right, 200), (right, wrong, 401), (wrong, right, 401)):
         answer = post(guarded, face_file, X_API_Key=first, Authorization=f"Bearer {second}")
@@ -75,7 +75,7 @@ def test_who_sends_both_headers_needs_both_to_be_right(guarded: Guarded, face_fi
 
 
 def wrong_keys(guarded: Guarded) -> dict[str, str]:
-    """Give keys that are none, by what is wrong with them."""
+    """Return invalid keys by what is wrong with them."""
     stranger = add_key(guarded.file.with_name("strangers"), "alice")
     guarded.file.with_name("strangers").unlink()
     head, _, signature = guarded.keys["alice"].split(".")
@@ -90,23 +90,23 @@ def wrong_keys(guarded: Guarded) -> dict[str, str]:
     }
 
 
-def test_without_a_key_the_door_stays_shut(guarded: Guarded, face_file: bytes) -> None:
-    """Over HTTP, in the form of all errors, whatever is wrong with the key."""
+def test_without_a_valid_key_requests_are_refused(guarded: Guarded, face_file: bytes) -> None:
+    """Over HTTP, with the JSON of all errors, whatever is wrong with the key."""
     for what, key in wrong_keys(guarded).items():
-        answer = post(guarded, face_file, **({"X-API-Key": key} if key else {}), X_Request_ID="knocking")
+        answer = post(guarded, face_file, **({"X-API-Key": key} if key else {}), X_Request_ID="no-key")
         assert (answer.status_code, answer.json()) == (
             401,
             {
                 "message": "a valid API key is required, as X-API-Key or as Authorization: Bearer",
                 "code": "UNAUTHENTICATED",
-                "requestId": "knocking",
+                "requestId": "no-key",
             },
         ), what
         assert answer.headers["WWW-Authenticate"].startswith("Bearer")
 
 
 def test_grpc_says_unauthenticated(guarded: Guarded, face_file: bytes) -> None:
-    """For Predict, PredictStream, reflection and what is not there; with a key in its metadata a call is answered."""
+    """For Predict, PredictStream, reflection and unknown methods; a call with a key in its metadata succeeds."""
     image = infer_pb2.Image(raw_data=face_file)
     with grpc.insecure_channel(guarded.stack.edge) as channel:
         stub = infer_pb2_grpc.InferenceStub(channel)
@@ -129,8 +129,8 @@ def test_grpc_says_unauthenticated(guarded: Guarded, face_file: bytes) -> None:
         assert len(answer.results) == 1
 
 
-def test_health_and_pages_are_open(guarded: Guarded) -> None:
-    """And nothing else, in whatever way its path is written."""
+def test_health_and_pages_need_no_key(guarded: Guarded) -> None:
+    """Everything else does, however its path is spelled."""
     with closing(HTTPConnection(guarded.stack.edge)) as http:  # which sends a path as it is
         for path in ("/healthz", "/readyz", "/", "/docs", "/openapi.json", "/static/page.js", "/healthz?deep"):
             assert status_of(http, path) == 200, path
@@ -151,7 +151,7 @@ def status_of(http: HTTPConnection, path: str) -> int:
 
 
 def test_the_log_has_the_name_and_never_the_key(guarded: Guarded, face_file: bytes) -> None:
-    """In no tier, and in no file of the service's."""
+    """No log of any tier and no file contains it."""
     post(guarded, face_file, X_API_Key=guarded.keys["bob"], X_Request_ID="by-bob")
     post(guarded, face_file, X_API_Key=guarded.keys["late"], X_Request_ID="too-late")
 
@@ -165,18 +165,18 @@ def test_the_log_has_the_name_and_never_the_key(guarded: Guarded, face_file: byt
         assert not any(key.rpartition(".")[2] in text for text in texts)
 
 
-def test_a_key_is_added_and_taken_back_while_others_are_served(guarded: Guarded, face_file: bytes) -> None:
+def test_a_key_is_added_and_revoked_while_others_are_served(guarded: Guarded, face_file: bytes) -> None:
     """Without a restart."""
     key = add_key(guarded.file, "carol")
     assert "carol" in names(guarded.file)
-    wait_for(lambda: post(guarded, face_file, X_API_Key=key).status_code == 200, "carol is let in")
+    wait_for(lambda: post(guarded, face_file, X_API_Key=key).status_code == 200, "carol's key is accepted")
     remove_key(guarded.file, "carol")
-    wait_for(lambda: post(guarded, face_file, X_API_Key=key).status_code == 401, "carol is kept out")
+    wait_for(lambda: post(guarded, face_file, X_API_Key=key).status_code == 401, "carol's key is refused")
     assert post(guarded, face_file, X_API_Key=guarded.keys["alice"]).status_code == 200
 
 
-def test_when_the_last_key_is_taken_back_nobody_is_let_in(face_file: bytes, tmp_path: Path) -> None:
-    """Envoy takes no list without a key in it, and would go on with the one before."""
+def test_when_the_last_key_is_revoked_no_key_is_accepted(face_file: bytes, tmp_path: Path) -> None:
+    """Envoy rejects an empty list of keys and would keep the one before."""
     file = tmp_path / "keys/keys.yaml"
     only = {"only": add_key(file, "only")}
     with running_stack(tmp_path / "logs", "--workers=1", f"--keys={file.parent}") as stack:
@@ -184,14 +184,14 @@ def test_when_the_last_key_is_taken_back_nobody_is_let_in(face_file: bytes, tmp_
         assert post(alone, face_file, X_API_Key=only["only"]).status_code == 200
         remove_key(file, "only")
         assert names(file) == []
-        wait_for(lambda: post(alone, face_file, X_API_Key=only["only"]).status_code == 401, "it is kept out")
+        wait_for(lambda: post(alone, face_file, X_API_Key=only["only"]).status_code == 401, "it is refused")
         assert post(alone, face_file).status_code == 401
         later = add_key(file, "later")
-        wait_for(lambda: post(alone, face_file, X_API_Key=later).status_code == 200, "another is let in")
+        wait_for(lambda: post(alone, face_file, X_API_Key=later).status_code == 200, "another key is accepted")
 
 
 def test_the_clients_send_a_key(guarded: Guarded, face_file: bytes) -> None:
-    """All four; without one they say that the key was refused, and do not try again."""
+    """All four; without one they raise KeyRefused and do not retry."""
     stack, key = guarded.stack, guarded.keys["alice"]
     for kind, where in ((Client, stack.url), (GrpcClient, stack.edge)):
         with kind(where, key=key) as client:
@@ -210,10 +210,10 @@ def test_the_clients_send_a_key(guarded: Guarded, face_file: bytes) -> None:
 
 
 def test_the_command_takes_the_key_from_the_environment(guarded: Guarded, face_file: bytes, tmp_path: Path) -> None:
-    """Where the list of processes does not show it; there is an option, too."""
-    picture = tmp_path / "face.png"
-    picture.write_bytes(face_file)
-    command = ["detect", str(picture), "--url", guarded.stack.url, "--json"]
+    """There the list of processes does not show it. There is an option, too."""
+    image = tmp_path / "face.png"
+    image.write_bytes(face_file)
+    command = ["detect", str(image), "--url", guarded.stack.url, "--json"]
     assert "UNAUTHENTICATED" in CliRunner().invoke(app, command).output
     for done in (
         CliRunner(env={"FACET_API_KEY": guarded.keys["alice"]}).invoke(app, command),
@@ -223,7 +223,7 @@ def test_the_command_takes_the_key_from_the_environment(guarded: Guarded, face_f
 
 
 def test_the_page_asks_for_the_key(guarded: Guarded, face_file: bytes) -> None:
-    """When it is refused for want of one, and asks again with it."""
+    """When a request is refused without one, and repeats the request with it."""
     with chromium() as browser, FacetPage(browser, guarded.stack.url) as page:
         expect(page.tab.get_by_label("API key")).to_be_hidden()
         page.choose(("face.png", "image/png", face_file))
@@ -234,31 +234,33 @@ def test_the_page_asks_for_the_key(guarded: Guarded, face_file: bytes) -> None:
         assert page.complaints == []
 
 
-def test_who_asks_too_often_is_held_back_and_nobody_else(guarded: Guarded, face_file: bytes) -> None:
-    """By the name of the key: 429 with Retry-After and what is left, over gRPC RESOURCE_EXHAUSTED."""
+def test_a_client_above_its_limit_is_refused_and_others_are_not(guarded: Guarded, face_file: bytes) -> None:
+    """Clients are the names of keys. 429 with Retry-After and what is left, over gRPC RESOURCE_EXHAUSTED."""
     hasty = {"X-API-Key": guarded.keys["hasty"]}
     with httpx.Client(base_url=guarded.stack.url, headers=hasty, timeout=60) as http:
         first = http.get("/predict")
         assert (first.status_code, first.headers["X-RateLimit-Limit"]) == (405, str(BURST))
-        refused = wait_for(lambda: next((a for a in burst(http) if a.status_code == 429), None), "enough is enough")
+        refused = wait_for(lambda: next((a for a in burst(http) if a.status_code == 429), None), "the limit is reached")
         assert refused.json()["code"] == "RATE_LIMITED"
         assert refused.json()["message"] == "too many requests; send fewer, and try again in a second"
         assert (refused.headers["Retry-After"], refused.headers["X-RateLimit-Remaining"]) == ("1", "0")
         with GrpcClient(guarded.stack.edge, key=guarded.keys["hasty"], retries=0) as client:
-            assert wait_for(lambda: limited(client), "gRPC is, too") == f"RATE_LIMITED: {refused.json()['message']}"
+            assert (
+                wait_for(lambda: limited(client), "gRPC is limited too") == f"RATE_LIMITED: {refused.json()['message']}"
+            )
     answer = post(guarded, face_file, X_API_Key=guarded.keys["alice"])
     assert answer.status_code == 200
     assert int(answer.headers["X-RateLimit-Remaining"]) > BURST // 2
 
 
 def test_without_a_key_an_address_is_a_client(guarded: Guarded) -> None:
-    """Each has a bucket of its own, and says nobody's name."""
+    """Each address has its own limit, and a client cannot name itself."""
     here, there = (httpx.HTTPTransport(local_address=f"127.0.0.{number}") for number in (3, 4))
     with (
         httpx.Client(base_url=guarded.stack.url, transport=here) as one,
         httpx.Client(base_url=guarded.stack.url, transport=there) as other,
     ):
-        refused = wait_for(lambda: next((a for a in alive(one) if a.status_code == 429), None), "enough is enough")
+        refused = wait_for(lambda: next((a for a in alive(one) if a.status_code == 429), None), "the limit is reached")
         assert refused.headers["X-RateLimit-Limit"].startswith(str(BURST))
         assert 429 in {one.get("/healthz", headers={"X-Facet-Key": str(number)}).status_code for number in range(BURST)}
         assert other.get("/healthz").status_code == 200
@@ -274,7 +276,7 @@ def burst(http: httpx.Client) -> list[httpx.Response]:
 
 
 def limited(client: GrpcClient) -> str:
-    """Send empty pictures, and give what the last is refused for if that is not its being empty."""
+    """Send empty images until one is refused for another reason, and return the reason."""
     for _ in range(BURST):
         with suppress(ImageRefused):
             try:
