@@ -10,6 +10,9 @@ class FacetError(Exception):
     when something other than facet answers. `request_id` finds the request in the service's logs.
     """
 
+    retryable = False
+    """Whether the same image may succeed a little later."""
+
     def __init__(self, code: str, message: str, request_id: str = "", retry_after: float | None = None) -> None:
         super().__init__(message)
         self.code = code
@@ -17,11 +20,6 @@ class FacetError(Exception):
         self.request_id = request_id
         self.retry_after = retry_after
         """Seconds to wait before the next try, as the service asks."""
-
-    @property
-    def retryable(self) -> bool:
-        """Whether the same image may succeed a little later."""
-        return False
 
     def __str__(self) -> str:
         return f"{self.code}: {self.message}"
@@ -50,10 +48,7 @@ class TimedOut(FacetError):
 class ServiceUnavailable(FacetError):
     """The service is busy, not ready or not reachable, or it limits the rate of your requests."""
 
-    @property
-    def retryable(self) -> bool:
-        """Return True: the service may recover."""
-        return True
+    retryable = True
 
 
 class BrokeOff(ServiceUnavailable):

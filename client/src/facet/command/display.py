@@ -17,12 +17,6 @@ class _Rate(ProgressColumn):
         return Text(f"{speed:.1f}/s" if speed else "-/s", style="progress.data.speed")
 
 
-class _Failures(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        failed = task.fields["failed"]
-        return Text(f"{failed} failed", style="red") if failed else Text("")
-
-
 class Display:
     """A progress bar, shown on a terminal only. `total` is None if it is unknown."""
 
@@ -38,14 +32,14 @@ class Display:
             MofNCompleteColumn(),
             _Rate(),
             TimeRemainingColumn(),
-            _Failures(),
+            TextColumn("{task.fields[failures]}", style="red"),
             console=self._console,
             disable=quiet or not sys.stderr.isatty(),
             redirect_stdout=False,
             redirect_stderr=False,
             transient=True,
         )
-        self._task = self._bar.add_task(what, total=total, completed=done, failed=0)
+        self._task = self._bar.add_task(what, total=total, completed=done, failures="")
         self._failed = 0
 
     def __enter__(self) -> Self:
@@ -62,7 +56,7 @@ class Display:
     def advance(self, *, failed: bool = False) -> None:
         """Count one result."""
         self._failed += failed
-        self._bar.update(self._task, advance=1, failed=self._failed)
+        self._bar.update(self._task, advance=1, failures=f"{self._failed} failed" if self._failed else "")
 
     def write(self, text: str) -> None:
         """Write a result to standard output, unchanged."""
