@@ -39,8 +39,8 @@ INSTALL = $(@D)/bin/uv pip install --quiet --python $(@D)/bin/python --no-deps
 	@$(INSTALL) --no-build-isolation $(addprefix --editable ,$(PACKAGES))
 	@touch $@
 
-# For `make serve`: what it runs and nothing else. uv builds the kernels and weights in an environment of its own, from the
-# same hashes, and removes that environment.
+# For `make serve`: what it runs and nothing else. uv builds the kernels and weights in a temporary environment, from locked
+# packages.
 $(SERVE)/ready: $(SERVE)/uv requirements/serve.txt $(INSTALLED)
 	@echo "setting up $(@D) (about half a minute the first time)" >&2
 	@$(SYNC) requirements/serve.txt
