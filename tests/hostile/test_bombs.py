@@ -53,10 +53,10 @@ def test_bombs_are_refused_and_memory_is_bounded(attacked: RunningStack, face_fi
         {
             "bombs": len(wires),
             "worker_cpu_ms_per_bomb": round(1000 * spent / len(wires), 1),  # with the bystander's requests
-            "slowest_picture_beside_them_s": round(bystander.slowest, 2),
+            "slowest_request_beside_them_s": round(bystander.slowest, 2),
             "most_memory_grown_mib": round(max(grown.values()) / MIB),
         },
-        at_most={"most_memory_grown_mib": MAX_GROWTH / MIB, "slowest_picture_beside_them_s": 5},
+        at_most={"most_memory_grown_mib": MAX_GROWTH / MIB, "slowest_request_beside_them_s": 5},
     )
 
 

@@ -57,7 +57,7 @@ def long_lived_processes(stack: RunningStack) -> dict[str, psutil.Process]:
     gunicorn = stack.gateways()[0]
     named = {
         "supervisor": stack.supervisors()[0],
-        "eldest worker": min(stack.workers(), key=lambda process: process.create_time()),
+        "oldest worker": min(stack.workers(), key=lambda process: process.create_time()),
         "gunicorn": gunicorn,
         "envoy": next(each for each in stack.processes() if each.name() == "envoy"),
     }

@@ -36,10 +36,10 @@ def test_an_engine_is_chosen_by_one_setting(
     ):
         wait_for(service.serves, "the service serves")
         predict = infer_pb2_grpc.InferenceStub(channel).Predict
-        found = MessageToDict(predict(infer_pb2.Image(raw_data=astronaut_file), timeout=60))
+        found = predict(infer_pb2.Image(raw_data=astronaut_file), timeout=60)
         with pytest.raises(grpc.RpcError) as rejected:
             predict(infer_pb2.Image(raw_data=astronaut_file[:1000]), timeout=60)
-    assert found["MetaData"]["engine"] == engine
-    assert len(found["results"]) == len(expected["results"]) == 1
-    assert coordinates(found["results"]) == pytest.approx(coordinates(expected["results"]), abs=0.01)
+    assert found._meta_data.engine == engine
+    assert len(found.results) == len(expected["results"]) == 1
+    assert coordinates(MessageToDict(found)["results"]) == pytest.approx(coordinates(expected["results"]), abs=0.01)
     assert rejected.value.code() is grpc.StatusCode.INVALID_ARGUMENT

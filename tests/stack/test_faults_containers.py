@@ -1,4 +1,4 @@
-"""Containers of the compose stack come, go, die and restart under load: nothing is lost."""
+"""Containers are scaled, killed and restarted under load without losing requests."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ CALLERS = 8
 
 @pytest.fixture
 def scaled(compose: ComposeStack) -> Iterator[ComposeStack]:
-    """Three containers of the workers and two of the gateway, and all of them answer; one of each afterwards."""
+    """Three containers of inference and two of web; one of each afterwards."""
     compose.up(inference=3, web=2)
     yield compose
     compose.up(inference=1, web=1)
 
 
 def answered(stack: ComposeStack, load: Load) -> dict[str, int]:
-    """Count what each container of both tiers has answered or, a gateway, logged."""
+    """Count the answers of each inference container, and the length of the log of each gateway."""
     by_worker = load.by_worker()
     counts = {
         container: sum(by_worker[worker] for worker in worker_ids(container))
@@ -37,21 +37,21 @@ def answered(stack: ComposeStack, load: Load) -> dict[str, int]:
 
 
 def wait_for_all(stack: ComposeStack, load: Load) -> None:
-    """Wait until every container has taken part in the answers that come from now on."""
+    """Wait until every container has handled a new request."""
     before = answered(stack, load)
     assert len(before) == sum(stack.replicas.values())
     wait_for(
         lambda: all(now > before[container] for container, now in answered(stack, load).items()),
-        "each container takes part",
+        "each container handles a request",
     )
 
 
-def test_a_worker_killed_again_and_again_costs_no_request(
+def test_killing_workers_repeatedly_loses_nothing(
     scaled: ComposeStack, astronaut_file: bytes, figures: Figures, *, long: bool
 ) -> None:
-    """Kill -9 of a random worker in a random container, under open load."""
-    with Load(scaled.url, astronaut_file, CALLERS) as everybody:
-        wait_for_all(scaled, everybody)
+    """SIGKILL to random workers in random containers, under open-loop load."""
+    with Load(scaled.url, astronaut_file, CALLERS) as load_before:
+        wait_for_all(scaled, load_before)
     with load_on(scaled.url, astronaut_file, long=long) as load:
         seconds = kill_workers_repeatedly(scaled, long=long)
     found = measured(load) | {"replaced": len(seconds), "replaced_after_s": round(max(seconds), 1)}
@@ -60,7 +60,7 @@ def test_a_worker_killed_again_and_again_costs_no_request(
 
 
 def test_scaling_up_and_down_under_load_loses_nothing(compose: ComposeStack, face_file: bytes) -> None:
-    """Envoy finds what comes and leaves what goes."""
+    """Envoy finds new containers and stops using the removed ones."""
     with Load(compose.url, face_file, CALLERS) as load:
         load.wait_for_more(50)
         compose.up(inference=3, web=2)
@@ -73,7 +73,7 @@ def test_scaling_up_and_down_under_load_loses_nothing(compose: ComposeStack, fac
 
 @pytest.mark.parametrize("tier", ["inference", "web"])
 def test_a_killed_container_costs_no_request(scaled: ComposeStack, face_file: bytes, tier: str) -> None:
-    """`docker kill` of one of several; what it held is answered by another."""
+    """When one of several containers is killed, another one answers its requests."""
     with Load(scaled.url, face_file, CALLERS) as load:
         wait_for_all(scaled, load)
         victim = scaled.containers(tier)[0]
@@ -89,13 +89,13 @@ def test_a_killed_container_costs_no_request(scaled: ComposeStack, face_file: by
 def test_a_rolling_restart_loses_nothing(
     scaled: ComposeStack, astronaut_file: bytes, figures: Figures, *, tier: str, long: bool
 ) -> None:
-    """One container after the other, the next when the one before takes part again."""
+    """Containers restart one after the other, each when the previous one handles requests again."""
     restarts = 0
     with load_on(scaled.url, astronaut_file, long=long) as load:
         while restarts == 0 or (long and len(load.requests) < 5000):
             for container in scaled.containers(tier):
-                with Load(scaled.url, astronaut_file, 1) as asking:  # for the names of those who answer
-                    wait_for_all(scaled, asking)
+                with Load(scaled.url, astronaut_file, 1) as probe:  # which records who answers
+                    wait_for_all(scaled, probe)
                 docker("restart", container)
                 scaled.wait_until_healthy(container)
                 restarts += 1
@@ -106,7 +106,7 @@ def test_a_rolling_restart_loses_nothing(
 
 
 def test_an_upgrade_loses_nothing(compose: ComposeStack, face_file: bytes) -> None:
-    """`make upgrade` with one container of each tier: the successors answer before their predecessors go."""
+    """With one container per tier, `make upgrade` starts the successors before it stops their predecessors."""
     before = {tier: compose.containers(tier) for tier in ("inference", "web")}
     with Load(compose.url, face_file, 4) as load:
         load.wait_for_more(20)

@@ -1,4 +1,4 @@
-"""Who is taken out of the line and who is not: one that answers UNAVAILABLE, and one with a slow picture."""
+"""Envoy ejects a worker that answers UNAVAILABLE, and does not eject one with a slow image."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ EJECTIONS = "cluster.inference.outlier_detection.ejections_enforced_total"
 
 
 class StandInWorker(infer_pb2_grpc.InferenceServicer):
-    """Says that it serves, and UNAVAILABLE to every picture, until it is well: then it says what a real one says."""
+    """Reports SERVING, and answers UNAVAILABLE to every request until it is `well`; then it asks a real worker."""
 
     def __init__(self, real: grpc.Channel) -> None:
-        self.refused = 0
+        self.rejected = 0
         self.well = False
         self.answered_at = 0.0
         self._real = infer_pb2_grpc.InferenceStub(real)
@@ -36,54 +36,54 @@ class StandInWorker(infer_pb2_grpc.InferenceServicer):
         self, request: infer_pb2.Image, context: grpc.ServicerContext
     ) -> infer_pb2.InferResults:
         if not self.well:
-            self.refused += 1
-            context.abort(grpc.StatusCode.UNAVAILABLE, "as it always says")
+            self.rejected += 1
+            context.abort(grpc.StatusCode.UNAVAILABLE, "not well")
         answer = self._real.Predict(request, timeout=60)
         self.answered_at = self.answered_at or time.monotonic()
         return answer
 
-    def PredictStream(self, *_: object) -> NoReturn:  # noqa: N802 - nobody calls it
+    def PredictStream(self, *_: object) -> NoReturn:  # noqa: N802 - not called
         raise NotImplementedError
 
 
 @contextmanager
-def refusing(stack: RunningStack) -> Iterator[StandInWorker]:
-    """Let one work beside the four real ones."""
+def unavailable_worker(stack: RunningStack) -> Iterator[StandInWorker]:
+    """Add a stand-in to the four real workers."""
     address, real = stack.own(16), stack.own(stack.serving_slots()[0])
     server = grpc.server(ThreadPoolExecutor(4), options=[("grpc.http2.max_ping_strikes", 0)])
     with grpc.insecure_channel(real) as channel:
-        worker, says = StandInWorker(channel), health.HealthServicer()
+        worker, servicer = StandInWorker(channel), health.HealthServicer()
         infer_pb2_grpc.add_InferenceServicer_to_server(worker, server)
-        health_pb2_grpc.add_HealthServicer_to_server(says, server)
-        says.set("Inference", health_pb2.HealthCheckResponse.SERVING)
+        health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+        servicer.set("Inference", health_pb2.HealthCheckResponse.SERVING)
         server.add_insecure_port(address)
         server.start()
         try:
             yield worker
         finally:
-            says.set("Inference", health_pb2.HealthCheckResponse.NOT_SERVING)
-            wait_for(lambda: stack.envoy(HEALTHY) <= 4, "Envoy leaves it alone")
+            servicer.set("Inference", health_pb2.HealthCheckResponse.NOT_SERVING)
+            wait_for(lambda: stack.envoy(HEALTHY) <= 4, "Envoy stops using it")
             server.stop(10).wait()
 
 
-def test_a_worker_that_answers_unavailable_is_asked_little_and_costs_no_request(
+def test_a_worker_that_answers_unavailable_gets_few_requests_and_loses_none(
     processes: RunningStack, astronaut_file: bytes, figures: Figures, *, long: bool
 ) -> None:
-    """It is the least busy of all, and would be asked for everything; others answer instead, until it is well."""
+    """Although it is the least busy worker, the others answer until it is well again."""
     wait_for(lambda: processes.envoy(HEALTHY) == 4, "4 workers serve")
     with load_on(processes.url, astronaut_file, long=long) as load:
         before, ejections = processes.envoy(CALLS), processes.envoy(EJECTIONS)
-        with refusing(processes) as stand_in:
+        with unavailable_worker(processes) as stand_in:
             wait_for(lambda: processes.envoy(EJECTIONS) > ejections, "it is ejected")
             time.sleep(30 if long else 2)
             calls = processes.envoy(CALLS) - before
             requests = len(load.requests)
             stand_in.well, well = True, time.monotonic()
-            wait_for(lambda: stand_in.answered_at, "it is asked again, and answers")
+            wait_for(lambda: stand_in.answered_at, "it answers again")
         left = time.monotonic()
         wait_for(lambda: len(load.since(left)) > 20, "20 more answers")
     found = measured(load) | {
-        "refused_by_it": stand_in.refused,
+        "refused_by_it": stand_in.rejected,
         "calls_per_request": round(calls / requests, 2),
         "heals_after_s": round(stand_in.answered_at - well, 1),
     }
@@ -92,24 +92,24 @@ def test_a_worker_that_answers_unavailable_is_asked_little_and_costs_no_request(
     assert found["calls_per_request"] <= 1.5
 
 
-def test_slow_pictures_are_computed_once_and_their_worker_stays(
+def test_a_slow_image_is_examined_once_and_its_worker_is_not_ejected(
     tmp_path: Path, figures: Figures, *, long: bool
 ) -> None:
-    """Each is ended by the worker's own deadline, and the only worker answers nothing else."""
-    picture = encode(Image.fromarray(all_candidates(4000, 3000)))
-    slow = infer_pb2.Image(raw_data=picture, options=infer_pb2.DetectOptions(min_face_size=12))
-    pictures, deadline = 4, 15 if long else 1
+    """The worker ends each examination at its own deadline."""
+    image = encode(Image.fromarray(all_candidates(4000, 3000)))
+    slow = infer_pb2.Image(raw_data=image, options=infer_pb2.DetectOptions(min_face_size=12))
+    requests, deadline = 4, 15 if long else 1
     with running_stack(tmp_path / "logs", "--workers=1", FACET_DEADLINE_SECONDS=str(deadline)) as one:
         before = one.envoy(CALLS)
         with grpc.insecure_channel(one.edge) as channel:
             stub = infer_pb2_grpc.InferenceStub(channel)
-            statuses = [stub.Predict.future(slow).code() for _ in range(pictures)]
+            statuses = [stub.Predict.future(slow).code() for _ in range(requests)]
         found = {
-            "pictures": pictures,
+            "requests": requests,
             "deadline_s": deadline,
             "calls": one.envoy(CALLS) - before,
             "ejections": one.envoy(EJECTIONS),
         }
-        figures("pictures slower than the deadline", found, at_most={"calls": pictures, "ejections": 0})
-        assert statuses == [grpc.StatusCode.DEADLINE_EXCEEDED] * pictures
-        assert (found["calls"], found["ejections"]) == (pictures, 0)
+        figures("images slower than the deadline", found, at_most={"calls": requests, "ejections": 0})
+        assert statuses == [grpc.StatusCode.DEADLINE_EXCEEDED] * requests
+        assert (found["calls"], found["ejections"]) == (requests, 0)

@@ -1,4 +1,4 @@
-"""Workers die, stop and are full under load: what is lost, how long it takes, and that they come back by themselves."""
+"""Workers die, hang and fill up under load: what is lost, and how long the stack takes to recover."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from tests.stack.under_load import (
 )
 
 StartLoad = Callable[..., OpenLoad]
-# In the place of a timeout for each try: Envoy's connection_keepalive, its interval with jitter and its timeout; and
-# the pause before the next.
-FOUND_OUT_SECONDS = 5.15 + 0.1
+# There is no timeout per try. Envoy's connection_keepalive notices a hanging worker after its interval with jitter and
+# its timeout; then follows the back-off before the retry.
+DETECTION_SECONDS = 5.15 + 0.1
 
 
 @pytest.fixture
 def start_load(processes: RunningStack, astronaut_file: bytes, *, long: bool) -> StartLoad:
-    """Open load on the stack, when all four of its workers serve."""
+    """Open-loop load on the stack, which starts when all four workers serve."""
 
     def start(*, refusals: bool = False) -> OpenLoad:
         wait_until_whole(processes)
@@ -51,21 +51,21 @@ def wait_until_whole(stack: RunningStack) -> None:
 
 
 def answered_since(load: OpenLoad, moment: float) -> int:
-    """Count the right answers to what was asked since then."""
+    """Count the correct answers to requests since a moment."""
     return sum(1 for request in load.since(moment) if not request.code)
 
 
 def kill(workers: list[psutil.Process]) -> None:
-    """End them at once, and wait until they are gone."""
+    """Send SIGKILL to workers, and wait until they have ended."""
     for worker in workers:
         worker.kill()
-    wait_for(lambda: all(gone(worker) for worker in workers), "they are gone")
+    wait_for(lambda: all(gone(worker) for worker in workers), "the workers have ended")
 
 
 def test_a_killed_worker_costs_no_request_and_is_replaced(
     processes: RunningStack, start_load: StartLoad, figures: Figures, *, long: bool
 ) -> None:
-    """Kill -9 of one of 4 workers, again and again: every request is answered, and new processes serve."""
+    """When workers are killed one by one, every request is answered and new workers serve."""
     with start_load() as load:
         seconds = kill_workers_repeatedly(processes, long=long)
     found = measured(load) | {"replaced": len(seconds), "replaced_after_s": round(max(seconds), 1)}
@@ -74,10 +74,10 @@ def test_a_killed_worker_costs_no_request_and_is_replaced(
     assert len(processes.workers()) == 4
 
 
-def test_with_one_worker_left_who_is_not_answered_is_refused(
+def test_with_one_worker_left_requests_are_answered_or_rejected_cleanly(
     processes: RunningStack, start_load: StartLoad, figures: Figures
 ) -> None:
-    """Kill -9 of all workers but one: right answers, clean 503 and nothing else, and the others come back."""
+    """When all workers but one are killed, every answer is correct or a clean 503 until the others are back."""
     with start_load(refusals=True) as load:
         time.sleep(1)
         kill(processes.workers()[:-1])
@@ -89,10 +89,10 @@ def test_with_one_worker_left_who_is_not_answered_is_refused(
     assert set(+load.wrong) <= {REFUSED}
 
 
-def test_without_workers_everybody_is_refused_at_once_until_they_are_back(
+def test_without_workers_requests_are_rejected_at_once_until_workers_are_back(
     processes: RunningStack, start_load: StartLoad, figures: Figures
 ) -> None:
-    """Kill -9 of all workers: clean 503 and no hang, then right answers again, without a hand."""
+    """When all workers are killed, every answer is a clean 503 without delay; then the stack recovers by itself."""
     with start_load(refusals=True) as load:
         time.sleep(1)
         kill(processes.workers())
@@ -114,9 +114,9 @@ def test_without_workers_everybody_is_refused_at_once_until_they_are_back(
 def test_a_stopped_worker_costs_no_request(
     processes: RunningStack, start_load: StartLoad, figures: Figures, *, long: bool
 ) -> None:
-    """SIGSTOP under load: Envoy finds out, and what the worker holds is answered by another.
+    """When a worker hangs after SIGSTOP, Envoy notices, and another worker answers its requests.
 
-    Then it goes on; or is replaced, in the long form, if the supervisor has given it up.
+    After SIGCONT it continues, unless the supervisor has replaced it in the long form.
     """
     enough = 500 if long else 20
     with start_load() as load:
@@ -126,9 +126,7 @@ def test_a_stopped_worker_costs_no_request(
         unanswered = processes.envoy("cluster.inference.http2.keepalive_timeout")
         victim.send_signal(signal.SIGSTOP)
         try:
-            wait_for(
-                lambda: processes.envoy("cluster.inference.http2.keepalive_timeout") > unanswered, "it is found out"
-            )
+            wait_for(lambda: processes.envoy("cluster.inference.http2.keepalive_timeout") > unanswered, "Envoy notices")
             stopped = time.monotonic()
             wait_for(lambda: len(load.since(stopped)) > 20, "20 more answers")
             assert victim.status() == psutil.STATUS_STOPPED
@@ -139,7 +137,7 @@ def test_a_stopped_worker_costs_no_request(
         wait_until_whole(processes)
     found = measured(load)
     found["p99_before_s"] = round(percentile_ms(before, 99) / 1000, 3)
-    longest = round(FOUND_OUT_SECONDS + found["p99_before_s"], 3)
+    longest = round(DETECTION_SECONDS + found["p99_before_s"], 3)
     figures(
         f"SIGSTOP of a worker, {30 if long else 0} s more than Envoy needs to find out",
         found,
@@ -152,7 +150,7 @@ def test_a_stopped_worker_costs_no_request(
 def test_full_workers_fail_no_health_check_and_are_not_ejected(
     processes: RunningStack, astronaut_file: bytes, figures: Figures, *, long: bool
 ) -> None:
-    """More callers than there are places: some are refused, and every worker answers each health check meanwhile."""
+    """With more callers than places, some are rejected, and every worker still answers each health check."""
     wait_until_whole(processes)
     ejections = "cluster.inference.outlier_detection.ejections_enforced_total"
     ejected, checks, failed, fewest = processes.envoy(ejections), 0, 0, 4
@@ -166,7 +164,7 @@ def test_full_workers_fail_no_health_check_and_are_not_ejected(
         seconds = 180 if long else 5
         load = pool.submit(closed_load, processes.url, request, refused, callers=callers, seconds=seconds)
         while not load.done():
-            failed += 4 - processes.serving(within=2 if long else 5)  # Envoy gives it 2 s
+            failed += 4 - processes.serving(within=2 if long else 5)  # Envoy waits 2 s
             checks += 4
             fewest = min(fewest, processes.envoy("cluster.inference.membership_healthy"))
     found = {

@@ -1,6 +1,6 @@
 """The profile `observability`: a real Prometheus scrapes the real stack.
 
-Grafana is not started: its image cannot be had everywhere. That its dashboard asks for what there is, is tested here.
+Grafana is not started, because its image is not available everywhere; the queries of its dashboard are tested.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""More is asked than can be done: the service does what it can, says no to the rest at once, and then is as before."""
+"""Under overload, the service answers what it can, rejects the rest at once, and then recovers."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ from tests.stack.under_load import nothing_is_rejected, percentile_ms
 TIMES_CAPACITY = 5
 SHORT_SECONDS, LONG_SECONDS = 8, 120
 WORKERS = 2
-CROWD = 8  # callers at once: the edge refuses who comes within a tenth of a second
-EDGE_SAYS = "the service is busy; try again in a second"
+CALLERS = 8  # at once: the edge rejects requests that arrive within a tenth of a second
+EDGE_MESSAGE = "the service is busy; try again in a second"
 JPEG = {"Content-Type": "image/jpeg"}
-# MB of a process: what a worker takes for this picture anyway, and the others for bodies of 75 kB in each place.
-MOST_MEMORY = {"worker": 300, "gateway": 200, "envoy": 300}
+# MB per process: a worker needs as much for one such image, the others for a body of 75 kB in each place.
+MAX_MEMORY = {"worker": 300, "gateway": 200, "envoy": 300}
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
-    """One worker, for which one more may wait."""
+    """A stack with one worker, at which one request may wait."""
     folder = tmp_path_factory.mktemp("small")
-    patient = {"FACET_QUEUE_SECONDS": "15"}  # as long as a request may take, however slow this machine is
+    patient = {"FACET_QUEUE_SECONDS": "15"}  # the deadline: on a busy machine, 5 s may be too short
     with running_stack(folder / "logs", "--workers=1", FACET_QUEUE_PLACES="1", **patient) as running:
         yield running
 
 
 def right_or_busy(expected: object) -> wire.Judge:
-    """Make the judge for whom an answer is right, or BUSY when it has the form of a refusal."""
+    """Return a judge that gives BUSY for a complete rejection, and expects these results otherwise."""
     right = wire.same_results(expected)
 
     def judge(answer: wire.Answer) -> str:
@@ -57,7 +57,7 @@ def right_or_busy(expected: object) -> wire.Judge:
 
 
 def peak_memory(running: RunningStack) -> dict[str, float]:
-    """Give the largest resident memory that a process of each tier has ever had, in megabytes."""
+    """Return the peak resident memory of a process of each tier, in megabytes."""
     peaks: dict[str, float] = {}
     for process in running.processes():
         command = " ".join(command_of(process))
@@ -68,20 +68,22 @@ def peak_memory(running: RunningStack) -> dict[str, float]:
     return peaks
 
 
-def test_five_times_the_capacity(tmp_path: Path, astronaut: Image.Image, figures: Figures, *, long: bool) -> None:
-    """Each request is answered rightly or refused in the documented form, mostly by the edge; then all are answered."""
+def test_at_five_times_the_capacity_requests_are_answered_or_rejected(
+    tmp_path: Path, astronaut: Image.Image, figures: Figures, *, long: bool
+) -> None:
+    """Every answer is correct or a documented rejection, mostly by the edge; afterwards all requests are answered."""
     seconds = LONG_SECONDS if long else SHORT_SECONDS
-    picture = encode(astronaut.resize((640, 480)), "JPEG")
-    request = wire.post("/predict", picture, JPEG["Content-Type"])
+    image = encode(astronaut.resize((640, 480)), "JPEG")
+    request = wire.post("/predict", image, JPEG["Content-Type"])
     with running_stack(tmp_path / "logs", f"--workers={WORKERS}") as stack:
         parts = set(stack.processes())
-        first = httpx.post(f"{stack.url}/predict", content=picture, headers=JPEG, timeout=60)
+        first = httpx.post(f"{stack.url}/predict", content=image, headers=JPEG, timeout=60)
         judge = right_or_busy(first.json()["results"])
-        wire.capacity(stack.url, request, judge, seconds=2)  # until everybody is warm
+        wire.capacity(stack.url, request, judge, seconds=2)  # warm up
         capacity = wire.capacity(stack.url, request, judge, seconds=seconds / 4)
         own = time.process_time()
         with wire.OpenLoad(stack.url, request, judge, TIMES_CAPACITY * capacity) as load:
-            time.sleep(seconds)  # what is measured is what is done in this time
+            time.sleep(seconds)  # the duration that is measured
             ended = time.monotonic()
         own = time.process_time() - own
         answered = [request for request in load.requests if not request.code]
@@ -90,9 +92,9 @@ def test_five_times_the_capacity(tmp_path: Path, astronaut: Image.Image, figures
         wait_for(lambda: nothing_is_rejected(stack.url, request), "no request is rejected")
         normal = time.monotonic() - ended - 0.5
         memory = peak_memory(stack)
-        assert parts == set(stack.processes())  # nobody died of it
+        assert parts == set(stack.processes())  # no process died
         by_workers = sum(1 for line in stack.log_lines("inference") if line.get("code") == "BUSY")
-        assert by_workers < len(refused)  # the edge did the others
+        assert by_workers < len(refused)  # the edge rejected the others
     in_time = sum(1 for request in answered if request.planned + request.latency <= seconds)
     figures(
         f"{TIMES_CAPACITY} times the capacity, {seconds} s",
@@ -116,27 +118,27 @@ def test_five_times_the_capacity(tmp_path: Path, astronaut: Image.Image, figures
             "accepted p99, ms": 1000 * Settings().queue_seconds,
             "refused p99, ms": 100,
             "normal again after, s": 5,
-            **{f"peak of a process of {tier}, MB": most for tier, most in MOST_MEMORY.items()},
+            **{f"peak of a process of {tier}, MB": most for tier, most in MAX_MEMORY.items()},
         },
     )
 
 
 @contextmanager
 def occupied(stack: RunningStack, *files: bytes) -> Iterator[None]:
-    """Have the worker compute the first picture, and the others wait for it, past Envoy, while the block runs."""
+    """Keep the worker busy with the first image during the block, and let the others wait, without Envoy."""
     with grpc.insecure_channel(stack.shared) as channel:
         predict: Any = infer_pb2_grpc.InferenceStub(channel).Predict
         calls = []
         for file in files:
             calls.append(predict.future(infer_pb2.Image(raw_data=file), timeout=60))
-            wait_for(lambda: in_flight(stack) == len(calls), "the worker has it")
+            wait_for(lambda: in_flight(stack) == len(calls), "the worker has the image")
         yield
         for call in calls:
             call.cancel()
 
 
 def in_flight(stack: RunningStack) -> float:
-    """Count the pictures that wait or are examined."""
+    """Count the requests at the worker."""
     lines = httpx.get(stack.metrics_urls["inference"]).text.splitlines()
     return sum(float(line.split()[-1]) for line in lines if line.startswith("facet_inference_in_flight "))
 
@@ -144,25 +146,25 @@ def in_flight(stack: RunningStack) -> float:
 def test_a_deadline_ends_the_work(
     small: RunningStack, face: Image.Image, face_file: bytes, figures: Figures, *, long: bool
 ) -> None:
-    """A caller who waits 200 ms gets 504 for a picture of a second, and the worker does not go on to its end."""
-    crowd, ids = encode(wall_of_faces(face, 1800, 1400), "JPEG"), [f"hurry-{each}" for each in range(20 if long else 5)]
+    """A caller that waits 200 ms gets 504 for a slow image, and the worker stops examining it."""
+    slow, ids = encode(wall_of_faces(face, 1800, 1400), "JPEG"), [f"hurry-{each}" for each in range(20 if long else 5)]
     took, free_after = [], []
     with httpx.Client(base_url=small.url, headers=JPEG, timeout=60) as http:
-        whole = http.post("/predict", content=crowd).json()["metaData"]["milliseconds"]
+        whole = http.post("/predict", content=slow).json()["metaData"]["milliseconds"]
         for name in ids:
             began = time.monotonic()
-            late = http.post("/predict", content=crowd, headers={"X-Request-Timeout": "0.2", "X-Request-ID": name})
+            late = http.post("/predict", content=slow, headers={"X-Request-Timeout": "0.2", "X-Request-ID": name})
             took.append(1000 * (time.monotonic() - began))
             says(late, 504, "DEADLINE_EXCEEDED")
             following = http.post("/predict", content=face_file)
             free_after.append(following.json()["metaData"]["milliseconds"]["queue"])
     lines = [line for line in small.log_lines("inference") if line.get("request_id") in ids]
     assert {line["request_id"] for line in lines} == set(ids)
-    assert "predict" not in [line["message"] for line in lines]  # none was computed to its end
+    assert "predict" not in [line["message"] for line in lines]  # none was examined to its end
     figures(
-        "a deadline of 200 ms on a picture that takes longer",
+        "a deadline of 200 ms on an image that takes longer",
         {
-            "the whole picture, ms": round(sum(whole.values())),
+            "the whole image, ms": round(sum(whole.values())),
             "504 after, ms, the slowest": round(max(took)),
             "the worker is free after another, ms": round(max(free_after)),
             "longest step, ms": round(max(whole.values())),
@@ -174,50 +176,50 @@ def test_a_deadline_ends_the_work(
     )
 
 
-def test_who_waits_in_vain_is_not_computed(
+def test_a_request_that_expires_in_the_queue_is_not_examined(
     small: RunningStack, slow_file: bytes, face_file: bytes, figures: Figures
 ) -> None:
-    """A call whose time is over while it stands in the line is not begun when its turn would come."""
+    """The worker does not begin a request whose deadline has passed while it waited."""
     with httpx.Client(base_url=small.url, headers=JPEG, timeout=60) as http:
         with occupied(small, slow_file):
-            hurry = {"X-Request-Timeout": "0.2", "X-Request-ID": "in-vain"}
+            hurry = {"X-Request-Timeout": "0.2", "X-Request-ID": "expired"}
             says(http.post("/predict", content=face_file, headers=hurry), 504, "DEADLINE_EXCEEDED")
         assert http.post("/predict", content=face_file, headers={"X-Request-ID": "next"}).status_code == 200
     messages = {
         name: [line["message"] for line in small.log_lines("inference") if line.get("request_id") == name]
-        for name in ("next", "in-vain")
+        for name in ("next", "expired")
     }
     assert messages["next"] == ["predict"]
-    computed = messages["in-vain"].count("predict")
+    computed = messages["expired"].count("predict")
     figures("a call that expires while it waits", {"computed": computed}, at_most={"computed": 0})
     assert computed == 0
 
 
-def test_the_edge_refuses_in_the_form_of_all_errors(small: RunningStack, slow_file: bytes, face_file: bytes) -> None:
-    """503 BUSY with Retry-After over HTTP, RESOURCE_EXHAUSTED over gRPC; probes and pages pass."""
+def test_the_edge_rejects_in_the_form_of_all_errors(small: RunningStack, slow_file: bytes, face_file: bytes) -> None:
+    """The rejection is 503 BUSY with Retry-After over HTTP and RESOURCE_EXHAUSTED over gRPC; probes and pages pass."""
 
-    def refused() -> bool:
-        responses = list(crowd.map(lambda _: http.post("/predict", content=face_file), range(CROWD)))
+    def rejected() -> bool:
+        responses = list(pool.map(lambda _: http.post("/predict", content=face_file), range(CALLERS)))
         for response in responses:
             says(response, 503, "BUSY")
             assert response.headers["Retry-After"] == "1"
             assert "X-Workers-Busy" not in response.headers
-        return EDGE_SAYS in [response.json()["message"] for response in responses]
+        return EDGE_MESSAGE in [response.json()["message"] for response in responses]
 
-    def refused_over_grpc() -> bool:
+    def rejected_over_grpc() -> bool:
         predict: Any = infer_pb2_grpc.InferenceStub(channel).Predict
-        calls = [predict.future(infer_pb2.Image(raw_data=face_file), timeout=60) for _ in range(CROWD)]
+        calls = [predict.future(infer_pb2.Image(raw_data=face_file), timeout=60) for _ in range(CALLERS)]
         assert {call.code() for call in calls} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
-        return EDGE_SAYS in [call.details() for call in calls]
+        return EDGE_MESSAGE in [call.details() for call in calls]
 
     with (
         httpx.Client(base_url=small.url, headers=JPEG, timeout=60) as http,
         grpc.insecure_channel(small.edge) as channel,
-        ThreadPoolExecutor(CROWD) as crowd,
+        ThreadPoolExecutor(CALLERS) as pool,
     ):
         with occupied(small, slow_file, face_file):
-            wait_for(refused, "the edge refuses")
+            wait_for(rejected, "the edge rejects")
             assert http.get("/healthz").status_code == 200
             assert http.get("/").status_code == 200
-            wait_for(refused_over_grpc, "the edge refuses over gRPC")
-        wait_for(lambda: http.post("/predict", content=face_file).status_code == 200, "the edge lets in again")
+            wait_for(rejected_over_grpc, "the edge rejects over gRPC")
+        wait_for(lambda: http.post("/predict", content=face_file).status_code == 200, "the edge admits requests again")

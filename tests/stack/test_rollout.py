@@ -1,4 +1,4 @@
-"""A rollout of everything at once, rehearsed with the manifests' own numbers."""
+"""A rollout of all tiers with the numbers of the Kubernetes manifests, on a stand-in for a cluster."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ REPLICAS = 2
 
 @pytest.fixture(scope="module")
 def cluster(compose: ComposeStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandInCluster]:
-    """Two pods of each tier, as the base has them."""
-    del compose  # it says that there is an engine
+    """A cluster with two pods per tier, as in the base."""
+    del compose  # requested because it needs a container engine
     folder: Path = tmp_path_factory.mktemp("cluster")
     folder.chmod(0o755)
     with running_cluster(render(ROOT / "deploy/k8s"), folder, REPLICAS) as found:
         yield found
 
 
-def wait_until_settled(cluster: StandInCluster, picture: bytes) -> None:
-    """Wait until new callers lose nothing; Envoy tells its threads of many changes but once a second."""
+def wait_until_settled(cluster: StandInCluster, image: bytes) -> None:
+    """Wait until new callers lose nothing: Envoy batches changes of hosts for up to a second."""
 
     def settled() -> bool:
-        with Load(f"http://{cluster.edge}", picture, 4) as load:
+        with Load(f"http://{cluster.edge}", image, 4) as load:
             load.wait_for_more(100)
         return not load.lost()
 
@@ -39,7 +39,7 @@ def wait_until_settled(cluster: StandInCluster, picture: bytes) -> None:
 
 
 def test_every_pod_is_replaced_and_nothing_is_lost(cluster: StandInCluster, face_file: bytes) -> None:
-    """All three tiers at once, as after applying a new version, under load over HTTP and gRPC."""
+    """All three tiers roll at once, as after applying a new version, under load over HTTP and gRPC."""
     wait_until_settled(cluster, face_file)
     before = set(cluster.pods)
     with Load(f"http://{cluster.edge}", face_file, 4) as load, GrpcLoad(cluster.edge, face_file, 2) as grpc_load:
@@ -62,8 +62,8 @@ def test_every_pod_is_replaced_and_nothing_is_lost(cluster: StandInCluster, face
     assert all(worker_ids(pod.name) & answered for pod in cluster.of("inference")), "the new pods answer"
 
 
-def test_what_is_on_a_lost_node_is_done_elsewhere(cluster: StandInCluster, face_file: bytes) -> None:
-    """A gateway's and workers': nothing is lost. With an Envoy its callers' connections are, and nothing after that."""
+def test_other_pods_take_over_from_a_lost_node(cluster: StandInCluster, face_file: bytes) -> None:
+    """Without a gateway or an inference pod nothing is lost; without an Envoy, only its connections are lost."""
     wait_until_settled(cluster, face_file)
     lost = {tier: cluster.of(tier)[0] for tier in TIERS}
     with Load(f"http://{cluster.edge}", face_file, 4) as load:

@@ -1,4 +1,4 @@
-"""The stack runs for long, under load, with bad input and kills, and is afterwards what it was before."""
+"""A long run under load, with bad input and killed workers, loses no requests and leaks nothing."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ from tests.stack.under_load import nothing_is_rejected
 
 WORKERS = 2
 STEEPEST = "steepest beyond its error, MiB/h"
-SHARE = 0.7  # of what the machine bears; below half an hour:
-SHORT_SHARE = 0.5  # where a machine that others slow down may not fail a check
+SHARE = 0.7  # of the capacity
+SHORT_SHARE = 0.5  # in runs below half an hour, which must pass on a busy machine
 LONG_MINUTES = 30
-WARM_UP = 0.25  # of the whole time: allocators and thread pools grow to what the load takes, and then no more
+WARM_UP = 0.25  # of the duration, during which allocators and thread pools reach their size
 KILL_EVERY = 300.0
-MOST = 1.0  # MiB an hour, in a run that is long enough to tell; in a shorter one:
-MOST_GROWN = 50.0  # MiB in all: what two requests at once take more, and no leak that a day would not show
-BURST = 200  # callers at once, so that all pools are as large as they get
+MAX_SLOPE = 1.0  # MiB per hour, in long runs
+MAX_GROWTH = 50.0  # MiB in total: two concurrent requests need as much more
+BURST = 200  # concurrent callers, so that all pools reach their full size
 
 
-def form(picture: bytes) -> bytes:
-    """A picture as the file of a form."""
+def form(image: bytes) -> bytes:
+    """Return a request with the image in a form."""
     head = b'--b\r\nContent-Disposition: form-data; name="image"; filename="a.jpg"\r\n\r\n'
-    return post("/predict", head + picture + b"\r\n--b--\r\n", "multipart/form-data; boundary=b")
+    return post("/predict", head + image + b"\r\n--b--\r\n", "multipart/form-data; boundary=b")
 
 
-def good_requests(picture: bytes) -> list[bytes]:
-    """One picture in the three forms of input."""
-    in_json = json.dumps({"image": base64.b64encode(picture).decode()}).encode()
-    return [post("/predict", picture, "image/jpeg"), form(picture), post("/predict", in_json, "application/json")]
+def good_requests(image: bytes) -> list[bytes]:
+    """Return requests with the image in all three forms of input."""
+    in_json = json.dumps({"image": base64.b64encode(image).decode()}).encode()
+    return [post("/predict", image, "image/jpeg"), form(image), post("/predict", in_json, "application/json")]
 
 
-def refused(code: str) -> Judge:
-    """Make the judge for whom just this error is right."""
+def rejected(code: str) -> Judge:
+    """Return a judge that expects this error."""
 
     def judge(answer: Answer) -> str:
         found = json.loads(answer.body).get("code")
@@ -54,39 +54,39 @@ def refused(code: str) -> Judge:
     return judge
 
 
-def bad_requests(picture: bytes) -> list[tuple[bytes, Judge]]:
-    """Requests that are refused at all stages, each with its judge."""
+def bad_requests(image: bytes) -> list[tuple[bytes, Judge]]:
+    """Return requests that are rejected at all stages, each with its judge."""
     pixels = Image.new("1", (20000, 20000))
     return [
-        (post("/predict", picture[: len(picture) // 2], "image/jpeg"), refused("INVALID_IMAGE")),
-        (post("/predict", random.Random(1).randbytes(20_000), "image/png"), refused("INVALID_IMAGE")),
-        (post("/predict", encode(pixels), "image/png"), refused("IMAGE_TOO_LARGE")),
-        (post("/predict", b'{"image": "', "application/json"), refused("MALFORMED_REQUEST")),
-        (post("/predict?max_faces=-1", picture, "image/jpeg"), refused("INVALID_OPTION")),
-        (post("/predict", encode(pixels.resize((90, 90)), "GIF"), "image/jpeg"), refused("UNSUPPORTED_FORMAT")),
+        (post("/predict", image[: len(image) // 2], "image/jpeg"), rejected("INVALID_IMAGE")),
+        (post("/predict", random.Random(1).randbytes(20_000), "image/png"), rejected("INVALID_IMAGE")),
+        (post("/predict", encode(pixels), "image/png"), rejected("IMAGE_TOO_LARGE")),
+        (post("/predict", b'{"image": "', "application/json"), rejected("MALFORMED_REQUEST")),
+        (post("/predict?max_faces=-1", image, "image/jpeg"), rejected("INVALID_OPTION")),
+        (post("/predict", encode(pixels.resize((90, 90)), "GIF"), "image/jpeg"), rejected("UNSUPPORTED_FORMAT")),
     ]
 
 
 def test_a_long_run_loses_nothing_and_grows_nothing(
     tmp_path: Path, figures: Figures, astronaut: Image.Image, soak_minutes: float
 ) -> None:
-    """One per cent of bad input, and a worker killed every five minutes; memory, descriptors and threads stay."""
+    """With 1 % bad input and a worker killed every five minutes, memory, descriptors and threads do not grow."""
     seconds, long = 60 * soak_minutes, soak_minutes >= LONG_MINUTES
     share = SHARE if long else SHORT_SHARE
-    picture = encode(astronaut.resize((640, 480)), "JPEG", quality=90)
+    image = encode(astronaut.resize((640, 480)), "JPEG", quality=90)
     with running_stack(tmp_path / "logs", f"--workers={WORKERS}") as stack:
-        rate = share * warmed_up(stack, picture)
+        rate = share * capacity_after_warm_up(stack, image)
         processes = long_lived_processes(stack)
-        before = idle_holdings(processes)
+        before = idle_descriptors_and_threads(processes)
         with ExitStack() as running:
-            loads = mixed_load(stack, picture, rate)
+            loads = mixed_load(stack, image, rate)
             for load in loads:
                 running.enter_context(load)
             time.sleep(WARM_UP * seconds)
             with MemoryGrowth(processes) as growth:
-                kills = kill_workers(stack, processes["eldest worker"], (1 - WARM_UP) * seconds)
+                kills = kill_workers(stack, processes["oldest worker"], (1 - WARM_UP) * seconds)
         wait_for(lambda: stack.serving() == WORKERS, "all workers are back")
-        after = idle_holdings(processes)
+        after = idle_descriptors_and_threads(processes)
     wrong = sum((load.wrong for load in loads), Counter[str]())
     slopes, grown = growth.slopes(), growth.grown()
     more = {name: (before[name], after[name]) for name in before if any(map(exceeds, after[name], before[name]))}
@@ -102,45 +102,45 @@ def test_a_long_run_loses_nothing_and_grows_nothing(
             **{f"{name}, MiB/h": round(each.mib_per_hour, 2) for name, each in slopes.items()},
             STEEPEST: max(each.least for each in slopes.values()),
         },
-        at_most=most | ({STEEPEST: MOST} if long else {}),
+        at_most=most | ({STEEPEST: MAX_SLOPE} if long else {}),
     )
-    assert wrong.keys() <= (set() if long else {"503 BUSY"})  # a machine that has become slower fails no short run
+    assert wrong.keys() <= (set() if long else {"503 BUSY"})  # short runs must pass on a machine that slows down
     assert more == {}
-    assert max(grown.values()) <= MOST_GROWN, grown
+    assert max(grown.values()) <= MAX_GROWTH, grown
     if long:
-        assert max(each.least for each in slopes.values()) <= MOST, slopes
+        assert max(each.least for each in slopes.values()) <= MAX_SLOPE, slopes
 
 
-def warmed_up(stack: RunningStack, picture: bytes) -> float:
-    """Make all pools as large as they get; then measure how many pictures a second are examined."""
-    request = post("/predict", picture, "image/jpeg")
+def capacity_after_warm_up(stack: RunningStack, image: bytes) -> float:
+    """Make all pools reach their full size; then measure the requests per second."""
+    request = post("/predict", image, "image/jpeg")
     closed_load(stack.url, request, lambda _: "", callers=BURST, seconds=5)
     wait_for(lambda: nothing_is_rejected(stack.url, request, callers=16), "no request is rejected")
-    return capacity(stack.url, request, right_judge(stack, picture))
+    return capacity(stack.url, request, right_judge(stack, image))
 
 
-def right_judge(stack: RunningStack, picture: bytes) -> Judge:
-    """Make the judge for whom the answer of now is the right one, which has one face."""
-    answer = httpx.post(f"{stack.url}/predict", content=picture, headers={"Content-Type": "image/jpeg"}, timeout=60)
+def right_judge(stack: RunningStack, image: bytes) -> Judge:
+    """Return a judge that expects the current answer, which has one face."""
+    answer = httpx.post(f"{stack.url}/predict", content=image, headers={"Content-Type": "image/jpeg"}, timeout=60)
     (face,) = answer.json()["results"]
     return same_results([face])
 
 
-def mixed_load(stack: RunningStack, picture: bytes, rate: float) -> list[OpenLoad]:
-    """99 % good requests in equal parts of all forms, 1 % bad ones of all kinds."""
-    good, bad, judge = good_requests(picture), bad_requests(picture), right_judge(stack, picture)
+def mixed_load(stack: RunningStack, image: bytes, rate: float) -> list[OpenLoad]:
+    """Return load of 99 % good requests in all forms and 1 % bad requests of all kinds."""
+    good, bad, judge = good_requests(image), bad_requests(image), right_judge(stack, image)
     loads = [OpenLoad(stack.url, each, judge, 0.99 * rate / len(good), seed) for seed, each in enumerate(good)]
     loads += [OpenLoad(stack.url, each, its, 0.01 * rate / len(bad), 10 + n) for n, (each, its) in enumerate(bad)]
     return loads
 
 
 def exceeds(after: int, before: int) -> bool:
-    """Whether there is more of a thing than the odd timer's thread or connection that is just being closed."""
+    """Return whether a count has grown by more than an occasional timer thread or closing connection."""
     return after > before + 2
 
 
-def idle_holdings(processes: dict[str, psutil.Process]) -> dict[str, tuple[int, int]]:
-    """Count descriptors and threads when those of the last load are gone: the same twice, a while apart."""
+def idle_descriptors_and_threads(processes: dict[str, psutil.Process]) -> dict[str, tuple[int, int]]:
+    """Count descriptors and threads after the load: when two counts in a row are equal."""
     counted = [descriptors_and_threads(processes)]
 
     def settled() -> bool:
@@ -153,7 +153,7 @@ def idle_holdings(processes: dict[str, psutil.Process]) -> dict[str, tuple[int, 
 
 
 def kill_workers(stack: RunningStack, spared: psutil.Process, seconds: float) -> int:
-    """Kill a worker every five minutes, the first one halfway to that, but not the spared one; give how many."""
+    """Kill a worker every five minutes, the first after half of that, except the spared one; return the number."""
     kills, end = 0, time.monotonic() + seconds
     following = time.monotonic() + min(KILL_EVERY, seconds) / 2
     while time.monotonic() < end:
