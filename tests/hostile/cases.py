@@ -1,4 +1,4 @@
-"""What the fuzz sends: each case is the bytes of one connection, made from a seed and a number alone."""
+"""The cases of the fuzz test: each is the bytes of one connection, generated from a seed and a number."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ VALUES: tuple[Any, ...] = (0, 1, 20, -1, 1.5, 10**30, 1e308, True, None, "", "0.
 
 @dataclass(frozen=True)
 class Case:
-    """What is sent on a connection of its own; `whole` is whether an answer must come before the sender gives up."""
+    """The bytes that are sent on one connection; if it is `whole`, there must be an answer."""
 
     name: str
     kind: str
@@ -40,7 +40,7 @@ class Case:
 
 
 def make_case(seed: int, number: int) -> Case:
-    """Make one case, the same each time."""
+    """Generate a case, the same each time."""
     name = f"{seed}-{number}"
     chance = random.Random(name)
     (kind,) = chance.choices(list(KINDS), [weight for weight, _ in KINDS.values()])
@@ -49,14 +49,14 @@ def make_case(seed: int, number: int) -> Case:
 
 
 def request(method: str, path: str, headers: dict[str, str], body: bytes = b"") -> bytes:
-    """An HTTP/1.1 request after which the connection is closed."""
+    """Return an HTTP/1.1 request with Connection: close."""
     lines = {"Host": "facet", "Connection": "close", "Content-Length": str(len(body)), **headers}
     head = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in lines.items())]
     return "\r\n".join(head).encode("latin-1") + b"\r\n\r\n" + body
 
 
 def part(name: str, data: bytes, more: str = '; filename="a"') -> bytes:
-    """One part of a form."""
+    """Return one part of a form."""
     return f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"{more}\r\n\r\n'.encode() + data + b"\r\n"
 
 
@@ -68,8 +68,8 @@ FORM = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
 JSON = {"Content-Type": "application/json"}
 
 
-def picture(name: str, chance: random.Random) -> Case:
-    """A damaged picture in a sound request of any form."""
+def image(name: str, chance: random.Random) -> Case:
+    """Return a mutated image in a valid request of any form."""
     data, path = mutated(chance), chance.choice(("/predict", "/predict", "/predict", "/annotate"))
     match chance.randrange(4):
         case 0:
@@ -83,13 +83,13 @@ def picture(name: str, chance: random.Random) -> Case:
         case _:
             kind = chance.choice(("image/jpeg", "image/png", "image/webp", "application/octet-stream"))
             wire = request("POST", f"{path}?min_face_size=20", {"Content-Type": kind}, data)
-    return Case(name, "picture", wire)
+    return Case(name, "image", wire)
 
 
 def json_body(name: str, chance: random.Random) -> Case:
-    """JSON of the wrong shape, or hardly JSON."""
-    image = base64.b64encode(chance.choice(samples())).decode()
-    body: dict[str, Any] = {chance.choice(("image", "rawData", "raw_data", "imag")): chance.choice((image, *VALUES))}
+    """Return JSON with wrong fields, or invalid JSON."""
+    encoded = base64.b64encode(chance.choice(samples())).decode()
+    body: dict[str, Any] = {chance.choice(("image", "rawData", "raw_data", "imag")): chance.choice((encoded, *VALUES))}
     for _ in range(chance.randrange(4)):
         body[chance.choice(OPTIONS)] = chance.choice(VALUES)
     if chance.random() < 0.3:
@@ -103,7 +103,7 @@ def json_body(name: str, chance: random.Random) -> Case:
 
 
 def form_body(name: str, chance: random.Random) -> Case:
-    """A form with parts that nobody asked for, then damaged."""
+    """Return a mutated form with unexpected parts."""
     parts = [part(chance.choice(("image", "file", *OPTIONS)), mutated(chance), chance.choice(MORE)) for _ in range(3)]
     body = form(part("image", chance.choice(samples())), *parts[: chance.randrange(4)])
     for _ in range(chance.randrange(3)):
@@ -126,7 +126,7 @@ MORE = (
 
 
 def bad_bytes(name: str, chance: random.Random) -> Case:
-    """A sound request with a fault anywhere, mostly in its head."""
+    """Return a valid request with one mutation, mostly in its head."""
     body = chance.choice(samples())[:200]
     wire = request("POST", "/predict", {"Content-Type": "image/png"}, body)
     head = len(wire) - len(body)
@@ -136,17 +136,17 @@ def bad_bytes(name: str, chance: random.Random) -> Case:
 
 
 def odd_head(name: str, chance: random.Random) -> Case:
-    """Methods, paths and headers that nobody expects."""
+    """Return unusual methods, paths and headers."""
     method = chance.choice(("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "CONNECT", "PATCH", "get", "X"))
     path = chance.choice(PATHS)
     headers = dict(chance.sample(HEADERS, chance.randrange(4)))
     headers |= {f"X-{index}": "x" * chance.choice((0, 9, 2000)) for index in range(chance.choice((0, 1, 5, 70)))}
     body = chance.choice((b"", b"", chance.choice(samples())))
-    whole = method != "CONNECT" and not headers.keys() & SAY_WHAT_FOLLOWS
+    whole = method != "CONNECT" and not headers.keys() & FRAMING_HEADERS
     return Case(name, "head", request(method, path, headers, body), whole=whole)
 
 
-SAY_WHAT_FOLLOWS = {"Content-Length", "Transfer-Encoding", "Expect"}
+FRAMING_HEADERS = {"Content-Length", "Transfer-Encoding", "Expect"}
 PATHS = (
     *(
         "/",
@@ -208,7 +208,7 @@ HEADERS = (
 
 
 def grpc_call(name: str, chance: random.Random) -> Case:
-    """A call whose headers, prefix or message are wrong, or whose stream ends too early."""
+    """Return a gRPC call with a wrong header, prefix or message, or with a stream that ends too early."""
     message = infer_pb2.Image(raw_data=mutated(chance), image_id="a").SerializeToString()
     if chance.random() < 0.3:
         message = chance.choice(MUTATIONS)(message, chance)
@@ -228,14 +228,14 @@ def grpc_call(name: str, chance: random.Random) -> Case:
             headers, "content-type", chance.choice(("application/grpc+json", "application/grpc-web", "text/plain"))
         )
     end = chance.random() < 0.9
-    # To a stream that ends within its first message, gRPC says nothing at all until somebody's time is over.
+    # gRPC does not answer a stream that ends within its first message, until a timeout.
     whole = end and len(data) >= 5 and len(data) >= 5 + int.from_bytes(data[1:5])
     wire = opening() + headers_frame(headers) + data_frames(data, end=end)
     return Case(name, "grpc", wire, whole=whole, http2=True)
 
 
 def grpc_frames(name: str, chance: random.Random) -> Case:
-    """A sound call as bytes, with a fault behind the preface."""
+    """Return a valid gRPC call with one mutation after the preface."""
     start = opening()
     message = grpc_message(infer_pb2.Image(raw_data=chance.choice(samples())).SerializeToString())
     wire = headers_frame(grpc_headers("/Inference/Predict")) + data_frames(message)
@@ -273,9 +273,9 @@ GRPC_HEADERS = (
     ("lb-token", "%"),
     ("x-long", "x" * 7000),
 )
-# How often each kind comes, and who makes it.
+# The weight and the generator of each kind.
 KINDS: dict[str, tuple[int, Callable[[str, random.Random], Case]]] = {
-    "picture": (45, picture),
+    "image": (45, image),
     "json": (10, json_body),
     "form": (10, form_body),
     "bytes": (5, bad_bytes),

@@ -28,7 +28,7 @@ REJECTED = (400, 413, 415, 422)
 MAX_GROWTH = 160 * MIB  # of one process: CONCURRENCY bodies of a few megabytes, in a few copies each
 
 
-def test_bombs_are_refused_and_memory_is_bounded(attacked: RunningStack, face_file: bytes, figures: Figures) -> None:
+def test_bombs_are_rejected_in_bounded_memory(attacked: RunningStack, face_file: bytes, figures: Figures) -> None:
     """All kinds are sent concurrently, while another client gets the usual answers."""
     wires = list(requests().items()) * EACH
     processes = attacked.workers() + [

@@ -1,4 +1,4 @@
-"""Attacks on the protocols: requests hidden in others, floods of frames and of headers."""
+"""Attacks on the protocols: request smuggling, and floods of frames and headers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def shape(*lines: bytes, body: bytes = b"", start: bytes = b"POST /predict HTTP/
 
 CHUNKED = b"Transfer-Encoding: chunked"
 LENGTH = b"Content-Length: %d" % len(HIDDEN)
-# Requests that two servers may take for one and for two, with a second one hidden where the other would look for it.
+# Requests that one server may parse as one and another server as two; the second one is hidden in the body.
 SHAPES = {
     "a length and chunks": shape(b"Content-Length: 5", CHUNKED, body=b"0\r\n\r\n" + HIDDEN),
     "chunks and a length": shape(CHUNKED, LENGTH, body=b"0\r\n\r\n" + HIDDEN),
@@ -69,8 +69,8 @@ SHAPES = {
     "a whole address": shape(LENGTH, body=HIDDEN, start=b"POST http://elsewhere/predict HTTP/1.1"),
     "an upgrade": shape(b"Connection: Upgrade", b"Upgrade: h2c", LENGTH, body=HIDDEN),
 }
-# What has one meaning: Envoy hands on one Host, a space for a carriage return, and no upgrade.
-UNDERSTOOD = {
+# Requests with one meaning: Envoy forwards one Host, a space for a carriage return, and no upgrade.
+ACCEPTED = {
     "a bare carriage return": 422,
     "two hosts": 422,
     "a length at GET": 200,
@@ -80,10 +80,9 @@ UNDERSTOOD = {
 
 
 def answers(address: tuple[str, int], sent: bytes, *, due: bool = False) -> list[int]:
-    """Send bytes, then nothing more, and give the status of each answer.
+    """Send bytes, and return the status of each answer.
 
-    Where no answer is `due`, the other end may wait for more of the request, and learns after a second that there is
-    none.
+    Unless an answer is `due`, the server may wait for more bytes; after a second the write side is shut down.
     """
     with socket.create_connection(address, timeout=60) as connection:
         connection.sendall(sent)
@@ -100,32 +99,32 @@ def answers(address: tuple[str, int], sent: bytes, *, due: bool = False) -> list
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_a_request_has_one_answer_and_hides_no_other(attacked: RunningStack, name: str) -> None:
-    """What can be read in two ways is refused, and the hidden request never gets to the gateway."""
+def test_a_request_has_one_answer_and_cannot_hide_another(attacked: RunningStack, name: str) -> None:
+    """Ambiguous requests are rejected, and the hidden request never reaches the gateway."""
     number = list(SHAPES).index(name)
-    hidden, open_to_see = f"/hidden/{number:02}", f"/seen/{number:02}"
+    hidden, visible = f"/hidden/{number:02}", f"/visible/{number:02}"
     sent = SHAPES[name].replace(b"/hidden/##", hidden.encode())
-    assert answers(address(attacked.edge), sent, due=True) == [UNDERSTOOD.get(name, 400)]
-    assert answers(address(attacked.edge), HIDDEN.replace(b"/hidden/##", open_to_see.encode()), due=True) == [404]
+    assert answers(address(attacked.edge), sent, due=True) == [ACCEPTED.get(name, 400)]
+    assert answers(address(attacked.edge), HIDDEN.replace(b"/hidden/##", visible.encode()), due=True) == [404]
 
     def paths() -> list[str | None]:
         return [line.get("path") for line in attacked.log_lines("web")]
 
-    wait_for(lambda: open_to_see in paths(), "the request behind it is logged")
+    wait_for(lambda: visible in paths(), "a later request is logged")
     assert hidden not in paths()
 
 
-def test_the_gateway_alone_does_not_fail_either(attacked: RunningStack) -> None:
-    """Past Envoy such requests are refused or answered, most in words, and none is a fault of the service."""
+def test_the_gateway_without_envoy_does_not_fail_either(attacked: RunningStack) -> None:
+    """Without Envoy, such requests are answered, rejected or cut off, but cause no errors in the gateway."""
     given = {name: answers(address(attacked.gateway_url), sent) for name, sent in SHAPES.items()}
-    assert given.pop("another coding") == [501]  # so RFC 9112 wants it
+    assert given.pop("another coding") == [501]  # as RFC 9112 requires
     assert all(status < 500 for statuses in given.values() for status in statuses), given
     assert sum(map(bool, given.values())) >= len(SHAPES) / 2, given
     assert not any(line["level"] == "ERROR" for line in attacked.log_lines("web"))
 
 
 def envoy_count(stack: RunningStack, name: str) -> int:
-    """One of Envoy's counters, of all listeners or clusters."""
+    """Return one of Envoy's counters, summed over all listeners or clusters."""
     text = httpx.get(stack.metrics_urls["envoy"], timeout=60).text
     counts = re.findall(rf"^envoy_{name}\{{.*\}} (\d+)$", text, re.MULTILINE)
     assert counts
@@ -134,16 +133,16 @@ def envoy_count(stack: RunningStack, name: str) -> int:
 
 @pytest.fixture
 def bystander(attacked: RunningStack, face_file: bytes) -> Iterator[Bystander]:
-    """Somebody else's pictures, before, while and after."""
-    with Bystander(attacked.url, face_file) as somebody:
-        yield somebody
-        wait_for(lambda: somebody.answered >= 10, "ten pictures beside the attack")
+    """Another client, before, during and after the attack."""
+    with Bystander(attacked.url, face_file) as client:
+        yield client
+        wait_for(lambda: client.answered >= 10, "ten answers during the attack")
 
 
 def flooded(stack: RunningStack, start: bytes, frames: bytes, times: int) -> bool:
-    """Send frames again and again, reading nothing; say whether Envoy has closed the connection."""
+    """Send frames repeatedly without reading; return whether Envoy has closed the connection."""
     with socket.socket() as connection:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # what is not read stays with Envoy
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # unread answers stay in Envoy
         connection.settimeout(60)
         connection.connect(address(stack.edge))
         try:
@@ -175,19 +174,19 @@ def flooded(stack: RunningStack, start: bytes, frames: bytes, times: int) -> boo
 def test_a_header_that_grpc_cannot_read_does_not_reach_a_worker(
     attacked: RunningStack, bystander: Bystander, name: str, value: str
 ) -> None:
-    """It would end the connection to the worker, on which other calls are, and that is taken for a worker's death."""
+    """It would end the connection to the worker with all calls on it, and Envoy would eject the worker."""
     headers = grpc_headers("/Inference/Predict", *((name, each) for each in value.split()))
     before = envoy_count(attacked, "cluster_upstream_cx_protocol_error")
     for _ in range(20):
         with socket.create_connection(address(attacked.edge), timeout=60) as sock:
             sock.sendall(opening() + headers_frame(headers) + data_frames(grpc_message(b"")))
-            assert Connection(sock).answer().headers["grpc-status"] == "3"  # of the header, or of the empty picture
+            assert Connection(sock).answer().headers["grpc-status"] == "3"  # because of the header or the empty image
     assert envoy_count(attacked, "cluster_upstream_cx_protocol_error") == before
     del bystander
 
 
-def test_streams_that_stay_open_take_no_places_of_pictures(attacked: RunningStack, bystander: Bystander) -> None:
-    """More of them than may be under way in all: those that are too many are refused, and pictures are not."""
+def test_open_streams_take_no_places_of_requests(attacked: RunningStack, bystander: Bystander) -> None:
+    """When there are more streams than allowed, the surplus is rejected, and other requests are answered."""
     method = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
     with ExitStack() as connections:
         for _ in range(5):
@@ -196,11 +195,11 @@ def test_streams_that_stay_open_take_no_places_of_pictures(attacked: RunningStac
             sock.sendall(opening() + b"".join(streams))
         assert Connection(sock).answer(499).headers["grpc-status"] == "14"
         count = bystander.answered
-        wait_for(lambda: bystander.answered > count + 10, "ten pictures beside them")
+        wait_for(lambda: bystander.answered > count + 10, "ten answers beside them")
 
 
-def test_nobody_watches_health_at_the_edge(attacked: RunningStack) -> None:
-    """It would take a place for ever, also from who has no key: UNIMPLEMENTED, which a client takes for "do not"."""
+def test_health_watch_is_not_available_at_the_edge(attacked: RunningStack) -> None:
+    """A watch would take a place for ever, without a key; clients stop watching on UNIMPLEMENTED."""
     headers = grpc_headers("/grpc.health.v1.Health/Watch")
     with socket.create_connection(address(attacked.edge), timeout=60) as sock:
         sock.sendall(opening() + headers_frame(headers) + data_frames(grpc_message(b"")))
@@ -209,10 +208,8 @@ def test_nobody_watches_health_at_the_edge(attacked: RunningStack) -> None:
     assert answer.headers["grpc-message"] == "Watch is not supported; use Check"
 
 
-def test_streams_that_are_opened_only_to_be_reset_end_the_connection(
-    attacked: RunningStack, bystander: Bystander
-) -> None:
-    """Envoy's HTTP/2 library bears a thousand of them at once; nobody else has less of it meanwhile."""
+def test_a_flood_of_reset_streams_ends_the_connection(attacked: RunningStack, bystander: Bystander) -> None:
+    """Envoy's HTTP/2 library allows a thousand of them; other clients are not affected."""
     frames = b"".join(
         headers_frame(PLAIN, stream, end=True) + RstStreamFrame(stream, 8).serialize() for stream in range(1, 20_000, 2)
     )
@@ -223,16 +220,16 @@ def test_streams_that_are_opened_only_to_be_reset_end_the_connection(
 @pytest.mark.parametrize(
     "frame", [PingFrame(0, b"12345678"), SettingsFrame(0, settings={3: 100})], ids=["pings", "settings"]
 )
-def test_answers_that_nobody_reads_end_the_connection(
+def test_unread_answers_end_the_connection(
     attacked: RunningStack, bystander: Bystander, frame: PingFrame | SettingsFrame
 ) -> None:
-    """Each ping and each change of settings is to be acknowledged, and the acknowledgements would pile up."""
+    """Envoy has to acknowledge each ping and settings frame; unread acknowledgements would pile up."""
     assert flooded(attacked, b"", frame.serialize() * 1000, 1000)
     del bystander
 
 
 def test_headers_without_an_end_end_the_connection(attacked: RunningStack, bystander: Bystander) -> None:
-    """Frames of more headers, one after another, are not collected."""
+    """Envoy does not collect CONTINUATION frames without a limit."""
     start = HeadersFrame(1, Encoder().encode(PLAIN)).serialize()
     more = ContinuationFrame(1, Encoder().encode([("x-a", "a" * 1000, True)])).serialize()
     assert flooded(attacked, start, more * 100, 100)
@@ -242,10 +239,12 @@ def test_headers_without_an_end_end_the_connection(attacked: RunningStack, bysta
 @pytest.mark.parametrize(
     "extra",
     [[(f"x-{index}", "a") for index in range(100)], [("x-a", "a" * 20_000)], [("x-a", "a" * 3000)] * 2000],
-    ids=["many", "long", "a bomb of one header that is referred to again and again"],
+    ids=["many", "long", "references to one header"],
 )
-def test_too_many_headers_are_refused_by_measure(attacked: RunningStack, bystander: Bystander, extra: Headers) -> None:
-    """431 in the form of all errors, or the stream is reset; however small they were on the wire."""
+def test_too_many_headers_are_rejected_by_their_decoded_size(
+    attacked: RunningStack, bystander: Bystander, extra: Headers
+) -> None:
+    """The answer is 431 or a reset of the stream, however small the encoded headers are."""
     with socket.create_connection(address(attacked.edge), timeout=60) as sock:
         block = Encoder().encode([*PLAIN, *extra])
         pieces = [block[start : start + 16_000] for start in range(0, len(block), 16_000)]

@@ -1,9 +1,9 @@
-"""A stand-in for a cluster, on a container engine: pods as the Kubernetes manifests describe them, and their rollout.
+"""A stand-in for a Kubernetes cluster on a container engine: pods as in the manifests, and their rollout.
 
-What a rollout depends on is as in Kubernetes: images, arguments, rights and limits of the pods, the probes and what
-follows from them, the time that DNS remembers a name and a Service a pod that is to go, the order of starting and
-stopping, preStop and the grace period. What is not: nodes, the network's policies, and the control plane;
-cluster_node.py does its part, restarts nobody, and lets a pod take as long as it likes to start.
+Everything that a rollout depends on is as in Kubernetes: images, arguments, rights and limits of the pods, probes and
+endpoints, the caches of DNS and Services, the order of starting and stopping, preStop and the grace period. There are
+no nodes, network policies or control plane: cluster_node.py replaces the latter, restarts no pods, and sets no limit
+to their start.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ NODE = Path(__file__).with_name("cluster_node.py")
 
 @dataclass
 class Pod:
-    """A pod, as cluster_node.py is told of it."""
+    """A pod, in the form that cluster_node.py reads."""
 
     name: str
     tier: str
@@ -41,7 +41,7 @@ class Pod:
 
 @dataclass
 class Ending:
-    """How a pod ended, and how long that took, preStop included."""
+    """How a pod ended, and how long it took including preStop."""
 
     tier: str
     exit_code: int
@@ -50,7 +50,7 @@ class Ending:
 
 
 class StandInCluster:
-    """Pods on one network, with a node that looks after them."""
+    """Pods on one network with a node that manages them."""
 
     def __init__(self, name: str, manifests: Manifests, folder: Path) -> None:
         self.pods: dict[str, Pod] = {}
@@ -63,8 +63,8 @@ class StandInCluster:
         self._lock = threading.Lock()
 
     def start_node(self) -> None:
-        """Start what looks after the pods; the Service `envoy` is reached through it, also from this machine."""
-        self._say_pods()
+        """Start the node, which also forwards to the Service `envoy`, for this machine too."""
+        self._write_pods()
         self._run(
             f"{self.name}-node", "--network-alias=envoy", f"--publish={self.edge}:8080", "--user=0:0",
             f"--volume={self._folder}:/node", f"--volume={NODE}:/cluster_node.py:ro",
@@ -73,7 +73,7 @@ class StandInCluster:
         self._dns = self._address(f"{self.name}-node")
 
     def start_pod(self, tier: str) -> Pod:
-        """Start a pod of a tier as its Deployment says."""
+        """Start a pod as in the tier's Deployment."""
         with self._lock:
             self._count += 1
             name = f"{self.name}-{tier}-{self._count}"
@@ -96,7 +96,7 @@ class StandInCluster:
         pod = Pod(name, tier, self._address(name), {probe: self._numbered(tier, probe) for probe in PROBES})
         with self._lock:
             self.pods[name] = pod
-            self._say_pods()
+            self._write_pods()
         return pod
 
     def wait_until_ready(self, pod: Pod) -> None:
@@ -104,16 +104,18 @@ class StandInCluster:
         wait_for(lambda: self.status().get(pod.name, {}).get("ready"), f"{pod.name} is ready")
 
     def status(self) -> dict[str, Any]:
-        """Give what the probes say of each pod."""
+        """Return the results of the probes by pod."""
         found: dict[str, Any] = json.loads((self._folder / "status.json").read_text())
         return found
 
     def roll(self, tier: str) -> None:
-        """Replace every pod of a tier as a Deployment does, and return when the old ones have ended."""
+        """Replace all pods of a tier like a Deployment, and return when the old ones have ended."""
         strategy = self._manifests.one("Deployment", tier)["spec"]["strategy"]["rollingUpdate"]
         assert strategy == {"maxUnavailable": 0, "maxSurge": 1}
         old = self.of(tier)
-        with ThreadPoolExecutor(len(old)) as endings:  # which take their time, and the next pod does not wait for it
+        with ThreadPoolExecutor(
+            len(old)
+        ) as endings:  # a Deployment does not wait for the end of a pod before it starts the next one
             ended = []
             for pod in old:
                 self.wait_until_ready(self.start_pod(tier))
@@ -122,11 +124,11 @@ class StandInCluster:
             ending.result()
 
     def stop_pod(self, pod: Pod) -> None:
-        """Let a pod go: no longer an endpoint, preStop, SIGTERM, and SIGKILL when its grace period is over."""
+        """Stop a pod: remove it from the endpoints, run preStop, send SIGTERM, and SIGKILL after the grace period."""
         began = time.monotonic()
         with self._lock:
             pod.leaving = True
-            self._say_pods()
+            self._write_pods()
         hook = self._manifests.container(pod.tier)["lifecycle"]["preStop"]
         over = began + self._manifests.pod(pod.tier)["spec"]["terminationGracePeriodSeconds"]
         if "sleep" in hook:
@@ -141,20 +143,20 @@ class StandInCluster:
         with self._lock:
             self.endings.append(Ending(pod.tier, state["ExitCode"], state["OOMKilled"], time.monotonic() - began))
             del self.pods[pod.name]
-            self._say_pods()
+            self._write_pods()
 
     def of(self, tier: str) -> list[Pod]:
-        """Give a tier's pods."""
+        """Return the pods of a tier."""
         return [pod for pod in self.pods.values() if pod.tier == tier]
 
     def knows(self, envoy: Pod, workers: int) -> bool:
-        """Whether a pod of Envoy has found so many healthy workers."""
+        """Return whether a pod of Envoy knows this many healthy workers."""
         url = "http://127.0.0.1:9901/stats?filter=^cluster.inference.membership_healthy$"
         found = docker("exec", envoy.name, "busybox", "wget", "-q", "-O", "-", url)
         return found == f"cluster.inference.membership_healthy: {workers}\n"
 
     def cut_off(self, pod: Pod) -> None:
-        """Take a pod off the network, as the loss of its node does: nobody hears of it, and nothing is refused."""
+        """Disconnect a pod from the network, as when its node is lost: endpoints stay, and no connection is refused."""
         docker("network", "disconnect", self.name, pod.name)
 
     def _run(self, name: str, *arguments: str) -> None:
@@ -164,13 +166,13 @@ class StandInCluster:
         (found,) = json.loads(docker("inspect", name))
         return str(found["NetworkSettings"]["Networks"][self.name]["IPAddress"])
 
-    def _say_pods(self) -> None:
+    def _write_pods(self) -> None:
         new = self._folder / "pods.json.new"
         new.write_text(json.dumps({name: asdict(pod) for name, pod in self.pods.items()}))
         new.replace(self._folder / "pods.json")
 
     def _config_map(self, tier: str, volume: str) -> Path:
-        """Write out the ConfigMap of a volume."""
+        """Write the files of a volume's ConfigMap."""
         (found,) = (found for found in self._manifests.pod(tier)["spec"]["volumes"] if found["name"] == volume)
         folder = self._folder / str(found["configMap"]["name"])
         folder.mkdir(mode=0o755, exist_ok=True)
@@ -180,7 +182,7 @@ class StandInCluster:
         return folder
 
     def _numbered(self, tier: str, probe: str) -> dict[str, Any]:
-        """Give a probe with its port as a number."""
+        """Return a probe with a numeric port."""
         found = dict(self._manifests.container(tier)[probe])
         if "httpGet" in found:
             found["httpGet"] = found["httpGet"] | {"port": self._manifests.ports(tier)[found["httpGet"]["port"]]}
@@ -189,7 +191,7 @@ class StandInCluster:
 
 @contextmanager
 def running_cluster(manifests: Manifests, folder: Path, replicas: int) -> Iterator[StandInCluster]:
-    """Start so many pods of each tier and wait until they are ready; remove everything, whatever happens."""
+    """Start `replicas` pods of each tier, wait until they are ready, and remove everything at the end."""
     cluster = StandInCluster(f"facet-cluster-{free_base_port()}", manifests, folder)
     docker("network", "create", cluster.name)
     try:
@@ -200,7 +202,7 @@ def running_cluster(manifests: Manifests, folder: Path, replicas: int) -> Iterat
         for pod in list(cluster.pods.values()):
             cluster.wait_until_ready(pod)
         workers = replicas * int(quantity(manifests.container("inference")["resources"]["limits"]["cpu"]))
-        for pod in cluster.of("envoy"):  # which looked for them before they were there
+        for pod in cluster.of("envoy"):  # Envoy resolved the name before the workers started
             wait_for(partial(cluster.knows, pod, workers), f"{pod.name} knows {workers} workers")
         yield cluster
     finally:

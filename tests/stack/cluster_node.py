@@ -1,7 +1,7 @@
-"""What a cluster does for its pods, as far as a rollout needs it; runs in a container beside them (see cluster.py).
+"""The node of a stand-in cluster; it runs in a container beside the pods (see cluster.py).
 
-A stand-in for four parts of Kubernetes: the kubelet's probes, the endpoints that follow from them, the cluster's DNS
-with its cache, and the Service `envoy`. It reads pods.json and writes status.json, in the folder that is its argument.
+It replaces four parts of Kubernetes: the kubelet's probes, the endpoints, the cluster's DNS with its cache, and the
+Service `envoy`. It reads pods.json and writes status.json in the folder that is its argument.
 """
 
 from __future__ import annotations
@@ -23,36 +23,36 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 SERVICE_PORTS = (8080, 50050)
 HEADLESS = ("web", "inference")
-CACHED_SECONDS = 30  # CoreDNS' default for a name,
-NOT_FOUND_SECONDS = 5  # and for one that leads nowhere
-HEARD_SECONDS = 8  # until a Service has heard of a change: long, as if a load balancer of the cloud's stood before it
+CACHED_SECONDS = 30  # CoreDNS' default for a name
+NOT_FOUND_SECONDS = 5  # and for a name without addresses
+PROPAGATION_SECONDS = 8  # until a Service knows of a change: long, like a cloud's load balancer
 TYPE_A = 1
 
 
 class StandInKubelet:
-    """Asks each pod what its probes say to ask, and knows from it who is ready."""
+    """Runs the probes of each pod, and derives the endpoints."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._pods: dict[str, dict[str, Any]] = {}
         self._status: dict[str, dict[str, Any]] = {}
         self._watching: dict[str, asyncio.Task[None]] = {}
-        self._heard: deque[tuple[float, list[str]]] = deque()
+        self._history: deque[tuple[float, list[str]]] = deque()
 
     def endpoints(self, tier: str) -> list[str]:
-        """Give the addresses of the pods that are ready and not about to go."""
+        """Return the addresses of the pods that are ready and not leaving."""
         return [
             pod["ip"]
             for name, pod in self._pods.items()
             if pod["tier"] == tier and self._status[name]["ready"] and not pod["leaving"]
         ]
 
-    def heard(self) -> list[str]:
-        """Give the endpoints of `envoy` as the Service knows them, who hears of every change late."""
-        return self._heard[0][1] if self._heard else []
+    def propagated(self) -> list[str]:
+        """Return the endpoints of `envoy` that the Service knows, which are some seconds old."""
+        return self._history[0][1] if self._history else []
 
     async def run(self) -> None:
-        """Look again and again which pods there are, and say how they are."""
+        """Follow pods.json, and write status.json."""
         while True:
             self._pods = json.loads((self._folder / "pods.json").read_text())
             for name in self._pods.keys() - self._watching.keys():
@@ -61,9 +61,9 @@ class StandInKubelet:
             for name in self._watching.keys() - self._pods.keys():
                 self._watching.pop(name).cancel()
                 self._status.pop(name)
-            self._heard.append((time.monotonic(), self.endpoints("envoy")))
-            while len(self._heard) > 1 and self._heard[1][0] < time.monotonic() - HEARD_SECONDS:
-                self._heard.popleft()
+            self._history.append((time.monotonic(), self.endpoints("envoy")))
+            while len(self._history) > 1 and self._history[1][0] < time.monotonic() - PROPAGATION_SECONDS:
+                self._history.popleft()
             written = self._folder / "status.json.new"
             written.write_text(json.dumps(self._status))
             written.replace(self._folder / "status.json")
@@ -74,30 +74,30 @@ class StandInKubelet:
         while not await passes(self._pods[name]["ip"], probes["startupProbe"]):  # noqa: ASYNC110 - as the kubelet does
             await asyncio.sleep(probes["startupProbe"]["periodSeconds"])
         await asyncio.gather(
-            self._repeat(name, probes["readinessProbe"], self._tell_ready),
-            self._repeat(name, probes["livenessProbe"], self._tell_alive),
+            self._repeat(name, probes["readinessProbe"], self._set_ready),
+            self._repeat(name, probes["livenessProbe"], self._set_alive),
         )
 
-    async def _repeat(self, name: str, probe: dict[str, Any], tell: Callable[[str, bool], None]) -> None:
-        """Probe at each period; say yes at once, and no when it was often enough in a row."""
+    async def _repeat(self, name: str, probe: dict[str, Any], report: Callable[[str, bool], None]) -> None:
+        """Probe periodically; report success at once, and failure at the threshold."""
         misses = 0
         while True:
             passed = await passes(self._pods[name]["ip"], probe)
             misses = 0 if passed else misses + 1
             if passed or misses == probe["failureThreshold"]:
-                tell(name, passed)
+                report(name, passed)
             await asyncio.sleep(probe["periodSeconds"])
 
-    def _tell_ready(self, name: str, ready: bool) -> None:  # noqa: FBT001
+    def _set_ready(self, name: str, ready: bool) -> None:  # noqa: FBT001
         self._status[name]["ready"] = ready
 
-    def _tell_alive(self, name: str, alive: bool) -> None:  # noqa: FBT001
-        if not alive and not self._pods[name]["leaving"]:  # who is about to go is not asked
+    def _set_alive(self, name: str, alive: bool) -> None:  # noqa: FBT001
+        if not alive and not self._pods[name]["leaving"]:  # the kubelet does not probe leaving pods
             self._status[name]["failed_liveness"] += 1
 
 
 async def passes(ip: str, probe: dict[str, Any]) -> bool:
-    """Ask once, as a probe says."""
+    """Run a probe once."""
     ask: Awaitable[bool] = _grpc(ip, probe["grpc"]) if "grpc" in probe else _http(ip, probe["httpGet"])
     try:
         return await asyncio.wait_for(ask, probe["timeoutSeconds"])
@@ -123,7 +123,7 @@ async def _http(ip: str, probe: dict[str, Any]) -> bool:
 
 
 class StandInDns(asyncio.DatagramProtocol):
-    """Answers for the headless Services; what it knew of a name it says until that is too old."""
+    """Resolves the headless Services, with a cache."""
 
     def __init__(self, kubelet: StandInKubelet) -> None:
         self._kubelet = kubelet
@@ -153,11 +153,11 @@ class StandInDns(asyncio.DatagramProtocol):
 
 
 async def serve(kubelet: StandInKubelet, port: int) -> None:
-    """Be the Service `envoy` at a port: a connection goes to one of the ready pods, and stays there."""
+    """Forward a port of the Service `envoy`: each connection goes to one of the ready pods."""
 
     async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            there = await asyncio.open_connection(random.choice(kubelet.heard()), port)
+            there = await asyncio.open_connection(random.choice(kubelet.propagated()), port)
         except (IndexError, OSError):
             writer.close()
             return
@@ -179,7 +179,7 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 async def main() -> None:
-    """Do all of it until the container is removed."""
+    """Run until the container is removed."""
     kubelet = StandInKubelet(Path(sys.argv[1]))
     await asyncio.get_running_loop().create_datagram_endpoint(lambda: StandInDns(kubelet), ("0.0.0.0", 53))
     await asyncio.gather(kubelet.run(), *(serve(kubelet, port) for port in SERVICE_PORTS))
