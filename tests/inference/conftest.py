@@ -1,4 +1,4 @@
-"""What the detector's tests share."""
+"""Fixtures for the tests of the detector: a photograph and the engines."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image
 
 @pytest.fixture(scope="session")
 def admiral() -> Image.Image:
-    """The US Navy's portrait of Grace Hopper, 512 x 600, one face; it ships with matplotlib."""
+    """The US Navy's portrait of Grace Hopper, 512 x 600, one face. It ships with matplotlib."""
     with files("matplotlib").joinpath("mpl-data/sample_data/grace_hopper.jpg").open("rb") as file:
         return Image.open(file).convert("RGB")
 

@@ -1,4 +1,4 @@
-"""The compiled kernels against TensorFlow and NumPy, on every instruction set that this machine has."""
+"""The compiled kernels against TensorFlow and NumPy, for every instruction set of this machine."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ Floats = NDArray[np.float32]
 
 WEIGHT = random.normal(0, 0.3, (10, 3, 3, 3)).astype(np.float32)
 BIAS = random.normal(0, 0.5, 10).astype(np.float32)
-SLOPE = random.normal(0.2, 0.5, 10).astype(np.float32)  # some of them negative, as the package has
+SLOPE = random.normal(0.2, 0.5, 10).astype(np.float32)  # some negative, as in the package
 LAYER = FirstLayer.of(WEIGHT, BIAS, SLOPE)
 UNTOUCHED = -12345.0
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _tensorflow_is_set_up(reference: Detector) -> None:
-    """TensorFlow takes its settings before its first use alone, and the reference engine has some."""
+    """TensorFlow can be configured only before its first use, and the reference engine configures it."""
     assert reference.engine == "tensorflow"
 
 
@@ -37,14 +37,14 @@ def built(request: pytest.FixtureRequest) -> Kernels:
 
 
 @pytest.fixture(scope="module")
-def picture(astronaut: Image.Image) -> NDArray[np.uint8]:
-    """An odd width and height, so that nothing divides evenly."""
+def pixels(astronaut: Image.Image) -> NDArray[np.uint8]:
+    """Pixels with an odd width and height, so that nothing divides evenly."""
     return np.asarray(astronaut.resize((397, 283)))
 
 
-def features(picture: NDArray[np.uint8], height: int, width: int) -> Floats:
+def features(pixels: NDArray[np.uint8], height: int, width: int) -> Floats:
     """Resize to a level and run the first layer on TensorFlow, as the package does: (10, rows, columns)."""
-    level = tf.image.resize((picture[None] - 127.5) / 128, (height, width), method="area")
+    level = tf.image.resize((pixels[None] - 127.5) / 128, (height, width), method="area")
     convolved = tf.nn.conv2d(level, WEIGHT.transpose(2, 3, 1, 0), 1, "VALID") + BIAS
     activated = tf.where(convolved > 0, convolved, convolved * SLOPE)
     result: Floats = tf.nn.max_pool2d(activated, 2, 2, "SAME").numpy()[0].transpose(2, 0, 1)
@@ -55,40 +55,40 @@ def features(picture: NDArray[np.uint8], height: int, width: int) -> Floats:
     ("height", "width"),
     [(169, 238), (120, 168), (61, 44), (60, 43), (35, 99), (13, 12), (12, 13), (14, 18), (283, 397), (340, 477)],
 )
-def test_the_first_layer_is_the_packages(built: Kernels, picture: NDArray[np.uint8], height: int, width: int) -> None:
-    """Down, at the same size and up; with odd sides, where the pooling has a window of one."""
+def test_the_first_layer_is_the_packages(built: Kernels, pixels: NDArray[np.uint8], height: int, width: int) -> None:
+    """Scaled down, unscaled and up, and with odd sides, where the last window of the pooling has one element."""
     rows, columns = feature_side(height), feature_side(width)
     canvas = np.full((10, rows + 3, columns + 5), UNTOUCHED, np.float32)
     tile = Tile(0, 0, 0, rows, columns, canvas_y=2, canvas_x=1)
-    built.first_layer(picture, Level(1.0, height, width), tile, LAYER, canvas)
+    built.first_layer(pixels, Level(1.0, height, width), tile, LAYER, canvas)
     place = canvas[:, 2 : 2 + rows, 1 : 1 + columns]
-    np.testing.assert_allclose(place, features(picture, height, width), atol=1e-4)
+    np.testing.assert_allclose(place, features(pixels, height, width), atol=1e-4)
     place[...] = UNTOUCHED
-    assert (canvas == UNTOUCHED).all(), "it wrote beside its place"
+    assert (canvas == UNTOUCHED).all(), "it wrote outside its tile"
 
 
-def test_tiles_are_pieces_of_the_whole(built: Kernels, picture: NDArray[np.uint8]) -> None:
-    """To the last bit: where a level is cut has no influence."""
+def test_tiles_are_pieces_of_the_whole(built: Kernels, pixels: NDArray[np.uint8]) -> None:
+    """The result is the same to the last bit, wherever a level is cut."""
     level = Level(1.0, 169, 237)
     rows, columns = feature_side(level.height), feature_side(level.width)
     whole = np.empty((10, rows, columns), np.float32)
-    built.first_layer(picture, level, Tile(0, 0, 0, rows, columns), LAYER, whole)
+    built.first_layer(pixels, level, Tile(0, 0, 0, rows, columns), LAYER, whole)
     for top, left, height, width in [(0, 0, 50, 70), (46, 66, 38, 52), (0, 31, 7, 5), (rows - 9, 3, 9, 96)]:
         piece = np.empty((10, height, width), np.float32)
-        built.first_layer(picture, level, Tile(0, top, left, height, width), LAYER, piece)
+        built.first_layer(pixels, level, Tile(0, top, left, height, width), LAYER, piece)
         np.testing.assert_array_equal(piece, whole[:, top : top + height, left : left + width])
 
 
 @pytest.mark.parametrize("size", [24, 48])
-def test_crops_are_those_of_crop_and_resize(built: Kernels, picture: NDArray[np.uint8], size: int) -> None:
-    """Inside the picture, at its edges, outside, turned inside out, and far too large."""
-    height, width = picture.shape[:2]
+def test_crops_are_those_of_crop_and_resize(built: Kernels, pixels: NDArray[np.uint8], size: int) -> None:
+    """Inside the image, at its edges, outside, with swapped corners, and far too large."""
+    height, width = pixels.shape[:2]
     corners = random.uniform(-0.2, 1.2, (64, 4)) * [width, height, width, height]
     corners[:4] = [[0, 0, width, height], [-1e9, -1e9, 1e9, 1e9], [5, 5, 5, 5], [width - 1, 0, width, 9]]
     crops = np.empty((len(corners), 3, size, size), np.float32)
-    built.crop(picture, corners, crops)
+    built.crop(pixels, corners, crops)
     relative = corners[:, [1, 0, 3, 2]] / [height, width, height, width]
-    wanted = tf.image.crop_and_resize((picture[None] - 127.5) / 128, relative, [0] * len(corners), (size, size))
+    wanted = tf.image.crop_and_resize((pixels[None] - 127.5) / 128, relative, [0] * len(corners), (size, size))
     np.testing.assert_allclose(crops, wanted.numpy().transpose(0, 3, 1, 2), atol=1e-5)
 
 
@@ -108,7 +108,7 @@ def test_suppression_is_that_of_the_full_matrix(
     by_smaller: bool,  # noqa: FBT001 - drawn
     cut: int,
 ) -> None:
-    """Also for empty and inverted boxes, and when the work is cut in two."""
+    """Also for empty and inverted boxes, and if the rows are split over two calls."""
     corners = np.array(boxes, np.float64).reshape(-1, 4)
     x1, y1, x2, y2 = corners.T
     area = (x2 - x1) * (y2 - y1)
@@ -127,7 +127,7 @@ def test_suppression_is_that_of_the_full_matrix(
 
 
 def test_kernels_that_were_not_built_are_explained(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
-    """With the way to build them."""
+    """The message says how to build them."""
     monkeypatch.setattr(kernels, "BUILT", tmp_path)
     with pytest.raises(KernelsMissing, match="pip install services/inference builds them"):
         load_kernels()

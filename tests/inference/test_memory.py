@@ -1,4 +1,4 @@
-"""The memory of a detection is bounded by design, whatever the picture."""
+"""The memory of an examination is bounded for every image."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from PIL import Image
 from tests.conftest import all_candidates, encode, wall_of_faces
 
 HEIGHT, WIDTH = 5000, 8000
-# Of the whole process. The picture alone is 120 MB, and decoding it takes as much again.
+# For the whole process. The pixels alone take 120 MB, and decoding them takes as much again.
 LIMIT_MB = 800
 WORST_LIMIT_MB = 1500
 PROGRAM = """
@@ -46,7 +46,7 @@ try:
     faces = detector.detect(decoded.pixels, DetectOptions(min_face_size=int(min_face_size)), steps)
     draw(decoded, faces, DrawOptions(png=True), 20 * 1024 * 1024)
 except ImageTooLarge:
-    outcome = "drawn until it was too long"
+    outcome = "too large to draw"
 except Abandoned:
     outcome = "abandoned"
 peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
@@ -63,18 +63,18 @@ def checkerboard() -> NDArray[np.uint8]:
     return np.where((y // 5 + x // 5) % 2, 255, 0).astype(np.uint8)
 
 
-def as_jpeg(picture: NDArray[np.uint8]) -> bytes:
-    return encode(Image.fromarray(picture), "JPEG", quality=10)
+def as_jpeg(pixels: NDArray[np.uint8]) -> bytes:
+    return encode(Image.fromarray(pixels), "JPEG", quality=10)
 
 
-def as_png(picture: NDArray[np.uint8]) -> bytes:
-    return encode(Image.fromarray(picture))
+def as_png(pixels: NDArray[np.uint8]) -> bytes:
+    return encode(Image.fromarray(pixels))
 
 
 def examine(file: bytes, engine: str, min_face_size: int, last_step: str = "none") -> tuple[str, float]:
-    """Decode and examine a picture in a process of its own; give the outcome and the peak of its memory in MB.
+    """Decode, examine and draw an image in a new process. Give the outcome and the peak of its memory in MB.
 
-    It is abandoned when `last_step` would begin for the second time.
+    The examination is abandoned when `last_step` would begin a second time.
     """
     command = [sys.executable, "-c", PROGRAM, engine, str(min_face_size), last_step]
     done = subprocess.run(command, input=file, capture_output=True, check=True, env=os.environ | WORKER_ENVIRONMENT)
@@ -84,23 +84,29 @@ def examine(file: bytes, engine: str, min_face_size: int, last_step: str = "none
 
 
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
-def test_forty_megapixels_of_noise_are_examined_and_drawn(engine: str) -> None:
-    """Random bytes, which make too long a file, and a checkerboard."""
-    for file, end in ((as_jpeg(noise()), "drawn until it was too long"), (as_png(checkerboard()), "drawn")):
-        outcome, megabytes = examine(file, engine, min_face_size=20)
-        assert outcome == end
-        assert megabytes < LIMIT_MB
+def test_forty_megapixels_of_noise_fit_into_the_memory(engine: str) -> None:
+    """On each engine. The drawn PNG would be too large, so drawing it ends early."""
+    outcome, megabytes = examine(as_jpeg(noise()), engine, min_face_size=20)
+    assert outcome == "too large to draw"
+    assert megabytes < LIMIT_MB
 
 
-def test_a_wall_of_faces_takes_no_more(face: Image.Image) -> None:
-    """Fifty thousand of them; O-Net would need longer than any caller waits, so it ends there."""
+def test_forty_megapixels_are_examined_and_drawn_within_the_memory() -> None:
+    """A checkerboard, which has many candidates and compresses well."""
+    outcome, megabytes = examine(as_png(checkerboard()), "openvino", min_face_size=20)
+    assert outcome == "drawn"
+    assert megabytes < LIMIT_MB
+
+
+def test_fifty_thousand_faces_fit_into_the_memory(face: Image.Image) -> None:
+    """The test stops in O-Net, which would take longer than any caller waits."""
     outcome, megabytes = examine(encode(wall_of_faces(face, WIDTH, HEIGHT)), "openvino", 20, last_step="onet")
     assert outcome == "abandoned"
     assert megabytes < LIMIT_MB
 
 
-def test_a_picture_made_to_have_ten_million_candidates_is_bounded() -> None:
-    """The worst that was found: every cell of the largest level that a request can ask for."""
+def test_ten_million_candidates_fit_into_the_memory() -> None:
+    """The most expensive image found: every cell of the largest possible level is a candidate."""
     outcome, megabytes = examine(as_png(all_candidates(WIDTH, HEIGHT)), "openvino", 12, last_step="nms")
-    assert outcome == "abandoned"  # in the midst of the suppression, which would take minutes
+    assert outcome == "abandoned"  # during the suppression, which would take minutes
     assert megabytes < WORST_LIMIT_MB

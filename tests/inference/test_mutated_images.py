@@ -1,4 +1,4 @@
-"""The decoder, fed with damaged pictures by itself: many more of them than a whole stack can be sent."""
+"""The decoder on mutated images: far more than a whole stack can examine."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ SEED = 20261123
 CASES = 20_000
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # the worker is deaf to them, too
-def test_a_damaged_picture_is_decoded_or_refused_for_a_reason() -> None:
-    """Nothing else comes out of the decoder, and what does is a picture."""
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # the worker ignores them, too
+def test_a_mutated_image_is_decoded_or_refused_with_a_reason() -> None:
+    """Nothing else happens, and the pixels have the right shape."""
     refused = 0
     for number in range(CASES):
         case = f"{SEED}-{number}"
@@ -29,4 +29,4 @@ def test_a_damaged_picture_is_decoded_or_refused_for_a_reason() -> None:
             raise AssertionError(f"case {case}") from error
         else:
             assert decoded.pixels.shape == (decoded.height, decoded.width, 3), case
-    assert CASES / 4 < refused < CASES  # else the damage is none, or nothing but damage
+    assert CASES / 4 < refused < CASES  # else the mutations do too little, or too much

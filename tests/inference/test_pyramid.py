@@ -1,4 +1,4 @@
-"""The plan of the pyramid: every cell of every level is looked at once."""
+"""The plan of the pyramid: P-Net computes every cell of every level once."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from inference.mtcnn.pyramid import CANVAS_HEIGHTS, CANVAS_SIDE, MARGIN, build_p
 
 
 def test_the_levels_are_those_of_the_package() -> None:
-    """For 512 x 512: ten levels, the sides cut off, not rounded."""
+    """For 512 x 512: ten levels, with sides truncated, not rounded."""
     levels = build_pyramid(512, 512, min_face_size=20, factor=0.709)
     assert [level.height for level in levels] == [307, 217, 154, 109, 77, 55, 39, 27, 19, 13]
     assert levels[1].scale == pytest.approx(0.6 * 0.709)
 
 
 @pytest.mark.parametrize(("height", "width", "smallest"), [(12, 12, 20), (100, 100, 500), (16, 4000, 80)])
-def test_a_picture_too_small_for_the_face_has_no_level(height: int, width: int, smallest: int) -> None:
-    """And so no canvas."""
+def test_an_image_too_small_for_the_face_has_no_level(height: int, width: int, smallest: int) -> None:
+    """Nor a canvas."""
     assert build_pyramid(height, width, smallest, 0.709) == []
     assert lay_out([]) == []
 
@@ -33,7 +33,7 @@ def test_a_picture_too_small_for_the_face_has_no_level(height: int, width: int, 
 def test_every_cell_is_on_exactly_one_tile_and_no_tile_on_another(
     height: int, width: int, smallest: int, factor: float
 ) -> None:
-    """Whatever the picture: nothing is missed, nothing counted twice, nothing overwritten."""
+    """For any size, no cell is missed or computed twice, and no tile overwrites another."""
     levels = build_pyramid(height, width, smallest, factor)
     cells = [np.zeros((feature_side(each.height) - MARGIN, feature_side(each.width) - MARGIN), int) for each in levels]
     for canvas in lay_out(levels):
@@ -41,7 +41,7 @@ def test_every_cell_is_on_exactly_one_tile_and_no_tile_on_another(
         used = np.zeros((canvas.height, CANVAS_SIDE), int)
         for tile in canvas.tiles:
             place = used[tile.canvas_y : tile.canvas_y + tile.rows, tile.canvas_x : tile.canvas_x + tile.columns]
-            assert place.shape == (tile.rows, tile.columns), "it hangs over the edge"
+            assert place.shape == (tile.rows, tile.columns), "a tile extends beyond its canvas"
             place += 1
             cells[tile.level][
                 tile.top : tile.top + tile.rows - MARGIN, tile.left : tile.left + tile.columns - MARGIN
@@ -51,5 +51,5 @@ def test_every_cell_is_on_exactly_one_tile_and_no_tile_on_another(
 
 
 def test_features_are_half_a_level() -> None:
-    """As many as convolution and pooling leave: ceil((side - 2) / 2)."""
+    """Convolution and pooling leave ceil((side - 2) / 2)."""
     assert [feature_side(side) for side in (12, 13, 14, 15)] == [5, 6, 6, 7]

@@ -1,4 +1,4 @@
-"""`python -m inference` with settings that cannot work: one clear line and an exit code."""
+"""`python -m inference`: the ids of its workers, and its errors when it cannot start."""
 
 from __future__ import annotations
 
@@ -17,13 +17,18 @@ from protos import infer_pb2, infer_pb2_grpc
 from tests.stack.running import free_base_port
 
 
+def environment(base: int, **settings: str) -> dict[str, str]:
+    """Give the environment of a service with one worker on free ports from `base` on."""
+    ports = {"FACET_PORT": base, "FACET_WORKER_PORT": base + 1, "FACET_METRICS_PORT": base + 3}
+    numbers = {name: str(port) for name, port in ports.items()}
+    return os.environ | numbers | {"FACET_HOST": "127.0.0.1", "FACET_WORKERS": "1"} | settings
+
+
 def start(**settings: str) -> subprocess.CompletedProcess[str]:
-    """Start the service on free ports of loopback, and wait for its end."""
-    base = free_base_port()
-    own = {"FACET_HOST": "127.0.0.1", "FACET_PORT": str(base), "FACET_WORKER_PORT": str(base + 1), "FACET_WORKERS": "1"}
+    """Run the service until it ends."""
     return subprocess.run(
         [sys.executable, "-m", "inference"],
-        env=os.environ | own | {"FACET_METRICS_PORT": str(base + 3)} | settings,
+        env=environment(free_base_port(), **settings),
         capture_output=True,
         text=True,
         check=False,
@@ -34,12 +39,11 @@ def start(**settings: str) -> subprocess.CompletedProcess[str]:
 def test_answers_and_logs_name_a_worker_by_the_same_id(face_file: bytes) -> None:
     """The id is random: it tells a caller no host and no port."""
     base = free_base_port()
-    own = {"FACET_HOST": "127.0.0.1", "FACET_PORT": str(base), "FACET_WORKER_PORT": str(base + 1), "FACET_WORKERS": "1"}
     ids = set()
     for _ in range(2):
         service = subprocess.Popen(
             [sys.executable, "-m", "inference"],
-            env=os.environ | own | {"FACET_METRICS_PORT": str(base + 9), "FACET_DRAIN_SECONDS": "0"},
+            env=environment(base, FACET_DRAIN_SECONDS="0"),
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -64,7 +68,7 @@ def test_answers_and_logs_name_a_worker_by_the_same_id(face_file: bytes) -> None
 
 
 def critical(ended: subprocess.CompletedProcess[str]) -> str:
-    """Give the worker's one CRITICAL line; nothing was printed beside the log."""
+    """Give the message of the worker's only CRITICAL line. There is no output besides the log."""
     assert ended.stderr == ""
     records = [json.loads(line) for line in ended.stdout.splitlines()]
     (line,) = [record for record in records if record["level"] == "CRITICAL" and record["part"] == "worker 0"]
@@ -73,7 +77,7 @@ def critical(ended: subprocess.CompletedProcess[str]) -> str:
 
 
 def test_a_port_in_use_ends_the_start() -> None:
-    """Before any worker is started."""
+    """It ends before a worker starts."""
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -85,7 +89,7 @@ def test_a_port_in_use_ends_the_start() -> None:
 
 
 def test_an_unknown_engine_ends_the_start() -> None:
-    """The worker's exit code is the service's."""
+    """The service has the exit code of the worker."""
     ended = start(FACET_ENGINE="caffe")
     assert ended.returncode == 3
     assert "there is no engine 'caffe'; FACET_ENGINE can be: openvino, onnxruntime, tensorflow" in ended.stdout
@@ -95,7 +99,7 @@ def test_an_unknown_engine_ends_the_start() -> None:
     ("engine", "packages"), [("openvino", "openvino"), ("onnxruntime", "onnxruntime"), ("tensorflow", "tensorflow")]
 )
 def test_an_engine_that_is_not_installed_ends_the_start(engine: str, packages: str, tmp_path: Path) -> None:
-    """In one sentence with what installs it; the package is hidden from the worker here."""
+    """One sentence says how to install it. The test hides the package from the worker."""
     hidden = f"import sys\nsys.modules[{packages!r}] = None\n"
     (tmp_path / "sitecustomize.py").write_text(hidden)
     ended = start(FACET_ENGINE=engine, PYTHONPATH=str(tmp_path))
@@ -105,7 +109,7 @@ def test_an_engine_that_is_not_installed_ends_the_start(engine: str, packages: s
 
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
 def test_bad_weights_end_the_start(engine: str, tmp_path: Path) -> None:
-    """In one sentence that names the file."""
+    """One sentence names the file."""
     (tmp_path / "pnet.onnx").write_text("not a network")
     ended = start(FACET_ENGINE=engine, FACET_WEIGHTS=str(tmp_path))
     assert ended.returncode == 3
@@ -115,7 +119,7 @@ def test_bad_weights_end_the_start(engine: str, tmp_path: Path) -> None:
 
 
 def test_a_setting_out_of_range_is_named() -> None:
-    """By its variable, without a traceback."""
+    """The message names its variable and has no traceback."""
     ended = start(FACET_WORKERS="17", FACET_MAX_PIXELS="many", OTEL_TRACES_EXPORTER="console")
     assert ended.returncode == 2
     assert "FACET_WORKERS: Input should be less than or equal to 16" in ended.stderr

@@ -1,4 +1,4 @@
-"""What is taken down of the steps of a detection."""
+"""The times that are recorded for the steps of an examination."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from inference.mtcnn.steps import Abandoned, Steps
 
 @pytest.fixture
 def steps() -> Steps:
-    """On a clock that goes on by a second each time it is looked at."""
+    """Steps on a clock that advances by a second each time it is read."""
     ticks: Iterator[int] = iter(range(100))
     return Steps(clock=lambda: float(next(ticks)))
 
 
-def test_a_step_in_pieces_has_its_first_begin_and_the_sum_of_its_times(steps: Steps) -> None:
-    """The time between the pieces is the others'."""
+def test_a_step_in_pieces_has_the_start_of_the_first_and_the_sum_of_all(steps: Steps) -> None:
+    """The time between the pieces belongs to other steps."""
     for name in ("pyramid", "pnet", "pyramid", "pnet"):
         with steps(name):
             pass
@@ -24,21 +24,21 @@ def test_a_step_in_pieces_has_its_first_begin_and_the_sum_of_its_times(steps: St
     assert steps.milliseconds == {"pyramid": 2000, "pnet": 2000}
 
 
-def test_a_step_that_fails_is_taken_down_too(steps: Steps) -> None:
-    """That is where the time went."""
+def test_a_step_that_fails_is_recorded_too(steps: Steps) -> None:
+    """Its time was spent all the same."""
     with pytest.raises(ValueError, match="broken"), steps("decode"):
         raise ValueError("broken")
     assert steps.milliseconds == {"decode": 1000}
 
 
-def test_a_step_that_goes_on_has_begun_and_has_no_time_yet(steps: Steps) -> None:
-    """Whoever looks from another thread sees where it stands."""
+def test_an_unfinished_step_has_a_start_and_no_time(steps: Steps) -> None:
+    """Another thread can see which step runs."""
     with steps("nms"):
         assert (steps.began, steps.milliseconds) == ({"nms": 0}, {})
 
 
-def test_the_piece_that_goes_on_counts_until_now(steps: Steps) -> None:
-    """Beside what the earlier pieces took, and only as long as it goes on."""
+def test_an_unfinished_piece_counts_until_now(steps: Steps) -> None:
+    """It is added to the earlier pieces of its step, until it ends."""
     for name in ("crops", "rnet"):
         with steps(name):
             pass
@@ -49,14 +49,14 @@ def test_the_piece_that_goes_on_counts_until_now(steps: Steps) -> None:
     assert steps.until_now()[-1] == ("onet", 7, 2000)
 
 
-def test_what_ran_elsewhere_is_taken_down_afterwards(steps: Steps) -> None:
-    """The wait in the line, which is no step of the detector's."""
+def test_a_step_that_ran_elsewhere_is_recorded_afterwards(steps: Steps) -> None:
+    """So is the wait in the queue, before the detector runs."""
     steps.ran("queue", -4.0)
     assert (steps.began, steps.milliseconds) == ({"queue": -4}, {"queue": 4000})
 
 
-def test_no_step_begins_for_nobody(steps: Steps) -> None:
-    """And none is taken down."""
+def test_no_step_begins_after_it_was_abandoned(steps: Steps) -> None:
+    """None is recorded either."""
     steps.abandon()
     with pytest.raises(Abandoned), steps("decode"):
         pytest.fail("it was run")
