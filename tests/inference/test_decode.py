@@ -1,4 +1,4 @@
-"""Decoding: what is accepted, what it becomes, and what the rest is told."""
+"""Decoding: the accepted formats, the pixels, and the errors for everything else."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LIMITS = ImageLimits(max_bytes=10 * 1024 * 1024, max_pixels=40_000_000, max_side
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
 def test_the_accepted_formats_are_decoded_to_rgb(face: Image.Image, form: str) -> None:
-    """Each gives (height, width, 3) uint8, close to the original."""
+    """The pixels are (height, width, 3) uint8, close to the original."""
     decoded = decode(encode(face, form, quality=95), LIMITS)
     assert (decoded.width, decoded.height) == face.size
     assert decoded.pixels.dtype == np.uint8
@@ -29,7 +29,7 @@ def test_the_accepted_formats_are_decoded_to_rgb(face: Image.Image, form: str) -
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_every_exif_orientation_is_undone(face: Image.Image, orientation: int) -> None:
-    """The picture comes out upright, and the answer can say what was undone."""
+    """The pixels are upright, and the orientation that was undone is known."""
     undo = {
         1: lambda image: image,
         2: lambda image: image.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
@@ -49,8 +49,8 @@ def test_every_exif_orientation_is_undone(face: Image.Image, orientation: int) -
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
-def test_a_senseless_orientation_spoils_nothing(face: Image.Image, orientation: int) -> None:
-    """EXIF that makes no sense is as good as none."""
+def test_an_invalid_orientation_is_ignored(face: Image.Image, orientation: int) -> None:
+    """The image is decoded as if it had none."""
     exif = Image.Exif()
     exif[0x0112] = orientation
     decoded = decode(encode(face, exif=exif), LIMITS)
@@ -59,8 +59,8 @@ def test_a_senseless_orientation_spoils_nothing(face: Image.Image, orientation: 
 
 
 @pytest.mark.parametrize(("kind", "value"), [(3, struct.pack(">HH", 6, 0)), (11, struct.pack(">f", 6.0))])
-def test_an_orientation_of_another_number_type_is_understood(face: Image.Image, kind: int, value: bytes) -> None:
-    """SHORT is what the standard says; from a FLOAT, too, the answer has a whole number."""
+def test_an_orientation_of_another_number_type_is_read(face: Image.Image, kind: int, value: bytes) -> None:
+    """The standard says SHORT. A FLOAT is read as a whole number."""
     tiff = b"MM\0*" + struct.pack(">IHHHI", 8, 1, 0x0112, kind, 1) + value + bytes(4)
     decoded = decode(encode(face, "JPEG", exif=b"Exif\0\0" + tiff), LIMITS)
     assert (decoded.width, decoded.height) == (120, 107)
@@ -68,21 +68,21 @@ def test_an_orientation_of_another_number_type_is_understood(face: Image.Image, 
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
-def test_broken_exif_spoils_nothing(face: Image.Image) -> None:
-    """Bytes that are no EXIF at all are passed over."""
+def test_broken_exif_is_ignored(face: Image.Image) -> None:
+    """The image is decoded as if it had none."""
     decoded = decode(encode(face, "JPEG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff"), LIMITS)
     assert (decoded.width, decoded.height) == face.size
 
 
 def test_sixteen_bits_are_scaled_and_not_clipped() -> None:
-    """Pillow's own conversion would make everything above 255 white."""
+    """Pillow's own conversion makes every value above 255 white."""
     grey = np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16)
     decoded = decode(encode(Image.fromarray(grey)), LIMITS)
     assert np.array_equal(decoded.pixels[..., 0], grey >> 8)
 
 
 def test_transparency_is_shown_over_white() -> None:
-    """What is invisible must not come out black, or as the colour that happens to be stored below."""
+    """Invisible pixels must not become black, or the colour that is stored in them."""
     image = Image.new("RGBA", (32, 32), (255, 0, 0, 0))
     image.paste((0, 0, 255, 255), (0, 0, 16, 32))
     decoded = decode(encode(image), LIMITS)
@@ -91,7 +91,7 @@ def test_transparency_is_shown_over_white() -> None:
 
 
 def test_a_palette_with_a_transparent_colour_is_shown_over_white() -> None:
-    """The same for an indexed PNG."""
+    """An indexed PNG is handled like one with an alpha channel."""
     image = Image.new("P", (16, 16), 1)
     image.putpalette([0, 0, 0, 10, 200, 30])
     image.paste(0, (0, 0, 8, 16))
@@ -102,22 +102,22 @@ def test_a_palette_with_a_transparent_colour_is_shown_over_white() -> None:
 
 @pytest.mark.parametrize(("mode", "form"), [("L", "PNG"), ("LA", "PNG"), ("P", "PNG"), ("CMYK", "JPEG")])
 def test_other_modes_look_as_a_viewer_shows_them(face: Image.Image, mode: str, form: str) -> None:
-    """Grey, grey with alpha, palette and CMYK keep the picture's look."""
+    """Grey, grey with alpha, palette and CMYK keep the look of the image."""
     decoded = decode(encode(face.convert(mode), form), LIMITS)
     assert decoded.pixels.shape == (120, 107, 3)
     assert np.corrcoef(decoded.pixels.mean(axis=2).ravel(), np.asarray(face.convert("L")).ravel())[0, 1] > 0.98
 
 
 def test_one_bit_is_black_and_white() -> None:
-    """Not zero and one."""
+    """The values are 0 and 255, not 0 and 1."""
     image = Image.new("1", (16, 16))
     image.paste(1, (8, 0, 16, 16))
     row = decode(encode(image), LIMITS).pixels[0]
     assert (tuple(row[0]), tuple(row[15])) == ((0, 0, 0), (255, 255, 255))
 
 
-def test_of_several_frames_the_first_counts(face: Image.Image) -> None:
-    """MPO and the animated forms of PNG and WebP are accepted for their first picture."""
+def test_the_first_of_several_frames_is_decoded(face: Image.Image) -> None:
+    """MPO, animated PNG and animated WebP are accepted."""
     black = Image.new("RGB", face.size)
     for form in ("MPO", "PNG", "WEBP"):
         data = encode(face, form, save_all=True, append_images=[black])
@@ -134,22 +134,25 @@ def test_of_several_frames_the_first_counts(face: Image.Image) -> None:
         (png_header(65000, 1), ImageTooLarge),
         (png_header(1, 16385), ImageTooLarge),
         (png_header(100, 100), InvalidImage),
-        (png(chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 3, 0, 0, 0)), pixel), InvalidImage),  # palette without one
+        (
+            png(chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 3, 0, 0, 0)), pixel),
+            InvalidImage,
+        ),  # no palette
         (b"\0" * (LIMITS.max_bytes + 1), ImageTooLarge),
         (b"%PDF-1.7", UnsupportedFormat),
         (b"\0\0\0\x1cftypavif", UnsupportedFormat),
         (b"\0\0\0\x18ftypheic", UnsupportedFormat),
     ],
 )
-def test_what_cannot_be_examined_is_refused_for_its_own_reason(data: bytes, error: type[ImageError]) -> None:
-    """Nothing of it becomes an empty picture."""
+def test_each_kind_of_bad_image_has_its_own_error(data: bytes, error: type[ImageError]) -> None:
+    """None of them is decoded to an empty image."""
     with pytest.raises(error):
         decode(data, LIMITS)
 
 
 @pytest.mark.parametrize("form", ["GIF", "TIFF", "BMP"])
 def test_another_format_is_named(face: Image.Image, form: str) -> None:
-    """The sender reads what was recognised, and what to send."""
+    """The message names the format that was recognised and those that are accepted."""
     with pytest.raises(UnsupportedFormat, match=f"{form}.*JPEG, PNG or WebP"):
         decode(encode(face, form), LIMITS)
 
@@ -157,14 +160,14 @@ def test_another_format_is_named(face: Image.Image, form: str) -> None:
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
 @pytest.mark.parametrize("part", [0.1, 0.5, 0.95])
 def test_a_truncated_file_is_refused(astronaut: Image.Image, form: str, part: float) -> None:
-    """Half a picture is never examined as if it were whole."""
+    """Part of an image is never examined as if it were complete."""
     data = encode(astronaut, form)
     with pytest.raises(InvalidImage):
         decode(data[: int(part * len(data))], LIMITS)
 
 
-def test_a_picture_at_the_limits_is_accepted() -> None:
-    """The longest side, and the most pixels: one more is one too many."""
+def test_an_image_at_the_limits_is_accepted() -> None:
+    """One pixel more per side, or more pixels in total, are refused."""
     limits = ImageLimits(max_bytes=10**6, max_pixels=10_000, max_side=200)
     assert decode(encode(Image.new("L", (200, 50))), limits).width == 200
     for size in ((201, 1), (101, 100)):
@@ -173,10 +176,10 @@ def test_a_picture_at_the_limits_is_accepted() -> None:
 
 
 @pytest.mark.parametrize("step", ["PIL.Image.open", "PIL.Image.Image.convert"])
-def test_a_lack_of_memory_is_not_blamed_on_the_picture(
+def test_a_lack_of_memory_is_not_blamed_on_the_image(
     face_file: bytes, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    """It stays what it is: a fault of the service."""
+    """MemoryError is a fault of the service and passes through."""
 
     def exhausted(*_: object, **__: object) -> None:
         raise MemoryError
@@ -187,8 +190,8 @@ def test_a_lack_of_memory_is_not_blamed_on_the_picture(
 
 
 @pytest.mark.parametrize("data", many_parts().values(), ids=many_parts())
-def test_a_picture_of_a_million_parts_is_not_read_to_its_end(data: bytes) -> None:
-    """Each of them costs more than its bytes."""
+def test_an_image_of_a_million_parts_is_not_read_to_its_end(data: bytes) -> None:
+    """Each part costs a read, however few bytes it has."""
     with pytest.raises(InvalidImage, match="too many parts"):
         decode(data, LIMITS)
 
@@ -198,22 +201,22 @@ def test_a_picture_of_a_million_parts_is_not_read_to_its_end(data: bytes) -> Non
     [b"", b"\xff\xfe\0\4\xff\xd9", b"\xff\1\xff\xff", b"\xff\xd0"],
     ids=["alone", "an end in a comment", "a marker that stands alone", "a restart"],
 )
-def test_a_jpeg_goes_over_the_picture_only_so_often(face: Image.Image, between: bytes) -> None:
-    """Fifty scans are decoded; one more is refused, however it is hidden."""
+def test_the_scans_of_a_jpeg_are_limited(face: Image.Image, between: bytes) -> None:
+    """Fifty scans are decoded. One more is refused, even if it is hidden."""
     progressive = encode(face.convert("L"), "JPEG", progressive=True)
     assert decode(scans_of(progressive, 50, between), LIMITS).width == face.width
     with pytest.raises(InvalidImage, match="more than 50 scans"):
         decode(scans_of(progressive, 51, between), LIMITS)
 
 
-def test_what_stands_behind_a_jpeg_is_not_looked_at(face: Image.Image) -> None:
-    """Telephones put a film there, in which any bytes may follow each other."""
+def test_the_bytes_after_a_jpeg_are_ignored(face: Image.Image) -> None:
+    """Phones append a video, in which any sequence of bytes can occur."""
     assert decode(encode(face, "JPEG") + b"\xff\xda\0\2" * 2000, LIMITS).width == face.width
 
 
 @pytest.mark.parametrize("kind", [b"zTXt", b"iTXt", b"iCCP"])
-def test_a_text_that_swells_is_not_unpacked(face_file: bytes, kind: bytes) -> None:
-    """A megabyte of it would fill gigabytes."""
+def test_a_text_that_expands_is_not_decompressed(face_file: bytes, kind: bytes) -> None:
+    """A megabyte of it could expand to gigabytes."""
     packer = zlib.compressobj(9)
     packed = b"".join(packer.compress(bytes(2**20)) for _ in range(256)) + packer.flush()
     text = b"k\0\1\0\0\0" if kind == b"iTXt" else b"k\0\0"
@@ -222,7 +225,7 @@ def test_a_text_that_swells_is_not_unpacked(face_file: bytes, kind: bytes) -> No
 
 
 def test_other_decoders_never_see_the_bytes(face: Image.Image) -> None:
-    """A format that Pillow knows and we do not name is not opened by its plug-in."""
+    """Pillow's plug-ins for formats that are not accepted do not open the file."""
     file = io.BytesIO()
     face.save(file, "PPM")
     with pytest.raises(InvalidImage):

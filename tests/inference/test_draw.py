@@ -1,4 +1,4 @@
-"""What is drawn is seen, is where the face is, and what is blurred is nobody's face any more."""
+"""Drawing: boxes and labels are visible and in place, and a blurred face is not found again."""
 
 from __future__ import annotations
 
@@ -31,28 +31,28 @@ def decoded(image: Image.Image) -> DecodedImage:
 
 
 def pixels(data: bytes) -> np.ndarray:
-    """Decode as a viewer would; (height, width, 3)."""
+    """Decode a file to (height, width, 3) as a viewer would."""
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
 
 
 def a_face(left: float, top: float, right: float, bottom: float, confidence: float = 0.987) -> Face:
-    """Give a face whose landmarks are all in the middle of its box."""
+    """Give a face with all landmarks at the centre of its box."""
     middle = Point((left + right) / 2, (top + bottom) / 2)
     return Face(Box(Point(left, top), Point(right, bottom)), Landmarks(*[middle] * 5), confidence)
 
 
-@pytest.mark.parametrize("ground", ["white", "black", (128, 128, 128)])
+@pytest.mark.parametrize("background", ["white", "black", (128, 128, 128)])
 @pytest.mark.parametrize(
     ("size", "side"), [((40, 30), 20), ((320, 240), 24), ((320, 240), 200), ((4000, 3000), 20), ((4000, 3000), 1500)]
 )
-def test_a_box_is_seen_at_any_size_on_any_ground_and_so_is_the_face(
-    size: tuple[int, int], side: int, ground: str | tuple[int, int, int]
+def test_a_box_is_visible_at_any_size_on_any_background_and_leaves_the_face_visible(
+    size: tuple[int, int], side: int, background: str | tuple[int, int, int]
 ) -> None:
-    """Its edge is bright between dark; most of what is inside is not touched."""
+    """Its line is bright between dark ones; most pixels inside are unchanged."""
     width, height = size
     left, top = (width - side) // 2, (height - side) // 2
     face = a_face(left, top, left + side, top + side)
-    drawn = pixels(draw(decoded(Image.new("RGB", size, ground)), [face], BOXES, PLENTY))
+    drawn = pixels(draw(decoded(Image.new("RGB", size, background)), [face], BOXES, PLENTY))
     row = [
         tuple(colour) for colour in drawn[top + side // 4, : left + side // 4]
     ]  # over the left edge, beside the dots
@@ -67,9 +67,9 @@ def test_a_box_is_seen_at_any_size_on_any_ground_and_so_is_the_face(
     "box", [(100, 100, 199, 250), (285, 100, 299, 250), (0, 0, 60, 60), (200, 0, 299, 290), (100, 292, 180, 299)]
 )
 def test_a_label_is_whole(box: tuple[float, float, float, float]) -> None:
-    """Above its box, or where there is no room, within it; never cut off by the picture's edge."""
+    """It is above its box, or inside it at the edge of the image, and never cut off."""
     blank = decoded(Image.new("RGB", (300, 300), "white"))
-    with_label, without = (pixels(draw(blank, [a_face(*box)], wish, PLENTY)) for wish in (LABELS, BOXES))
+    with_label, without = (pixels(draw(blank, [a_face(*box)], options, PLENTY)) for options in (LABELS, BOXES))
     label = (with_label != without).any(axis=2)
     text = label & (with_label[..., 1] > sum(colour[1] for colour in (BRIGHT, DARK)) / 2)
     (rows, columns), (text_rows, text_columns) = np.nonzero(label), np.nonzero(text)
@@ -81,13 +81,13 @@ def test_a_label_is_whole(box: tuple[float, float, float, float]) -> None:
 
 @pytest.mark.parametrize("options", [BOXES, LABELS, BLUR])
 @pytest.mark.parametrize("box", [(9, 9, 3, 3), (5, 5, 5, 5), (0, 0, 0.4, 0.4), (-3, -3, 14, 14)])
-def test_no_box_is_too_odd_to_draw(options: DrawOptions, box: tuple[float, float, float, float]) -> None:
-    """The networks' corrections may turn a box inside out."""
+def test_odd_boxes_are_drawn_without_an_error(options: DrawOptions, box: tuple[float, float, float, float]) -> None:
+    """The networks can swap the corners of a box."""
     assert draw(decoded(Image.new("RGB", (12, 12))), [a_face(*box)], options, PLENTY)
 
 
 def test_a_blurred_face_is_not_found_again(astronaut: Image.Image, detector: Detector) -> None:
-    """Nor is anything else of the picture touched."""
+    """The rest of the image is unchanged."""
     original = decoded(astronaut)
     (face,) = detector.detect(original.pixels, DetectOptions(), Steps())
     drawn = pixels(draw(original, [face], BLUR, PLENTY))
@@ -101,15 +101,15 @@ def test_a_blurred_face_is_not_found_again(astronaut: Image.Image, detector: Det
 
 @pytest.mark.parametrize("side", [4, 12, 60])
 def test_a_face_at_the_edge_is_blurred_to_the_edge(side: int) -> None:
-    """Half a box may be outside once it is widened; a small one has few pixels to lose."""
+    """A widened box can extend beyond the image, and a small face has few pixels to remove."""
     noise = np.random.default_rng(1).integers(0, 256, (side, side, 3), dtype=np.uint8)
     drawn = pixels(draw(DecodedImage(noise, 1), [a_face(0, 0, side - 1, side - 1)], BLUR, PLENTY))
     for edge in (drawn, drawn[0], drawn[-1], drawn[:, 0], drawn[:, -1]):
         assert edge.std() < noise.std() / 1.5
 
 
-def test_the_drawn_picture_is_upright_and_has_no_metadata(astronaut: Image.Image) -> None:
-    """A viewer would turn it a second time, and EXIF says where it was taken."""
+def test_the_drawn_image_is_upright_and_has_no_metadata(astronaut: Image.Image) -> None:
+    """With its EXIF a viewer would rotate it again, and EXIF can contain the place."""
     exif = Image.Exif()
     exif[0x0112] = 6
     file = io.BytesIO()
@@ -120,15 +120,15 @@ def test_the_drawn_picture_is_upright_and_has_no_metadata(astronaut: Image.Image
 
 
 def test_a_file_that_would_be_too_large_is_refused() -> None:
-    """With a way out."""
+    """The message says how to get a smaller one."""
     noise = np.random.default_rng(1).integers(0, 256, (200, 200, 3), dtype=np.uint8)
     with pytest.raises(ImageTooLarge, match="ask for JPEG"):
         draw(DecodedImage(noise, 1), [], BOXES, 100_000)
     assert len(draw(DecodedImage(noise, 1), [], DrawOptions(), 100_000)) < 100_000
 
 
-def test_colours_stay_what_they_are(astronaut: Image.Image) -> None:
-    """A telephone's picture has another meaning of red, and would look pale without it."""
+def test_the_colour_profile_is_kept(astronaut: Image.Image) -> None:
+    """A phone's image has a wider range of colours, and looks pale without its profile."""
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     file = io.BytesIO()
     astronaut.save(file, "PNG", icc_profile=profile)
@@ -138,4 +138,4 @@ def test_colours_stay_what_they_are(astronaut: Image.Image) -> None:
         assert drawn.info["icc_profile"] == profile
     grey = io.BytesIO()
     astronaut.convert("L").save(grey, "PNG", icc_profile=profile)
-    assert decode(grey.getvalue(), limits).icc_profile == b""  # it was for one channel
+    assert decode(grey.getvalue(), limits).icc_profile == b""  # the profile is for one channel

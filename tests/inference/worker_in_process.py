@@ -46,8 +46,8 @@ class StandIn:
         self.finished = 0
         self.error: Exception | None = None
 
-    def find_faces(self, picture: RGB, min_face_size: int, steps: Steps) -> list[Face]:
-        del picture, min_face_size
+    def find_faces(self, pixels: RGB, min_face_size: int, steps: Steps) -> list[Face]:
+        del pixels, min_face_size
         self.begun += 1
         with steps("pnet"):
             self.entered.set()
