@@ -105,7 +105,7 @@ class _GrpcClient:
 
 
 class AsyncGrpcClient(_GrpcClient):
-    """A client over gRPC for one event loop; see `GrpcClient`."""
+    """A client over gRPC for coroutines; see `GrpcClient`."""
 
     async def __aenter__(self) -> Self:
         return self
