@@ -211,14 +211,14 @@ def test_an_image_above_the_limit_is_refused_by_a_status_with_a_reason() -> None
                 (2**20, "INVALID_IMAGE", "not an image in a known format"),
                 (2**20 + 1, "IMAGE_TOO_LARGE", "1048577 bytes, the limit is 1048576"),
                 (2**21, "BODY_TOO_LARGE", "2097157 bytes, the limit is 2097152"),
-                (2**22 - 1024, "BODY_TOO_LARGE", "send a smaller image"),
+                (3 * 2**20 - 1024, "BODY_TOO_LARGE", "send a smaller image"),
             ):
                 with pytest.raises(grpc.aio.AioRpcError, match=text) as caught:
                     await worker.stub.Predict(infer_pb2.Image(raw_data=bytes(size)))
                 assert (caught.value.code(), reason(caught.value)) == (grpc.StatusCode.INVALID_ARGUMENT, expected)
             # gRPC itself refuses still larger messages. The client recognises them by these words.
             with refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "larger than max"):
-                await worker.stub.Predict(infer_pb2.Image(raw_data=bytes(2**22)))
+                await worker.stub.Predict(infer_pb2.Image(raw_data=bytes(3 * 2**20)))
             assert worker.engine.begun == 0
 
     asyncio.run(main())

@@ -30,7 +30,7 @@ from inference.mtcnn.networks import BadWeights
 from inference.mtcnn.steps import Steps
 from inference.process.system import CannotStart, die_with, prove_reuse_port
 from inference.process.watchdog import Watchdog
-from inference.rpc.interceptors import MalformedMessages
+from inference.rpc.interceptors import MessageParser
 from inference.rpc.metrics import WorkerMetrics
 from inference.rpc.queue import MEMORY, InferenceQueue
 from inference.rpc.servicer import InferenceServicer
@@ -50,9 +50,10 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 WARM_UP_LIMITS = ImageLimits(max_bytes=100_000, max_pixels=100_000, max_side=1000)
 # A message holds a few fields besides the image.
 MESSAGE_OVERHEAD = 1024 * 1024
-# gRPC ends a call, and so a stream, with a larger message as RESOURCE_EXHAUSTED, which looks like overload.
-# The worker receives messages up to this multiple of its limit, so that it can refuse them one by one with a reason.
-RECEIVED_PER_ACCEPTED = 2
+# gRPC ends a call or a stream with a larger message as RESOURCE_EXHAUSTED, which looks like overload. A worker receives
+# up to this multiple of its limit, so that it can refuse an image with a reason and go on with the stream. Refused
+# unparsed, such a message takes no more memory than one at the limit, of which parsing makes a third copy.
+RECEIVED_PER_ACCEPTED = 1.5
 
 EXIT_CANNOT_START = 3
 
@@ -148,10 +149,10 @@ class Worker:
 
     def _server(self, address: str, *, reuse_port: bool) -> grpc.aio.Server:
         server = grpc.aio.server(
-            interceptors=[MalformedMessages()],
+            interceptors=[MessageParser(self._max_message_bytes)],
             options=[
                 ("grpc.so_reuseport", int(reuse_port)),
-                ("grpc.max_receive_message_length", RECEIVED_PER_ACCEPTED * self._max_message_bytes),
+                ("grpc.max_receive_message_length", int(RECEIVED_PER_ACCEPTED * self._max_message_bytes)),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.http2.max_ping_strikes", 0),  # Envoy sends a ping every second
             ],

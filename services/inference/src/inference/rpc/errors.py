@@ -24,6 +24,9 @@ class MalformedRequest(RequestError):
 class BodyTooLarge(RequestError):
     """The message is larger than any accepted image needs."""
 
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__(f"the message has {size} bytes, the limit is {limit}; send a smaller image")
+
 
 class Busy(RequestError):
     """The queue is full, or the wait took too long."""

@@ -130,9 +130,7 @@ class InferenceServicer(infer_pb2_grpc.InferenceServicer):
         if self.detector is None:
             raise NotReady("the worker is loading its model; try again in a few seconds")
         if (size := request.ByteSize()) > self._max_message_bytes:
-            raise BodyTooLarge(
-                f"the message has {size} bytes, the limit is {self._max_message_bytes}; send a smaller image"
-            )
+            raise BodyTooLarge(size, self._max_message_bytes)
         options, image = read_options(request, self._min_face_size), request.raw_data
         work = partial(examine, image, options, self.detector, self._limits, steps)
         try:
