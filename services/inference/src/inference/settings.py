@@ -47,7 +47,7 @@ class Settings(ServiceSettings):
     min_face_size: int = Field(20, ge=12, le=16384)
     """Size of the smallest face to look for, in pixels, if the request does not set it. A larger value is faster."""
     scale_factor: float = Field(0.709, ge=0.1, le=0.95)
-    """Ratio between the sizes of two neighbouring levels of the image pyramid."""
+    """Ratio between the sizes of two adjacent levels of the image pyramid."""
     pnet_threshold: float = Field(0.6, ge=0, le=1)
     """Minimum score of a candidate in the first network, P-Net."""
     rnet_threshold: float = Field(0.7, ge=0, le=1)
