@@ -1,6 +1,6 @@
 """Prints envoy/envoy.yaml with TLS at the edge (envoy/tls.yaml), for the containers of `make up TLS=on`.
 
-It needs the standard library alone: whoever runs containers has no virtual environment.
+It needs only the standard library: running containers requires no virtual environment.
 """
 
 from __future__ import annotations
