@@ -201,3 +201,14 @@ def test_both_services_warn_at_start(command: list[str]) -> None:
         warning = next((line["message"] for line in lines if line["level"] == "WARNING"), "")
         started.terminate()
     assert warning == "FACET_WORKRES is not a setting of facet and has no effect; did you mean FACET_WORKERS?"
+
+
+def test_make_serve_warns_at_the_terminal() -> None:
+    """The services' logs are in files there. Here it stops early, for want of a certificate."""
+    command = [sys.executable, "-m", "tools.serve", "--edge-tls", "/nowhere"]
+    environment = {"PATH": os.environ["PATH"], "FACET_WORKRES": "4"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    warning, error = done.stderr.splitlines()
+    assert warning.startswith("warning: FACET_WORKRES is not a setting of facet and has no effect; did you mean")
+    assert "/nowhere" in error

@@ -14,6 +14,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from telemetry.settings import unknown_variables
 from tools.serve.options import check_options
 from tools.serve.plan import LOGS, CannotServe, Plan, Ports
 from tools.serve.processes import Stack
@@ -56,6 +57,8 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT is ignored when a shell started this in the background
         signal.signal(number, signal.default_int_handler)
     stack, failed = Stack(plan), False
+    for sentence in unknown_variables():
+        print(f"warning: {sentence}", file=sys.stderr, flush=True)
     try:
         check_engine()
         check_options(plan)

@@ -59,7 +59,8 @@ class Settings(ServiceSettings):
     """Maximum number of requests waiting at a worker, with at most 160 MiB of images; more are rejected as busy. At
     most 1023, because Envoy allows no more to all workers."""
     queue_seconds: float = Field(5.0, gt=0)
-    """Maximum time in seconds that a request waits at a worker, within its deadline; then it is rejected as busy."""
+    """Maximum time in seconds that a request may wait at a worker, within its deadline. Requests that wait longer, or
+    are expected to, are rejected as busy."""
     max_streams: int = Field(8, ge=0, le=256)
     """Maximum number of open PredictStream calls per worker; more are rejected as busy. At most 256, because Envoy
     allows no more to all workers."""
