@@ -30,7 +30,7 @@ except ZeroDivisionError:
 
 
 def test_a_line_is_one_json_object() -> None:
-    """Also a warning of Python and an exception with its traceback; nothing goes to stderr."""
+    """So are Python's warnings and exceptions with a traceback. Nothing goes to stderr."""
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
     assert done.stderr == ""
     first, warning, second = map(json.loads, done.stdout.splitlines())
@@ -50,7 +50,7 @@ def test_a_line_is_one_json_object() -> None:
 
 
 def test_the_id_ends_with_its_request() -> None:
-    """Gunicorn's own lines on the same thread, such as a broken connection, belong to no request."""
+    """Later lines of gunicorn on the same thread, such as one about a broken connection, have no id."""
     app = create_app(Settings(inference_target="127.0.0.1:1"))
     ids = []
 

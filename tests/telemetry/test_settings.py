@@ -57,7 +57,7 @@ def values(envoy: dict[str, Any], key: str) -> Iterator[Any]:
 def test_shared_maxima_follow_from_envoy_and_the_containers(
     settings: type[ServiceSettings], envoy: dict[str, Any], base: Manifests, composed: dict[str, Any]
 ) -> None:
-    """A larger body, a later deadline or a longer shutdown would be cut short there."""
+    """Envoy rejects larger bodies and ends longer requests; containers are killed in a longer shutdown."""
     tier = {InferenceSettings: "inference", WebSettings: "web"}[settings]
     assert set(values(envoy, "max_request_bytes")) == {at_most(settings, "max_body_bytes")}
     timeouts = [seconds(found) for found in values(envoy, "timeout") if isinstance(found, str)]
@@ -72,7 +72,7 @@ def test_shared_maxima_follow_from_envoy_and_the_containers(
 
 
 def test_maxima_of_the_workers_follow_from_envoy_and_the_probes(envoy: dict[str, Any], base: Manifests) -> None:
-    """Envoy would refuse more calls first, and Kubernetes would be the first to kill."""
+    """Beyond them, Envoy would reject calls or Kubernetes would restart the container first."""
     endpoints = clusters(envoy)["inference"]["load_assignment"]["endpoints"][0]["lb_endpoints"]
     assert at_most(InferenceSettings, "workers") == MAX_WORKERS == len(endpoints) - 1
     limits = {found.get("priority"): found for found in clusters(envoy)["inference"]["circuit_breakers"]["thresholds"]}
@@ -86,7 +86,7 @@ def test_maxima_of_the_workers_follow_from_envoy_and_the_probes(envoy: dict[str,
 
 
 def test_threads_of_the_gateway_fit_into_its_container(envoy: dict[str, Any], composed: dict[str, Any]) -> None:
-    """A fifth more is left for gRPC's; and Envoy lets that many requests through."""
+    """A fifth is left for gRPC's threads, and Envoy allows that many requests."""
     assert composed["web"]["pids_limit"] > MAX_THREADS * 1.2
     (limits,) = clusters(envoy)["web"]["circuit_breakers"]["thresholds"]
     assert limits["max_requests"] >= MAX_THREADS
@@ -133,7 +133,7 @@ def test_threads_of_the_gateway_fit_into_its_container(envoy: dict[str, Any], co
 def test_a_setting_without_effect_is_refused(
     monkeypatch: pytest.MonkeyPatch, settings: type[ServiceSettings], variables: dict[str, str], sentence: str
 ) -> None:
-    """In a line that names the variable, and the one that stands against it."""
+    """The message is one line that names the variable and the setting that it conflicts with."""
     for name, value in variables.items():
         monkeypatch.setenv(f"FACET_{name}", value)
     with pytest.raises(ValidationError) as refused:
@@ -144,13 +144,13 @@ def test_a_setting_without_effect_is_refused(
 
 
 def test_a_shorter_deadline_needs_no_other_setting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The default time in the queue ends with the deadline; nobody has to lower both."""
+    """A wait in the queue ends with the deadline, so its default may exceed it."""
     monkeypatch.setenv("FACET_DEADLINE_SECONDS", "2")
     assert InferenceSettings().deadline_seconds == WebSettings().deadline_seconds == 2
 
 
 def test_the_names_of_all_variables_are_known() -> None:
-    """Those of both services, and those that compose, the client and the tools read."""
+    """They are those of both services, of compose, of the client and of the tools."""
     own = {
         f"FACET_{name.upper()}"
         for service in SERVICES
@@ -177,7 +177,7 @@ def test_the_names_of_all_variables_are_known() -> None:
     ],
 )
 def test_a_misspelt_variable_gets_the_closest_name(monkeypatch: pytest.MonkeyPatch, name: str, hint: str) -> None:
-    """And a known one gets nothing, whichever part reads it."""
+    """Variables of all parts are known."""
     for known in VARIABLES:
         monkeypatch.setenv(known, "1")
     assert unknown_variables() == []
@@ -191,7 +191,7 @@ def test_a_misspelt_variable_gets_the_closest_name(monkeypatch: pytest.MonkeyPat
     ids=["inference", "web"],
 )
 def test_both_services_warn_at_start(command: list[str]) -> None:
-    """In a line of the log, before they listen: here at an address that this machine does not have."""
+    """The warning is in the log. The services then end, because the address is not one of this machine's."""
     elsewhere = {"FACET_HOST": "192.0.2.1", "FACET_WEB_HOST": "192.0.2.1"}
     environment = {"PATH": os.environ["PATH"], "FACET_WORKRES": "4"} | elsewhere
     command = [sys.executable, *command]
@@ -204,7 +204,7 @@ def test_both_services_warn_at_start(command: list[str]) -> None:
 
 
 def test_make_serve_warns_at_the_terminal() -> None:
-    """The services' logs are in files there. Here it stops early, for want of a certificate."""
+    """Its services log to files. It stops here because there is no certificate."""
     command = [sys.executable, "-m", "tools.serve", "--edge-tls", "/nowhere"]
     environment = {"PATH": os.environ["PATH"], "FACET_WORKRES": "4"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)

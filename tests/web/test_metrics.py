@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.stack.running import ROOT, free_base_port, wait_for
 
-# What `flask --app web.app run` and anybody's own WSGI server do.
+# As `flask --app web.app run` and other WSGI servers do.
 WITHOUT_GUNICORN = """
 from web.app import create_app
 from web.settings import Settings
