@@ -1,4 +1,4 @@
-"""The benchmarks run, and what they compare is the same work."""
+"""What the benchmarks calculate, and when they refuse to compare or to write."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_a_quick_run_does_not_write_the_real_pages() -> None:
-    """Nor does it measure, before it says so."""
+    """It is refused before anything is measured."""
     command = [sys.executable, "benchmarks/path.py", "--quick", "--docs=docs/../docs"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
@@ -36,7 +36,7 @@ def test_a_quick_run_does_not_write_the_real_pages() -> None:
 
 
 def test_part_of_a_run_makes_no_page(tmp_path: Path) -> None:
-    """What is missing is named, and no page is touched."""
+    """The error names the missing part, and no page is written."""
     (tmp_path / "path.json").write_text(json.dumps({"machine": "", "side_by_side": {}, "scale": {}}))
     command = [sys.executable, "benchmarks/path.py", "--pages-only", f"--results={tmp_path}", f"--docs={tmp_path}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -46,7 +46,7 @@ def test_part_of_a_run_makes_no_page(tmp_path: Path) -> None:
 
 
 def sample(rate: float, milliseconds: float, count: int = 100, **cpu: float) -> dict[str, Any]:
-    """A round in which every request took just as long."""
+    """Return a round in which all requests took the same time."""
     return {"rate": rate, "latencies": {"640x480, one face": [milliseconds] * count}, "cpu": cpu}
 
 
@@ -55,7 +55,7 @@ def cell(stack: str, round_: dict[str, Any]) -> dict[str, Any]:
 
 
 def small_run() -> dict[str, Any]:
-    """Two rounds with round numbers, in which one target falls short."""
+    """Return two rounds with round numbers; one target is missed."""
     baseline = [cell("baseline", sample(rate, 1000, start=200)) for rate in (5, 10)]
     facet = [cell("facet", sample(100, waited, envoy=1, web=2, inference=17)) for waited in (50, 100)]
     whole = [sample(99, 22.04, envoy=1, web=2, inference=20)] * 2
@@ -79,7 +79,7 @@ def small_run() -> dict[str, Any]:
 
 
 def test_each_target_says_whether_it_is_met() -> None:
-    """By the figure as it is shown, and at random times with what no queue can beat."""
+    """A target is compared with the rounded figure; at random times, the table adds the figure of a perfect queue."""
     rows = [line.strip("| ").split(" | ")[3:] for line in target_table(small_run()).splitlines()[2:]]
     assert rows == [
         ["10.0x", "yes, and the goal"],
@@ -94,14 +94,14 @@ def test_each_target_says_whether_it_is_met() -> None:
 
 
 def test_p99_of_few_answers_is_that_of_all_rounds() -> None:
-    """A round of fewer than a hundred has none."""
+    """A round with fewer than a hundred answers has no p99 of its own."""
     few = small_run()
     few["side_by_side"]["cells"][0]["latencies"] = {"640x480, one face": [900] * 99}
     assert targets(few)[2].got == Figure.of([10])
 
 
 def test_figures_of_known_numbers() -> None:
-    """Percentiles, comparisons round by round, and how even a spread is."""
+    """Percentiles, ratios per round and the evenness of a spread have known values."""
     hundred = [float(number) for number in range(1, 101)]
     assert [percentile(hundred, each) for each in (50, 95, 99)] == [50, 95, 99]
     assert (rank(hundred, 99), rank(hundred[1:], 99), rank(hundred[:20], 95)) == ("99", "-", "19")
@@ -123,7 +123,7 @@ def test_needs_follow_from_the_costs() -> None:
 
 
 def test_faces_are_the_same_when_each_has_its_box() -> None:
-    """In any order, a few pixels apart; not one for two."""
+    """Boxes may differ in order and by a few pixels, and each matches one other box."""
     one: Box = (10, 10, 50, 60)
     other: Box = (100, 10, 150, 60)
     require_same_faces({"image": [one, other]}, {"image": [(102, 12, 148, 62), (8, 13, 52, 58)]})
@@ -133,7 +133,7 @@ def test_faces_are_the_same_when_each_has_its_box() -> None:
 
 
 class StandInWithoutFaces(BaseHTTPRequestHandler):
-    """A stack that finds no face in anything, and knows one path alone."""
+    """A stack with one path that never finds a face."""
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
@@ -160,8 +160,8 @@ def without_faces() -> Iterator[Stack]:
             thread.join()
 
 
-def test_what_finds_other_faces_is_not_compared(without_faces: Stack) -> None:
-    """As many as expected are counted, and one that is missing ends the run."""
+def test_a_stack_that_finds_other_faces_is_not_compared(without_faces: Stack) -> None:
+    """A missing face ends the run."""
     data = post("/predict", b"an image", "image/jpeg")
     counted = closed_load(without_faces, [Request("none", data, 0)], 2, 0.05, fewest=20)
     assert counted.rate > 0
@@ -170,8 +170,8 @@ def test_what_finds_other_faces_is_not_compared(without_faces: Stack) -> None:
         closed_load(without_faces, [Request("one face", data, 1)], 1, 0.05)
 
 
-def test_what_does_not_answer_is_not_compared(without_faces: Stack) -> None:
-    """Neither another status nor nobody there."""
+def test_a_stack_that_does_not_answer_is_not_compared(without_faces: Stack) -> None:
+    """Another status or a refused connection ends the run."""
     with pytest.raises(CannotCompare, match="one face, 0 faces expected: 404"):
         closed_load(without_faces, [Request("one face", post("/no", b"", "image/jpeg"), 0)], 1, 0.05)
     with pytest.raises(CannotCompare, match="640x480, none: no answer"):

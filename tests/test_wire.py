@@ -1,4 +1,4 @@
-"""The load that measurements are made with."""
+"""The load generator of the benchmarks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RIGHT = same_results([7])
 
 
 class StandInService(BaseHTTPRequestHandler):
-    """Answers what it is told to by the path."""
+    """Gives the answer that the path names."""
 
     protocol_version = "HTTP/1.1"
 
@@ -63,23 +63,23 @@ def standing_in() -> Iterator[str]:
     ],
 )
 def test_each_answer_is_judged(path: str, size: int, wrong: str) -> None:
-    """The right one, other faces, a refusal, and none at all."""
+    """A correct answer, other faces, a rejection and a missing answer are told apart."""
     with standing_in() as url:
-        requests = closed_load(url, post(path, b"x" * size, "image/png"), RIGHT, callers=2, seconds=0.5)
+        requests = closed_load(url, post(path, b"x" * size, "image/png"), RIGHT, callers=2, seconds=0.2)
     assert len(requests) >= 2
     assert {request.code for request in requests} == {wrong}
 
 
-def test_nobody_there_is_no_answer() -> None:
-    """A port that was just closed."""
+def test_a_refused_connection_is_no_answer() -> None:
+    """A closed port counts as a missing answer."""
     with standing_in() as url:
         pass
-    (request, *_) = closed_load(url, post("/", b"", "image/png"), RIGHT, callers=1, seconds=0.5)
+    (request, *_) = closed_load(url, post("/", b"", "image/png"), RIGHT, callers=1, seconds=0.2)
     assert request.code.startswith("no answer: ")
 
 
 def test_open_load_has_its_rate_whatever_the_answers() -> None:
-    """Planned times are a Poisson process: about as many as the rate says, and gaps of all lengths."""
+    """The planned times are a Poisson process: their rate is the given one, and their gaps vary."""
     with standing_in() as url, OpenLoad(url, post("/busy", b"x" * 7, "image/png"), RIGHT, rate=200) as load:
         wait_for(lambda: len(load.requests) > 400, "400 answers")
     planned = sorted(request.planned for request in load.requests)
@@ -90,9 +90,9 @@ def test_open_load_has_its_rate_whatever_the_answers() -> None:
     assert load.wrong == {"503 BUSY": len(planned)}
 
 
-def test_capacity_is_that_of_right_answers() -> None:
-    """A wrong one is no throughput."""
+def test_capacity_counts_correct_answers_only() -> None:
+    """A wrong answer is an error."""
     with standing_in() as url:
-        assert capacity(url, post("/", b"x" * 7, "image/png"), RIGHT, seconds=0.5) > 1
+        assert capacity(url, post("/", b"x" * 7, "image/png"), RIGHT, seconds=0.2) > 1
         with pytest.raises(ValueError, match="503 BUSY"):
-            capacity(url, post("/busy", b"x" * 7, "image/png"), RIGHT, seconds=0.5)
+            capacity(url, post("/busy", b"x" * 7, "image/png"), RIGHT, seconds=0.2)

@@ -1,4 +1,4 @@
-"""A browser at the page for people, watched: whatever it complains of, or loads from elsewhere, fails the test."""
+"""A browser on the page; console errors and requests to other servers fail the test."""
 
 from __future__ import annotations
 

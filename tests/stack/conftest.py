@@ -1,4 +1,4 @@
-"""The stack that the tests of this folder share: processes, or with --compose containers."""
+"""The stack that the tests of this folder share: processes, or containers with --compose."""
 
 from __future__ import annotations
 
@@ -21,54 +21,54 @@ from tests.stack.running import RunningStack, running_stack
 
 
 class FrontDoor(Protocol):
-    """What both kinds of stack have, so that the same tests run against both."""
+    """The interface of both kinds of stack, so that the same tests run against both."""
 
     @property
     def url(self) -> str:
-        """Where HTTP goes in."""
+        """The URL of the edge."""
 
     @property
     def edge(self) -> str:
-        """Where gRPC goes in, as a target."""
+        """The edge as a gRPC target."""
 
     def log_lines(self, service: str) -> list[dict[str, Any]]:
-        """Read a service's log."""
+        """Parse the log of a service."""
 
 
 @pytest.fixture(scope="session")
 def stack(request: pytest.FixtureRequest) -> FrontDoor:
-    """The stack under test, whatever it consists of."""
+    """The stack under test, of either kind."""
     found: FrontDoor = request.getfixturevalue("compose" if request.config.getoption("--compose") else "processes")
     return found
 
 
 @pytest.fixture(scope="session")
 def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
-    """The stack as `make serve` starts it, with four workers; who harms it lets it heal."""
+    """A stack as `make serve` starts it, with four workers. Tests that damage it wait until it has recovered."""
     with running_stack(tmp_path_factory.mktemp("stack") / "logs", "--workers=4") as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def compose() -> Iterator[ComposeStack]:
-    """The stack as `make up` starts it, with two workers in a container; who harms it lets it heal."""
+    """A stack as `make up` starts it, with two workers. Tests that damage it wait until it has recovered."""
     with compose_stack("test", FACET_WORKERS="2") as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def client(stack: FrontDoor) -> Iterator[httpx.Client]:
-    """An HTTP client at the front door."""
+    """An HTTP client for the stack."""
     with httpx.Client(base_url=stack.url, timeout=60) as http:
         yield http
 
 
 @pytest.fixture(scope="session")
 def slow_file(astronaut: Image.Image, face: Image.Image) -> bytes:
-    """A picture that takes a worker seconds.
+    """An image that takes a worker several seconds.
 
-    For the fast engines that is a wall of fifty thousand faces; `tensorflow` would need terabytes for it, and takes
-    seconds for nine megapixels.
+    For the fast engines it has fifty thousand faces. `tensorflow` would need terabytes for it; nine megapixels are slow
+    enough.
     """
     if os.environ.get("FACET_ENGINE") == "tensorflow":
         return encode(astronaut.resize((3000, 3000)), "JPEG")
@@ -77,14 +77,14 @@ def slow_file(astronaut: Image.Image, face: Image.Image) -> bytes:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium. Not for the session: while Playwright runs, no other test could run an event loop."""
+    """Chromium, per module: while Playwright runs, no test can run an event loop."""
     with chromium() as running:
         yield running
 
 
 @pytest.fixture
 def page(browser: Browser, stack: FrontDoor) -> Iterator[FacetPage]:
-    """The page for people, just opened; at the end nothing was complained of, and nothing loaded from elsewhere."""
+    """The page, just opened. It must not log errors or load anything from elsewhere."""
     with FacetPage(browser, stack.url) as opened:
         yield opened
         assert opened.complaints == []
@@ -92,13 +92,13 @@ def page(browser: Browser, stack: FrontDoor) -> Iterator[FacetPage]:
 
 @pytest.fixture(scope="session")
 def portrait(astronaut_file: bytes) -> File:
-    """The astronaut, as a file."""
+    """The portrait as a file."""
     return ("astronaut.webp", "image/webp", astronaut_file)
 
 
 @pytest.fixture(scope="session")
 def pair(astronaut: Image.Image) -> File:
-    """One face twice, wider than high; the second is squeezed, and less of a face to the model."""
+    """A wide image of the same face twice; the second is squeezed, and has a lower confidence."""
     both = Image.new("RGB", (1000, 520), "white")
     both.paste(astronaut, (0, 0))
     both.paste(astronaut.resize((300, 400)), (560, 60))
@@ -113,7 +113,7 @@ def hopper() -> File:
 
 @pytest.fixture(scope="session")
 def film(tmp_path_factory: pytest.TempPathFactory, face: Image.Image) -> Path:
-    """Thirty frames with a face that moves, 25 a second."""
+    """A video of thirty frames with a moving face, at 25 frames per second."""
     path = tmp_path_factory.mktemp("film") / "film.mp4"
     with DrawnVideo(path) as video:
         for number in range(30):
@@ -125,19 +125,19 @@ def film(tmp_path_factory: pytest.TempPathFactory, face: Image.Image) -> Path:
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory, face: Image.Image) -> Path:
-    """Sixty pictures in two sub-folders, one of them damaged: with two faces, with one, and with none."""
+    """Sixty images in two subfolders, with two, one or no faces; one of them is damaged."""
     folder = tmp_path_factory.mktemp("photos")
     for number in range(60):
-        picture = face.resize((60 + number, 66 + number))
+        image = face.resize((60 + number, 66 + number))
         if number % 3 == 0:
-            picture = Image.new("RGB", (60 + number, 64), "teal")
+            image = Image.new("RGB", (60 + number, 64), "teal")
         elif number % 3 == 1:
-            pair = Image.new("RGB", (2 * picture.width, picture.height))
-            pair.paste(picture)
-            pair.paste(picture, (picture.width, 0))
-            picture = pair
+            pair = Image.new("RGB", (2 * image.width, image.height))
+            pair.paste(image)
+            pair.paste(image, (image.width, 0))
+            image = pair
         path = folder / ("odd" if number % 2 else "even") / f"{number:02}.jpg"
         path.parent.mkdir(exist_ok=True)
-        path.write_bytes(encode(picture, "JPEG", quality=95))
-    (folder / "even/04.jpg").write_bytes(b"no picture")
+        path.write_bytes(encode(image, "JPEG", quality=95))
+    (folder / "even/04.jpg").write_bytes(b"no image")
     return folder

@@ -1,4 +1,4 @@
-"""A collector of traces for a container: it prints a line for each span. The worker's image has what it takes."""
+"""A trace collector for a container, which prints a line per span; the worker's image has all it needs."""
 
 from __future__ import annotations
 

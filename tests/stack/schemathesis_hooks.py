@@ -1,4 +1,4 @@
-"""What schemathesis cannot read from the API's description: what a picture is, and what does not go together."""
+"""Hooks for schemathesis: images, and options that exclude each other, which the API's description cannot express."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from pydantic.alias_generators import to_snake
 from schemathesis.generation import GenerationMode
 
 
-def _picture(form: str) -> bytes:
+def _image(form: str) -> bytes:
     file = io.BytesIO()
     Image.linear_gradient("L").resize((24, 18)).save(file, form)
     return file.getvalue()
 
 
-PICTURES = st.sampled_from([_picture(form) for form in ("PNG", "JPEG", "WEBP")])
+IMAGES = st.sampled_from([_image(form) for form in ("PNG", "JPEG", "WEBP")])
 
-schemathesis.openapi.format("binary", PICTURES)
-schemathesis.openapi.format("byte", PICTURES.map(base64.b64encode).map(bytes.decode))
+schemathesis.openapi.format("binary", IMAGES)
+schemathesis.openapi.format("byte", IMAGES.map(base64.b64encode).map(bytes.decode))
 for kind in ("image/jpeg", "image/png", "image/webp", "application/octet-stream"):
-    schemathesis.openapi.media_type(kind, PICTURES)
+    schemathesis.openapi.media_type(kind, IMAGES)
 
 
 @schemathesis.deserializer("image/jpeg", "image/png")
-def read_picture(_: Any, response: Any) -> str:
-    """Fail unless the whole picture can be decoded, and is of the type that it is said to be."""
-    with Image.open(io.BytesIO(response.content)) as picture:
-        picture.load()
-        assert f"image/{str(picture.format).lower()}" == response.headers["content-type"][0]
-    return "a picture"
+def read_image(_: Any, response: Any) -> str:
+    """Fail unless the whole image can be decoded and has the stated type."""
+    with Image.open(io.BytesIO(response.content)) as image:
+        image.load()
+        assert f"image/{str(image.format).lower()}" == response.headers["content-type"][0]
+    return "an image"
 
 
 @schemathesis.hook
 def before_load_schema(_: Any, raw_schema: dict[str, Any]) -> None:
-    """Leave X-Request-Timeout to tests of its own: a short one ends, rightly, with 504."""
+    """Remove X-Request-Timeout, which may correctly lead to 504; other tests cover it."""
     for path in raw_schema["paths"].values():
         for operation in path.values():
             said = operation.get("parameters", [])
@@ -47,14 +47,14 @@ def before_load_schema(_: Any, raw_schema: dict[str, Any]) -> None:
 
 @schemathesis.hook
 def filter_case(_: Any, case: Any) -> bool:
-    """Leave out forms with an empty list, of which nothing is sent."""
+    """Skip forms with an empty list, which cannot be sent."""
     form = case.body if case.media_type == "multipart/form-data" and isinstance(case.body, dict) else {}
     return [] not in form.values()
 
 
 @schemathesis.hook
 def before_call(_: Any, case: Any, __: Any) -> None:
-    """Let a valid request say each option once, and none that contradicts another: who blurs faces leaves none out."""
+    """Keep each option of a valid request once, and drop those that blur does not allow."""
     if case.meta.generation.mode is not GenerationMode.POSITIVE:
         return
     body = case.body if isinstance(case.body, dict) else {}

@@ -1,4 +1,4 @@
-"""The benchmarks run, and what they compare is the same work."""
+"""The benchmarks that start processes or stacks run, and compare the same work."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tests.stack.running import ROOT
 
 
 def run(*command: str | Path) -> str:
-    """Run a benchmark and give what it says; what it complains of, when it fails."""
+    """Run a benchmark and return its output."""
     done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def test_the_detectors_benchmark_compares_engines_that_find_the_same(tmp_path: Path) -> None:
-    """It prints a table, and writes a plot and the figures."""
+    """It prints a table, writes a plot and saves the figures."""
     said = run("benchmarks/detector.py", "--quick", "--repeat=1", f"--out={tmp_path}")
     assert "| portrait 512x512 |" in said
     assert (tmp_path / "detector.png").read_bytes().startswith(b"\x89PNG")
@@ -32,8 +32,8 @@ def test_the_detectors_benchmark_compares_engines_that_find_the_same(tmp_path: P
         assert all(megabytes > 0 for megabytes in image["peak_mb"].values())
 
 
-def test_the_tiers_benchmark_finds_the_workers_the_dearest() -> None:
-    """For each size of image; it ends its stack."""
+def test_the_tiers_benchmark_attributes_most_cpu_time_to_the_workers() -> None:
+    """For each size of image, the workers need more CPU time than Envoy and the gateway."""
     said = run("benchmarks/tiers.py", "--seconds=1", "--callers=2")
     rows = [line.strip("| ").split(" | ") for line in said.splitlines() if " kB |" in line]
     assert [row[0].partition(",")[0] for row in rows] == ["320x240", "640x480", "1920x1080"]
@@ -44,7 +44,7 @@ def test_the_tiers_benchmark_finds_the_workers_the_dearest() -> None:
 
 
 def test_the_benchmark_of_min_face_size_shows_that_larger_finds_less(tmp_path: Path) -> None:
-    """It prints a table and writes a plot."""
+    """It prints the faces found for each size, and writes a plot."""
     said = run("benchmarks/tuning.py", "--rounds=1", f"--out={tmp_path / 'plot.png'}")
     rows = [line.strip("| ").split(" | ") for line in said.splitlines()[2:]]
     faces = [int(row[3]) for row in rows]
@@ -53,8 +53,8 @@ def test_the_benchmark_of_min_face_size_shows_that_larger_finds_less(tmp_path: P
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_benchmark_of_the_whole_path_compares_stacks_that_find_the_same_and_fills_its_pages(tmp_path: Path) -> None:
-    """Each cell has both stacks, each way its costs, the growth its workers, and the report a row for each target."""
+def test_the_benchmark_of_the_whole_path_compares_equal_stacks_and_fills_its_pages(tmp_path: Path) -> None:
+    """Its figures cover both stacks, all tiers and all workers; the report has a row for each target."""
     docs = tmp_path / "docs"
     docs.mkdir()
     pages = {"path": docs / "figures.md", "scaling": docs / "scaling.md", "headline": tmp_path / "README.md"}
