@@ -17,7 +17,7 @@ from tests.stack.running import SECONDS, wait_for
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 File = tuple[str, str, bytes]  # name, type, content
-CAMERA = ("--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream")  # and leave to use it
+CAMERA = ("--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream")  # without asking for permission
 ELSEWHERE = "facet.test"  # a name for this machine that is not localhost: plain http from there is not trusted
 
 expect.set_options(timeout=1000 * SECONDS)
@@ -25,7 +25,7 @@ expect.set_options(timeout=1000 * SECONDS)
 
 @contextmanager
 def chromium(*arguments: str) -> Iterator[Browser]:
-    """Start the system's Chromium, and stop it."""
+    """Run the system's Chromium."""
     if CHROMIUM is None:
         reason = "there is no Chromium: apt-get install chromium"
         pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
@@ -39,18 +39,18 @@ def chromium(*arguments: str) -> Iterator[Browser]:
 
 
 class FacetPage:
-    """The page in a tab of its own."""
+    """The page in a new tab."""
 
     def __init__(self, browser: Browser, url: str, **context: Any) -> None:
         self.url = url
         self._context = browser.new_context(**context)
         self._context.set_default_timeout(1000 * SECONDS)
         self.tab: Page = self._context.new_page()
-        self.asked: list[Request] = []
-        self.complaints: list[str] = []
-        self.tab.on("console", self._said)
-        self.tab.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.tab.on("request", self._requested)
+        self.requests: list[Request] = []
+        self.errors: list[str] = []
+        self.tab.on("console", self._console_message)
+        self.tab.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.tab.on("request", self._request)
         self.tab.goto(url)
 
     def __enter__(self) -> Self:
@@ -60,12 +60,12 @@ class FacetPage:
         self._context.close()
 
     def choose(self, *files: File) -> None:
-        """Choose files with the button."""
+        """Select files with the file input."""
         payload: Any = [{"name": name, "mimeType": kind, "buffer": content} for name, kind, content in files]
         self.tab.locator("#files").set_input_files(payload)
 
     def drop(self, *files: File) -> None:
-        """Let files fall on the page."""
+        """Drop files on the page."""
         transfer = self.tab.evaluate_handle(
             """files => {
               const transfer = new DataTransfer();
@@ -81,26 +81,26 @@ class FacetPage:
             self.tab.dispatch_event("main", event, {"dataTransfer": transfer})
 
     def wait_for(self, condition: Callable[[], bool], what: str) -> None:
-        """Wait until a condition is true of what the browser has told us."""
+        """Wait for a condition on the events that the browser has reported."""
 
-        def told() -> bool:
-            self.tab.evaluate("0")  # events come in while the browser is asked something
+        def holds() -> bool:
+            self.tab.evaluate("0")  # Playwright delivers events during a call
             return condition()
 
-        wait_for(told, what)
+        wait_for(holds, what)
 
     @property
     def status(self) -> Locator:
-        """What a screen reader says."""
+        """The status for screen readers."""
         return self.tab.locator("#status[role=status]")
 
     @property
     def marks(self) -> Locator:
-        """The boxes on the picture."""
+        """The boxes on the image."""
         return self.tab.locator(".mark")
 
     def boxes(self) -> list[tuple[float, ...]]:
-        """Where the boxes are on the screen: (left, top, right, bottom) as shares of the picture."""
+        """Return the boxes on the screen: (left, top, right, bottom) relative to the size of the image."""
         found = self.tab.evaluate(
             """() => {
               const frame = document.querySelector("#frame").getBoundingClientRect();
@@ -114,23 +114,23 @@ class FacetPage:
         )
         return [tuple(shares) for shares in found]
 
-    def _said(self, message: ConsoleMessage) -> None:
-        # The browser notes every request that fails, whatever the page makes of it. Expected are errors that answer a
-        # picture, and that nothing comes, not even the page's icon, while a test takes the network away.
+    def _console_message(self, message: ConsoleMessage) -> None:
+        # The browser logs every failed request, even if the page handles it. Expected are error responses to images and
+        # network errors while a test is offline.
         expected = "/predict" in message.location["url"] or "net::ERR_" in message.text
-        noted = "Failed to load resource" in message.text and expected
-        if message.type in ("error", "warning") and not noted:
-            self.complaints.append(message.text)
+        expected_failure = "Failed to load resource" in message.text and expected
+        if message.type in ("error", "warning") and not expected_failure:
+            self.errors.append(message.text)
 
-    def _requested(self, request: Request) -> None:
+    def _request(self, request: Request) -> None:
         if "/predict" in request.url:
-            self.asked.append(request)
+            self.requests.append(request)
         if not request.url.startswith("blob:") and urlsplit(request.url)[:2] != urlsplit(self.url)[:2]:
-            self.complaints.append(f"it loads {request.url}")
+            self.errors.append(f"the page loads {request.url}")
 
 
 def as_shares(answer: dict[str, Any]) -> list[tuple[float, ...]]:
-    """Give the boxes of the service's answer as `FacetPage.boxes` does."""
+    """Return the boxes of a response in the form of `FacetPage.boxes`."""
     width, height = answer["width"], answer["height"]
     corners = [(result["box"]["upLeft"], result["box"]["lowerRight"]) for result in answer["results"]]
     return [(a["x"] / width, a["y"] / height, b["x"] / width, b["y"] / height) for a, b in corners]

@@ -87,7 +87,7 @@ def page(browser: Browser, stack: FrontDoor) -> Iterator[FacetPage]:
     """The page, just opened. It must not log errors or load anything from elsewhere."""
     with FacetPage(browser, stack.url) as opened:
         yield opened
-        assert opened.complaints == []
+        assert opened.errors == []
 
 
 @pytest.fixture(scope="session")

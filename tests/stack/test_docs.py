@@ -73,4 +73,4 @@ def test_the_page_tries_the_api_out(browser: Browser, stack: FrontDoor, portrait
         drawn = annotate.locator(".live-responses-table img")
         drawn.wait_for()
         assert drawn.evaluate("async (image) => (await image.decode(), image.naturalWidth)") == 512
-        assert page.complaints == []
+        assert page.errors == []

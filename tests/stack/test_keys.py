@@ -231,7 +231,7 @@ def test_the_page_asks_for_the_key(guarded: Guarded, face_file: bytes) -> None:
         page.tab.get_by_label("API key").fill(guarded.keys["alice"])
         page.tab.get_by_label("API key").press("Enter")
         expect(page.marks).to_have_count(1)
-        assert page.complaints == []
+        assert page.errors == []
 
 
 def test_a_client_above_its_limit_is_refused_and_others_are_not(guarded: Guarded, face_file: bytes) -> None:

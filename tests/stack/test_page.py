@@ -97,7 +97,7 @@ def test_a_picture_is_pasted(browser: Browser, stack: FrontDoor, face_file: byte
         )
         page.tab.keyboard.press("Control+V")
         expect(page.marks).to_have_count(1)
-        assert page.complaints == []
+        assert page.errors == []
 
 
 def test_the_confidence_is_filtered_without_asking(page: FacetPage, client: httpx.Client, pair: File) -> None:
@@ -105,7 +105,7 @@ def test_the_confidence_is_filtered_without_asking(page: FacetPage, client: http
     sure, less = sorted((result["confidence"] for result in ask(client, pair)["results"]), reverse=True)
     page.choose(pair)
     expect(page.marks).to_have_count(2)
-    asked = len(page.asked)
+    asked = len(page.requests)
     slider = page.tab.get_by_label("Confidence, at least")
     slider.fill(f"{(sure + less) / 2:.3f}")
     expect(page.marks).to_have_count(1)
@@ -121,7 +121,7 @@ def test_the_confidence_is_filtered_without_asking(page: FacetPage, client: http
     expect(page.tab.locator("#strip button").last).to_have_accessible_name("more.png: 0 faces")
     slider.fill("0.8")
     expect(page.marks).to_have_count(2)
-    assert len(page.asked) == asked + 1
+    assert len(page.requests) == asked + 1
 
 
 def test_the_smallest_face_is_asked_again(page: FacetPage, pair: File) -> None:
@@ -135,7 +135,7 @@ def test_the_smallest_face_is_asked_again(page: FacetPage, pair: File) -> None:
     expect(slider).to_have_attribute("aria-valuetext", "400 pixels")
     expect(page.status).to_have_text("no faces found in pair.png")
     expect(page.marks).to_have_count(0)
-    queries = [request.url.partition("?")[2] for request in page.asked]
+    queries = [request.url.partition("?")[2] for request in page.requests]
     assert queries == ["min_face_size=20", "min_face_size=400"]
 
 
@@ -161,7 +161,7 @@ def test_five_pictures_are_examined_four_at_a_time(
     expect(strip).to_have_count(5)
     expect(strip.and_(page.tab.locator("[data-state=asking]"))).to_have_count(4)
     expect(strip.and_(page.tab.locator("[data-state=waiting]"))).to_have_count(1)
-    page.wait_for(lambda: len(page.asked) == 4, "four are asked about")
+    page.wait_for(lambda: len(page.requests) == 4, "four are asked about")
     page.tab.unroute("**/predict?*")  # which lets them go
     for index, (file, faces) in enumerate(zip(files, (1, 2, 1, 1, 1), strict=True)):
         expect(strip.nth(index)).to_have_accessible_name(f"{file[0]}: {faces} face{'s' if faces > 1 else ''}")

@@ -84,7 +84,7 @@ def test_axe_finds_nothing(
         found = Axe().run(page.tab)
         assert found.violations_count == 0, found.generate_report()
         assert (page.tab.evaluate(LUMINANCE) < 64) is (scheme == "dark")
-        assert page.complaints == []
+        assert page.errors == []
 
 
 @pytest.mark.parametrize("state", STATES)
@@ -94,7 +94,7 @@ def test_it_fits_a_narrow_screen(browser: Browser, stack: FrontDoor, astronaut_f
         state(page, astronaut_file)
         assert page.tab.evaluate("document.documentElement.scrollWidth") == 320
         assert page.tab.evaluate(TOO_SMALL) == []
-        assert page.complaints == []
+        assert page.errors == []
 
 
 def test_all_of_it_is_reached_by_keyboard(page: FacetPage, astronaut_file: bytes) -> None:

@@ -33,18 +33,18 @@ def start(page: FacetPage) -> None:
 
 def goes_on(page: FacetPage) -> None:
     """Wait for another two frames."""
-    asked = len(page.asked)
-    page.wait_for(lambda: len(page.asked) >= asked + 2, "the camera goes on")
+    asked = len(page.requests)
+    page.wait_for(lambda: len(page.requests) >= asked + 2, "the camera goes on")
 
 
 def assert_nothing_is_asked(page: FacetPage, client: httpx.Client, picture: File) -> None:
     """While the service examines ten pictures of a frame's size; one frame may have been on its way."""
     page.tab.evaluate("0")  # events come in
-    asked = len(page.asked)
+    asked = len(page.requests)
     for _ in range(10):
         client.post("/predict", content=picture[2], headers={"Content-Type": picture[1]})
     page.tab.evaluate("fetch('/readyz')")
-    assert len(page.asked) <= asked + 1
+    assert len(page.requests) <= asked + 1
 
 
 def test_the_camera_finds_a_face_until_it_is_stopped(page: FacetPage, client: httpx.Client, hopper: File) -> None:
@@ -102,5 +102,5 @@ def test_what_was_not_foreseen_of_a_camera_is_said_in_words(page: FacetPage) -> 
     page.tab.evaluate("navigator.mediaDevices.getUserMedia = async () => 'no stream'")
     page.tab.get_by_role("button", name="Use the camera").click()
     expect(page.tab.get_by_role("alert")).to_have_text("The camera cannot be used. Choose pictures instead.")
-    page.wait_for(lambda: len(page.complaints) == 1, "the console has the error")
-    assert "TypeError" in page.complaints.pop()
+    page.wait_for(lambda: len(page.errors) == 1, "the console has the error")
+    assert "TypeError" in page.errors.pop()

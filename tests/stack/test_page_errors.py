@@ -26,7 +26,7 @@ def test_what_would_be_refused_is_not_sent(page: FacetPage, file: File, says: st
     page.choose(file)
     expect(page.tab.locator("#summary")).to_contain_text(says)
     expect(page.status).to_contain_text(f"{file[0]}: ")
-    assert page.asked == []
+    assert page.requests == []
 
 
 def test_a_file_that_has_gone_is_said_to(page: FacetPage, face_file: bytes, tmp_path: Path) -> None:
@@ -40,7 +40,7 @@ def test_a_file_that_has_gone_is_said_to(page: FacetPage, face_file: bytes, tmp_
     expect(page.tab.get_by_role("alert")).to_contain_text("This picture cannot be drawn: its file has been moved")
     page.tab.get_by_label("Smallest face to look for").fill("4")
     expect(page.tab.locator("#summary")).to_contain_text("This cannot be read")
-    assert len(page.asked) == 1
+    assert len(page.requests) == 1
 
 
 def test_what_the_service_refuses_is_said_in_its_words(page: FacetPage, face_file: bytes) -> None:
@@ -71,7 +71,7 @@ def test_a_busy_service_is_asked_again_quietly(page: FacetPage, face_file: bytes
     page.tab.route("**/predict?*", busy_first)
     page.choose(("face.png", "image/png", face_file))
     expect(page.marks).to_have_count(1)
-    assert len(page.asked) == 3
+    assert len(page.requests) == 3
 
 
 def test_a_service_that_cannot_be_reached_can_be_tried_again(page: FacetPage, face_file: bytes) -> None:
@@ -115,7 +115,7 @@ def test_a_camera_that_the_browser_does_not_give_is_explained(browser: Browser, 
     with FacetPage(browser, f"http://{ELSEWHERE}:{stack.edge.rpartition(':')[2]}") as page:
         page.tab.get_by_role("button", name="Use the camera").click()
         expect(page.tab.get_by_role("alert")).to_contain_text("only to pages that come over https or from localhost")
-        assert page.complaints == []
+        assert page.errors == []
 
 
 def test_a_camera_that_is_not_there_is_explained(page: FacetPage) -> None:

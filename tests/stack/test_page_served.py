@@ -25,7 +25,7 @@ def test_nothing_but_the_page_itself_may_run(browser: Browser, stack: FrontDoor)
         )
 
         def refused(directive: str) -> bool:
-            return any(directive in complaint for complaint in page.complaints)
+            return any(directive in error for error in page.errors)
 
         for directive in ("script-src", "style-src", "img-src"):
             page.wait_for(partial(refused, directive), f"{directive} is enforced")
@@ -56,4 +56,4 @@ def test_the_command_that_is_shown_names_this_address(browser: Browser, stack: F
         page.tab.locator("#copy-curl").click()
         expect(page.tab.locator("#copy-curl")).to_have_text("Selected")
         assert page.tab.evaluate("getSelection().toString()") == command
-        assert page.complaints == []
+        assert page.errors == []
