@@ -59,6 +59,6 @@ class Watchdog:
                 else:
                     log.warning("the stalled inference ended; serving again")
                 await self._set_serving(not stalled)
-            with suppress(BlockingIOError):  # a full pipe holds heartbeats enough
+            with suppress(BlockingIOError):  # a full pipe has unread heartbeats in it
                 os.write(self._heartbeat_fd, b".")
             await asyncio.sleep(HEARTBEAT_SECONDS)

@@ -20,7 +20,7 @@ T = TypeVar("T")
 LATE_SECONDS = 0.5
 # Bytes of images that may wait: what the container's memory leaves beside the largest image under examination.
 MEMORY = 160 * 1024 * 1024
-# The expected time of the next work is the median of the last times, so a single long one does not count.
+# The next work is expected to take the median of this many last times, so that a single long one does not count.
 REMEMBERED = 9
 
 
@@ -33,7 +33,7 @@ class _Waiter:
 
 
 class InferenceQueue:
-    """Runs one work at a time in a thread, first come, first served, so that the event loop (health!) never waits.
+    """Runs one piece of work at a time in a thread, first come, first served. The event loop never waits for it.
 
     At most `capacity` callers wait, with at most `memory` bytes, for at most `max_wait` seconds each. Further callers
     get Busy at once, as do callers whose expected wait is longer than `max_wait`.
@@ -47,7 +47,7 @@ class InferenceQueue:
         self._max_wait = max_wait
         self._memory = memory
         self._waiters: deque[_Waiter] = deque()
-        self._taken = False  # from one work's turn to its end; when it ends, the turn passes to the first waiter
+        self._taken = False  # whether a caller has the turn
         self._times: deque[float] = deque(maxlen=REMEMBERED)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="inference")
         self.running: contextvars.Context | None = None  # of the running work, which holds its request id for the log
