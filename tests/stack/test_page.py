@@ -72,7 +72,7 @@ def test_the_curtain_falls_while_a_file_is_dragged(page: FacetPage) -> None:
     page.tab.dispatch_event("body", "dragleave")
     expect(page.tab.locator("#drop")).to_be_hidden()
     page.drop()
-    expect(page.tab.get_by_role("alert")).to_contain_text("That was no file")
+    expect(page.tab.get_by_role("alert")).to_contain_text("That was not a file")
 
 
 def test_pictures_are_chosen_with_the_button(page: FacetPage, portrait: File) -> None:
@@ -209,7 +209,7 @@ def difference(one: Image.Image, other: Image.Image) -> float:
 def test_beside_the_picture_are_times_and_json(page: FacetPage, portrait: File) -> None:
     """The steps in their order, what computed them, and the answer as it came."""
     page.choose(portrait)
-    expect(page.tab.locator("#round-trip")).to_contain_text("until the answer was here")
+    expect(page.tab.locator("#round-trip")).to_contain_text("until the answer arrived")
     expect(page.tab.locator("#worker")).to_contain_text("mtcnn on ")
     assert page.tab.locator("#steps th").all_text_contents()[:2] == ["Waiting in line", "Decoding"]
     page.tab.get_by_text("JSON", exact=True).click()

@@ -96,7 +96,7 @@ def test_an_answer_of_somebody_else_is_not_taken_for_ours(
     answer = {"status": status, "body": body, "headers": {"X-Request-ID": "42"}}
     page.tab.route("**/predict?*", lambda route: route.fulfill(**answer))
     page.choose(("face.png", "image/png", face_file))
-    expect(page.tab.locator("#summary")).to_contain_text(f"with status {status}, is not one of this service")
+    expect(page.tab.locator("#summary")).to_contain_text(f"with status {status}, is not from this service")
     expect(page.tab.locator("#request")).to_have_text("Request 42")
 
 
@@ -114,8 +114,8 @@ def test_a_camera_that_the_browser_does_not_give_is_explained(browser: Browser, 
     """Over plain http from another host than localhost."""
     with FacetPage(browser, f"http://{ELSEWHERE}:{stack.edge.rpartition(':')[2]}") as page:
         page.tab.get_by_role("button", name="Use the camera").click()
-        expect(page.tab.get_by_role("alert")).to_contain_text("only to pages that come over https or from localhost")
-        assert page.errors == []
+        expect(page.tab.get_by_role("alert")).to_contain_text("only on pages from https or localhost")
+        assert page.complaints == []
 
 
 def test_a_camera_that_is_not_there_is_explained(page: FacetPage) -> None:

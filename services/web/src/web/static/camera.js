@@ -1,21 +1,21 @@
-// Sends still frames of the camera, one after the other.
+// Sends frames of the camera, one after another.
 
 import { Failure } from "./failure.js";
 import { predict } from "./service.js";
 
 const QUALITY = 0.85; // of the JPEG that is sent
-const APART = 100; // milliseconds from one frame to the next, at least: one page is not to keep all workers busy
+const APART = 100; // milliseconds between frames at least, so that one page does not keep all workers busy
 const WISH = { width: { ideal: 1280 }, height: { ideal: 720 }, facingMode: "user" };
 
 const REFUSED = {
   NotAllowedError: "the camera was not allowed. Allow it for this page in the browser's settings, then try again",
-  NotFoundError: "there is no camera here. Choose pictures instead",
+  NotFoundError: "there is no camera. Choose pictures instead",
   NotReadableError: "the camera is in use by another program. Close that, then try again",
 };
 
-/** The camera, shown in a video element; it is off until `start`. */
+/** The camera, shown in a video element; off until `start`. */
 export class Camera {
-  #control = null; // aborts what is under way when the camera stops
+  #control = null; // aborts pending work when the camera stops
   #stream = null;
 
   constructor(video) {
@@ -26,33 +26,33 @@ export class Camera {
     return this.#control !== null;
   }
 
-  /** Switch the camera on and show what it sees. Throws a Failure that says why not, or an AbortError if it was stopped. */
+  /** Start the camera and show it. Throws a Failure, or an AbortError if it was stopped meanwhile. */
   async start() {
     if (!navigator.mediaDevices) {
       throw new Failure(
-        "this browser gives the camera only to pages that come over https or from localhost. Choose pictures instead",
+        "this browser allows the camera only on pages from https or localhost. Choose pictures instead",
       );
     }
     this.#control = new AbortController();
     const { signal } = this.#control;
     try {
       const stream = await navigator.mediaDevices.getUserMedia({ video: WISH, audio: false });
-      if (signal.aborted) switchOff(stream); // it was stopped while its owner was asked for leave
+      if (signal.aborted) switchOff(stream); // stopped while the permission prompt was open
       signal.throwIfAborted();
       this.#stream = this.video.srcObject = stream;
       await this.video.play();
     } catch (error) {
-      signal.throwIfAborted(); // what became of this attempt concerns nobody: there may be another by now
+      signal.throwIfAborted(); // this attempt is over; there may be another by now
       throw refusal(error);
     }
   }
 
-  /** Ask about one frame after the other, until `stop`; gives each as { answer, milliseconds }. Throws a Failure. */
+  /** Send one frame after another until `stop`; yields { answer, milliseconds }. Throws a Failure. */
   async *answers(minFaceSize) {
     const { signal } = this.#control;
     const unplugged = this.#stream.getVideoTracks()[0];
     while (!signal.aborted) {
-      if (unplugged.readyState === "ended") throw new Failure("the camera has gone. Connect it, then try again");
+      if (unplugged.readyState === "ended") throw new Failure("the camera has been disconnected. Connect it, then try again");
       const began = performance.now();
       try {
         yield await predict(await this.#frame(), minFaceSize(), signal);
@@ -63,7 +63,7 @@ export class Camera {
     }
   }
 
-  /** Switch the camera off, its light too. */
+  /** Stop the camera; its light goes off too. */
   stop() {
     this.#control?.abort();
     this.#control = null;
@@ -85,7 +85,7 @@ function refusal(error) {
   return new Failure(REFUSED[error.name] ?? "the camera cannot be used. Choose pictures instead");
 }
 
-/** Wait until the next frame is due, and somebody can see what becomes of it. */
+/** Wait until the next frame is due and the page is visible. */
 async function rest(began) {
   await new Promise((resolve) => setTimeout(resolve, began + APART - performance.now()));
   while (document.hidden) {

@@ -1,6 +1,6 @@
 "use strict";
 
-// Swagger UI with the description of this very service.
+// Swagger UI with the description of this service.
 window.SwaggerUIBundle({
   url: "/openapi.json",
   dom_id: "#docs",

@@ -1,12 +1,12 @@
-// Saves a picture with its faces drawn on it.
+// Saves an image with its faces drawn on it.
 
 import { Failure } from "./failure.js";
 import { paintMarks } from "./marks.js";
 import { drawUpright } from "./upright.js";
 
-const KEPT = 60_000; // milliseconds, in which the browser has begun to save the file
+const KEPT = 60_000; // milliseconds; the browser has begun to save the file by then
 
-/** Save a picture with all its pixels and these faces, as a PNG. Throws a Failure if the browser cannot draw it. */
+/** Save an image in full resolution with these faces, as a PNG. Throws a Failure if the browser cannot draw it. */
 export async function download({ file, name, orientation }, faces) {
   const drawn = await paint(file, orientation, faces);
   const link = document.createElement("a");
@@ -25,7 +25,7 @@ async function paint(file, orientation, faces) {
     drawUpright(canvas, bitmap, orientation);
     paintMarks(canvas, faces);
     const drawn = await new Promise((resolve) => canvas.toBlob(resolve));
-    if (!drawn) throw new Failure("this browser cannot draw a picture of that size");
+    if (!drawn) throw new Failure("this browser cannot draw a picture of this size");
     return drawn;
   } finally {
     bitmap.close();

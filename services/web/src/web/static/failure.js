@@ -1,6 +1,6 @@
-// What went wrong, in words for people.
+// Errors with messages for people.
 
-/** Something that the person at the page can understand, and perhaps mend. */
+/** An error that the user can understand, and perhaps fix. */
 export class Failure extends Error {
   constructor(message, requestId = "") {
     super(message.charAt(0).toUpperCase() + message.slice(1).replace(/\.?$/, "."));
@@ -8,9 +8,9 @@ export class Failure extends Error {
   }
 }
 
-/** Give a Failure as it is. Anything else is a fault of this page: the console has it, and the Failure says so. */
+/** Return a Failure unchanged. Anything else is a bug of this page: log it, and return a Failure that says so. */
 export function asFailure(error) {
   if (error instanceof Failure) return error;
   console.error(error);
-  return new Failure("this page is at fault. Load it again, then try again");
+  return new Failure("this page has a bug. Reload it, then try again");
 }

@@ -1,12 +1,12 @@
-// Boxes, landmarks and confidences over a picture: as elements on the page, and painted for the download.
+// Boxes, landmarks and confidences on an image: as elements of the page, and painted for the download.
 
-const BRIGHT = "#40e0ff"; // with a dark edge it is seen on any picture; the colour of /annotate
+const BRIGHT = "#40e0ff"; // with a dark edge it is visible on any image; the colour of /annotate
 const DARK = "#101820";
-const MOST = 1000; // boxes on the page; in a crowd beyond that nobody could tell one from another
-const NEAR_TOP = 0.08; // of the height: there is no room for a label above
-const FAR_RIGHT = 0.7; // of the width: a label would leave the picture
+const MOST = 1000; // boxes on the page; more could not be told apart
+const NEAR_TOP = 0.08; // of the height: no room for a label above
+const FAR_RIGHT = 0.7; // of the width: a label would extend beyond the image
 
-/** Show faces (each { number, box, landmarks, confidence }) on a layer that covers a picture of width x height. */
+/** Show faces (each { number, box, landmarks, confidence }) on a layer that covers an image of width x height. */
 export function showMarks(layer, faces, width, height) {
   layer.replaceChildren(...faces.slice(0, MOST).map((face) => mark(face, width, height)));
 }
@@ -39,7 +39,7 @@ function percent(share) {
   return `${100 * share}%`;
 }
 
-/** Paint the same on a canvas that has the size of the picture. */
+/** Paint the same on a canvas of the image's size. */
 export function paintMarks(canvas, faces) {
   const context = canvas.getContext("2d");
   const shorter = Math.min(canvas.width, canvas.height);

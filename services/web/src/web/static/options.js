@@ -1,23 +1,23 @@
-// The two sliders: which faces are shown, and which are looked for.
+// The two sliders: which faces are shown, and how small a face may be.
 
-// Pixels, in steps that look alike. The service looks for no face below 12.
+// Pixels, in steps of similar ratios. The service finds no face below 12.
 const SIZES = [12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 400];
-const DEFAULT_SIZE = 20; // the service's, where it is not set otherwise
-const SETTLED = 250; // milliseconds after the slider was moved, let go, or a key was pressed
+const DEFAULT_SIZE = 20; // the service's default
+const SETTLED = 250; // milliseconds after the last movement of a slider
 
 const [confidence, size] = ["confidence", "size"].map((id) => document.getElementById(id));
 
-/** Whether a face is to be shown. */
+/** Report whether a face is shown. */
 export function isSure(face) {
   return face.confidence >= Number(confidence.value);
 }
 
-/** The smallest face that is to be looked for, in pixels. */
+/** Return the smallest face to look for, in pixels. */
 export function minFaceSize() {
   return SIZES[Number(size.value)];
 }
 
-/** Let the slider begin below the least confident face of an answer: another service may have another threshold. */
+/** Extend the slider down to the least confident face of an answer: the service may have a lower threshold. */
 export function widenConfidence(answer) {
   const faces = answer?.results ?? [];
   const lowest = faces.reduce((least, face) => Math.min(least, face.confidence), Number(confidence.min));
@@ -28,7 +28,7 @@ export function widenConfidence(answer) {
   showValues();
 }
 
-/** Call `filter` when other faces are to be shown, `filtered` after that, and `ask` when others are to be looked for. */
+/** Call `filter` when the confidence changes, `filtered` once it is at rest, and `ask` when the size has changed. */
 export function listenToOptions(filter, filtered, ask) {
   size.max = SIZES.length - 1;
   size.value = SIZES.indexOf(DEFAULT_SIZE);

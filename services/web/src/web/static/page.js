@@ -1,4 +1,4 @@
-// The page: which pictures there are, which is shown, and what the buttons and sliders do.
+// The page: its images, the selected one, and what the buttons and sliders do.
 
 import { Camera } from "./camera.js";
 import { download } from "./download.js";
@@ -8,31 +8,31 @@ import { listenToKey } from "./key.js";
 import { showMarks } from "./marks.js";
 import { isSure, listenToOptions, minFaceSize, widenConfidence } from "./options.js";
 import { copy, showFaces, showJson, showTimes } from "./panel.js";
-import { Picture, Queue } from "./queue.js";
+import { Queue, Upload } from "./queue.js";
 import { makeItem, showItem } from "./strip.js";
 import { drawUpright } from "./upright.js";
 import { countInWords, nothingToList, outcomeInWords } from "./words.js";
 
-const VIEW_PIXELS = 2048; // the longer side of what is shown; the download has all pixels
+const VIEW_PIXELS = 2048; // the longer side on the screen; the download has all pixels
 const THUMB_PIXELS = 160;
 const LIVE_NAME = "the camera's picture";
 
 const $ = (id) => document.getElementById(id);
-const pictures = [];
+const images = [];
 const camera = new Camera($("live"));
-let live = null; // what the camera saw last, in the place of a picture
+let live = null; // the last frame of the camera and its answer, while the camera runs
 let selected = null;
-let lit = null; // the number of the face that is pointed at
+let lit = null; // the number of the highlighted face
 
-const queue = new Queue(minFaceSize, (picture) => {
-  if (picture.state === "done" || picture.state === "failed") draw(picture);
-  widenConfidence(picture.answer);
-  showBadge(picture);
-  if (picture === selected) showSubject();
-  announce(picture);
+const queue = new Queue(minFaceSize, (image) => {
+  if (image.state === "done" || image.state === "failed") draw(image);
+  widenConfidence(image.answer);
+  showBadge(image);
+  if (image === selected) showSubject();
+  announce(image);
 });
 
-/** Number the faces of an answer, and keep those that the slider asks for. */
+/** Number the faces of an answer, and keep those that the confidence slider admits. */
 function facesOf(subject) {
   const all = subject?.answer?.results ?? [];
   return all.map((face, index) => ({ number: index + 1, ...face })).filter(isSure);
@@ -41,61 +41,61 @@ function facesOf(subject) {
 function add(files) {
   stopCamera();
   notice("");
-  const added = files.map((file) => new Picture(file));
-  for (const picture of added) {
-    picture.thumb = document.createElement("canvas");
-    picture.item = $("strip").appendChild(makeItem(picture, select));
+  const added = files.map((file) => new Upload(file));
+  for (const image of added) {
+    image.thumb = document.createElement("canvas");
+    image.item = $("strip").appendChild(makeItem(image, select));
   }
-  pictures.push(...added);
+  images.push(...added);
   if (added.length > 0) select(added[0]);
-  added.forEach((picture) => queue.ask(picture));
+  added.forEach((image) => queue.ask(image));
   $("name").focus({ preventScroll: true });
 }
 
-function select(picture) {
-  selected = picture;
+function select(image) {
+  selected = image;
   $("view").width = $("view").height = 0;
-  if (picture) draw(picture);
+  if (image) draw(image);
   show();
 }
 
-function remove(picture) {
-  queue.drop(picture);
-  picture.item.remove();
-  const index = pictures.indexOf(picture);
-  pictures.splice(index, 1);
-  select(pictures[index] ?? pictures[index - 1] ?? null);
+function remove(image) {
+  queue.drop(image);
+  image.item.remove();
+  const index = images.indexOf(image);
+  images.splice(index, 1);
+  select(images[index] ?? images[index - 1] ?? null);
   (selected ? $("name") : $("files")).focus({ preventScroll: true });
 }
 
-/** Draw a picture's thumbnail, and the picture itself if it is the one to be shown. */
-async function draw(picture) {
-  const bitmap = await createImageBitmap(picture.file).catch(() => null);
-  if (!bitmap) return; // there is nothing to see; what the service says of it is shown
-  drawUpright(picture.thumb, bitmap, picture.orientation, THUMB_PIXELS);
-  if (picture === selected) {
-    drawUpright($("view"), bitmap, picture.orientation, VIEW_PIXELS);
+/** Draw an image's thumbnail, and the image itself if it is selected. */
+async function draw(image) {
+  const bitmap = await createImageBitmap(image.file).catch(() => null);
+  if (!bitmap) return; // the browser cannot show it; the service's error is shown instead
+  drawUpright(image.thumb, bitmap, image.orientation, THUMB_PIXELS);
+  if (image === selected) {
+    drawUpright($("view"), bitmap, image.orientation, VIEW_PIXELS);
     showSubject();
   }
   bitmap.close();
 }
 
-/** Bring the whole page up to date. */
+/** Update the whole page. */
 function show() {
-  $("strip").hidden = Boolean(live) || pictures.length < 2;
+  $("strip").hidden = Boolean(live) || images.length < 2;
   $("camera").hidden = Boolean(live);
-  pictures.forEach(showBadge);
+  images.forEach(showBadge);
   showSubject();
 }
 
-function showBadge(picture) {
-  showItem(picture, facesOf(picture).length, picture === selected);
+function showBadge(image) {
+  showItem(image, facesOf(image).length, image === selected);
 }
 
-/** Show what the camera sees, or else the picture that is selected. */
+/** Show the camera or, if it is off, the selected image. */
 function showSubject() {
   const subject = live ?? selected;
-  document.body.dataset.state = subject ? "picture" : "empty";
+  document.body.dataset.state = subject ? "image" : "empty";
   $("work").hidden = !subject;
   if (!subject) return;
   for (const id of ["live", "stop"]) $(id).hidden = !live;
@@ -114,7 +114,7 @@ function showSubject() {
   showJson($("json"), subject.answer);
 }
 
-/** Show of a picture what the confidence slider has a say in. */
+/** Show what depends on the confidence slider. */
 function showFound(subject) {
   const { answer } = subject;
   const faces = facesOf(subject);
@@ -131,7 +131,7 @@ function showFound(subject) {
   $("no-faces").textContent = answer && faces.length === 0 ? nothingToList(answer) : "";
 }
 
-/** Make a face stand out, in the list and on the picture; null: none. */
+/** Highlight a face in the list and on the image, or none if `number` is null. */
 function light(number) {
   lit = number;
   for (const element of document.querySelectorAll("[data-face]")) {
@@ -140,7 +140,7 @@ function light(number) {
   $("marks").classList.toggle("one", number !== null);
 }
 
-/** Say aloud what became of a picture. */
+/** Announce an image's result to screen readers. */
 function announce(subject) {
   const outcome = outcomeInWords(subject, facesOf(subject).length);
   if (subject.state === "failed") $("status").textContent = `${subject.name}: ${outcome}`;
@@ -168,7 +168,7 @@ async function startCamera() {
       if (facesOf(live).length !== before) announce(live);
     }
   } catch (error) {
-    if (error.name === "AbortError") return; // it was stopped while it started
+    if (error.name === "AbortError") return; // stopped while it was starting
     stopCamera();
     notice(asFailure(error).message);
   }
@@ -179,13 +179,13 @@ function stopCamera() {
   camera.stop();
   live = null;
   show();
-  if (focused) $("camera").focus(); // what had the focus is hidden now
+  if (focused) $("camera").focus(); // the focused button is hidden now
 }
 
 async function save() {
   const button = $("download");
-  if (button.ariaDisabled) return; // a picture is being drawn
-  button.ariaDisabled = "true"; // and not disabled, which would lose the focus
+  if (button.ariaDisabled) return; // an image is being drawn
+  button.ariaDisabled = "true"; // `disabled` would lose the focus
   notice("");
   try {
     await download(selected, facesOf(selected));
@@ -196,21 +196,21 @@ async function save() {
   }
 }
 
-/** Show the faces that the confidence slider asks for. */
+/** Show the faces that the confidence slider admits. */
 function filter() {
-  pictures.forEach(showBadge);
+  images.forEach(showBadge);
   showFound(live ?? selected);
 }
 
-/** Say aloud how many those are, once the slider has come to rest. */
+/** Announce how many faces are shown, once the slider is at rest. */
 function filtered() {
   const subject = live ?? selected;
   if (subject) announce(subject);
 }
 
 function askAgain() {
-  const selectedFirst = [...pictures].sort((one, other) => (other === selected) - (one === selected));
-  selectedFirst.forEach((picture) => queue.ask(picture));
+  const selectedFirst = [...images].sort((one, other) => (other === selected) - (one === selected));
+  selectedFirst.forEach((image) => queue.ask(image));
 }
 
 listen($("files"), $("drop"), add, notice);

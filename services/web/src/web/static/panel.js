@@ -1,4 +1,4 @@
-// What stands beside the picture: the list of faces, the times, the JSON.
+// The panel beside the image: the list of faces, the times, the JSON.
 
 const MOST = 200; // faces in the list; the JSON has all
 const STEPS = {
@@ -13,7 +13,7 @@ const STEPS = {
   onet: "O-Net: landmarks",
 };
 
-/** List the faces; `light(number)` is called with the one that is pointed at or focused, and with null after that. */
+/** List the faces; `light(number)` is called for the face that is pointed at or focused, and with null afterwards. */
 export function showFaces(list, faces, light) {
   const shown = faces.slice(0, MOST);
   while (list.children.length > shown.length) list.lastChild.remove();
@@ -50,13 +50,13 @@ function fillFace(item, { number, box, confidence }) {
   item.dataset.face = number;
 }
 
-/** Show how long each step took in the worker, and the whole as the browser saw it. */
+/** Show the duration of each step in the worker, and of the whole request in the browser. */
 export function showTimes(section, answer, milliseconds) {
   const { milliseconds: steps = {}, worker, engine, model } = answer.metaData;
   const longest = Math.max(...Object.values(steps), 0.1);
   const sum = Object.values(steps).reduce((one, other) => one + other, 0);
   section.querySelector("#round-trip").replaceChildren(
-    strong(`${milliseconds.toFixed(0)} ms`), " until the answer was here, ", strong(`${sum.toFixed(0)} ms`), " of it in the worker",
+    strong(`${milliseconds.toFixed(0)} ms`), " until the answer arrived, ", strong(`${sum.toFixed(0)} ms`), " of it in the worker",
   );
   section.querySelector("#steps").replaceChildren(
     ...inOrder(steps).map(([name, value]) => row(STEPS[name] ?? name, value, value / longest)),
@@ -64,7 +64,7 @@ export function showTimes(section, answer, milliseconds) {
   section.querySelector("#worker").textContent = `${model} on ${engine}, worker ${worker}`;
 }
 
-/** Steps as they happen; what is new to this page comes last. */
+/** Sort the steps by their order in the worker; unknown steps come last. */
 function inOrder(steps) {
   const place = (name) => (name in STEPS ? Object.keys(STEPS).indexOf(name) : Infinity);
   return Object.entries(steps).sort(([one], [other]) => place(one) - place(other));
@@ -89,12 +89,12 @@ function row(name, milliseconds, share) {
   return line;
 }
 
-/** Show the answer as JSON if the part is open: of a crowd it is long. */
+/** Show the answer as JSON if the section is open; with many faces it is long. */
 export function showJson(details, answer) {
   details.querySelector("pre").textContent = details.open ? JSON.stringify(answer, null, 2) : "";
 }
 
-/** Copy an element's text, or select it where the browser gives no clipboard (plain http). */
+/** Copy an element's text, or select it where the browser offers no clipboard (plain HTTP). */
 export async function copy(element, button) {
   try {
     await navigator.clipboard.writeText(element.textContent);

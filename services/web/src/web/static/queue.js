@@ -1,4 +1,4 @@
-// Asks about pictures, a few at a time; the others wait.
+// Sends images to the service, a few at a time.
 
 import { asFailure } from "./failure.js";
 import { check, predict } from "./service.js";
@@ -6,18 +6,18 @@ import { leftToUndo } from "./upright.js";
 
 const AT_A_TIME = 4;
 
-/** A picture on the page: `state` is waiting, asking, done (with `answer` and `milliseconds`) or failed (`failure`). */
-export class Picture {
+/** An image on the page: `state` is waiting, asking, done (with `answer`, `milliseconds`) or failed (with `failure`). */
+export class Upload {
   constructor(file) {
     this.file = file;
     this.name = file.name || "picture";
     this.state = "waiting";
-    this.orientation = 1; // what the browser leaves to undo
+    this.orientation = 1; // the EXIF orientation that the browser does not undo
     this.control = new AbortController();
   }
 }
 
-/** The line of pictures. `minFaceSize()` gives the option; `changed(picture)` is called when one has another state. */
+/** The queue of images. `minFaceSize()` returns the option; `changed(image)` is called when an image's state changes. */
 export class Queue {
   constructor(minFaceSize, changed) {
     this.minFaceSize = minFaceSize;
@@ -26,21 +26,21 @@ export class Queue {
     this.underWay = 0;
   }
 
-  /** Ask about a picture, again if need be: an answer that is still under way will not be heard. */
-  ask(picture) {
-    this.drop(picture);
-    picture.control = new AbortController();
-    picture.state = "waiting";
-    picture.failure = null;
-    this.waiting.push(picture);
-    this.changed(picture);
+  /** Send an image, even if it was sent before; a pending answer is dropped. */
+  ask(image) {
+    this.drop(image);
+    image.control = new AbortController();
+    image.state = "waiting";
+    image.failure = null;
+    this.waiting.push(image);
+    this.changed(image);
     this.#next();
   }
 
-  /** Forget a picture. */
-  drop(picture) {
-    picture.control.abort();
-    this.waiting = this.waiting.filter((other) => other !== picture);
+  /** Drop an image. */
+  drop(image) {
+    image.control.abort();
+    this.waiting = this.waiting.filter((other) => other !== image);
   }
 
   #next() {
@@ -53,14 +53,14 @@ export class Queue {
     }
   }
 
-  async #examine(picture) {
-    const { file, control } = picture;
-    picture.state = "asking";
-    this.changed(picture);
+  async #examine(image) {
+    const { file, control } = image;
+    image.state = "asking";
+    this.changed(image);
     const outcome = await answerFor(file, this.minFaceSize(), control.signal);
     if (control.signal.aborted) return;
-    Object.assign(picture, outcome);
-    this.changed(picture);
+    Object.assign(image, outcome);
+    this.changed(image);
   }
 }
 
@@ -71,7 +71,7 @@ async function answerFor(file, minFaceSize, signal) {
     const orientation = await leftToUndo(file, found.answer.metaData.orientation);
     return { state: "done", failure: null, orientation, ...found };
   } catch (error) {
-    if (signal.aborted) return null; // nobody waits for it
+    if (signal.aborted) return null; // dropped
     return { state: "failed", failure: asFailure(error), answer: null };
   }
 }

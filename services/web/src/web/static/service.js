@@ -1,11 +1,11 @@
-// Asks the service about a picture, and says in words what went wrong.
+// Sends an image to the service, and describes what went wrong.
 
 import { Failure } from "./failure.js";
 import { askForKey, keyHeader } from "./key.js";
 
-const MAX_BYTES = 10 * 1024 * 1024; // Envoy lets no more pass. Where the service is set to less, it says so itself
+const MAX_BYTES = 10 * 1024 * 1024; // Envoy's limit; a service with a lower limit reports it itself
 const ACCEPTED = /^image\/(jpeg|png|webp)$/;
-const TRIES = 5; // while all workers are busy, or there were too many requests
+const TRIES = 5; // while the service is busy or its rate limit is exceeded
 
 /** Throw a Failure for a file that the service would refuse, or that cannot be read. */
 export async function check(file) {
@@ -16,7 +16,7 @@ export async function check(file) {
     );
   }
   if (file.type && !ACCEPTED.test(file.type)) {
-    throw new Failure("this is no picture that is accepted. Choose JPEG, PNG or WebP");
+    throw new Failure("this format is not accepted. Choose JPEG, PNG or WebP");
   }
   if (file.size === 0) throw new Failure("this file is empty. Choose another, or save it again");
   if (file.size > MAX_BYTES) {
@@ -31,13 +31,13 @@ export async function check(file) {
 }
 
 /**
- * Find the faces in a picture (a Blob). Gives the answer and the milliseconds until it was here; throws a Failure, or
- * an AbortError when `signal` says that nobody waits any more.
+ * Find the faces in an image (a Blob). Returns the answer and the milliseconds until it arrived. Throws a Failure, or an
+ * AbortError if `signal` aborts.
  */
-export async function predict(picture, minFaceSize, signal) {
+export async function predict(image, minFaceSize, signal) {
   for (let left = TRIES - 1; ; left -= 1) {
     const began = performance.now();
-    const response = await post(picture, minFaceSize, signal);
+    const response = await post(image, minFaceSize, signal);
     if ((response.status === 503 || response.status === 429) && left > 0) {
       await pause(Number(response.headers.get("Retry-After")) || 1, signal);
       continue;
@@ -47,21 +47,21 @@ export async function predict(picture, minFaceSize, signal) {
   }
 }
 
-async function post(picture, minFaceSize, signal) {
+async function post(image, minFaceSize, signal) {
   try {
     return await fetch(`/predict?min_face_size=${minFaceSize}`, {
       method: "POST",
-      body: picture,
-      headers: { "Content-Type": picture.type || "application/octet-stream", ...keyHeader() },
+      body: image,
+      headers: { "Content-Type": image.type || "application/octet-stream", ...keyHeader() },
       signal,
     });
   } catch {
     signal.throwIfAborted();
-    throw new Failure("the service cannot be reached. Look whether you are connected, then try again");
+    throw new Failure("the service cannot be reached. Check your connection, then try again");
   }
 }
 
-/** Give the answer in a response; throws a Failure in the service's words, or that somebody else has answered. */
+/** Return the answer in a response. Throws a Failure with the service's message, or if another server responded. */
 async function read(response, signal) {
   const body = await response.json().catch(() => null);
   signal.throwIfAborted();
@@ -69,7 +69,7 @@ async function read(response, signal) {
   if (response.ok && body?.results && body.metaData) return body;
   const id = body?.requestId ?? response.headers.get("X-Request-ID") ?? "";
   if (!response.ok && typeof body?.message === "string") throw new Failure(body.message, id);
-  throw new Failure(`the answer, with status ${response.status}, is not one of this service. Try again later`, id);
+  throw new Failure(`the response, with status ${response.status}, is not from this service. Try again later`, id);
 }
 
 function pause(seconds, signal) {

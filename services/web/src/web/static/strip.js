@@ -1,19 +1,19 @@
-// The row of small pictures to choose from.
+// The row of thumbnails to choose from.
 
 const BADGES = { waiting: "…", asking: "…", failed: "!" };
 
-/** Make a picture's place in the strip, a list item with a button around `picture.thumb`. */
-export function makeItem(picture, select) {
+/** Create an image's list item, with a button around `image.thumb`. */
+export function makeItem(image, select) {
   const button = document.createElement("button");
   button.type = "button";
-  button.append(picture.thumb, document.createElement("span"));
-  button.addEventListener("click", () => select(picture));
+  button.append(image.thumb, document.createElement("span"));
+  button.addEventListener("click", () => select(image));
   const item = document.createElement("li");
   item.append(button);
   return item;
 }
 
-/** Bring a picture's place up to date, with its number of faces. */
+/** Update an image's list item, with its number of faces. */
 export function showItem({ item, name, state }, faces, isSelected) {
   const button = item.firstChild;
   button.lastChild.textContent = state === "done" ? faces : BADGES[state];

@@ -1,9 +1,9 @@
-// Draws a file as the service sees it: upright, the first frame, transparency over white.
+// Draws a file as the service sees it: upright, its first frame, on white.
 //
-// The service undoes the EXIF orientation of all formats and says which it was. Browsers differ: Chromium undoes it in a
-// JPEG and a PNG, and not in a WebP.
+// The service undoes the EXIF orientation in all formats and reports it. Browsers differ: Chromium undoes it in JPEG and
+// PNG, but not in WebP.
 
-// How raw pixels come onto an upright canvas of the given size: the arguments of setTransform, by EXIF orientation.
+// The arguments of setTransform that put raw pixels upright on a canvas of the given size, by EXIF orientation.
 const UNDO = {
   1: () => [1, 0, 0, 1, 0, 0],
   2: (width) => [-1, 0, 0, 1, width, 0],
@@ -14,9 +14,9 @@ const UNDO = {
   7: (width, height) => [0, -1, -1, 0, width, height],
   8: (width, height) => [0, -1, 1, 0, 0, height],
 };
-const SIDEWAYS = 5; // from this orientation on, width and height are exchanged
+const SIDEWAYS = 5; // from this orientation on, width and height are swapped
 
-// Two pixels beside each other that are to be shown one above the other.
+// Two pixels side by side, with an orientation that puts one above the other.
 const PROBES = {
   "image/png":
     "iVBORw0KGgoAAAANSUhEUgAAAAIAAAABCAAAAADRSSBWAAAAGmVYSWZNTQAqAAAACAABARIAAwAAAAEABgAAAAAAANZnS2kAAAALSURBVHicY2BgAAAAAwABuK06YwAAAABJRU5ErkJggg==",
@@ -24,7 +24,7 @@ const PROBES = {
     "UklGRk4AAABXRUJQVlA4WAoAAAAIAAAAAQAAAAAAVlA4TA4AAAAvAQAAAAcQEf0PRET/A0VYSUYaAAAATU0AKgAAAAgAAQESAAMAAAABAAYAAAAAAAA=",
 };
 
-/** Draw a bitmap on a canvas so that it fits into `longest` pixels, undoing `orientation`. */
+/** Draw a bitmap on a canvas with sides of at most `longest` pixels, undoing `orientation`. */
 export function drawUpright(canvas, bitmap, orientation, longest = Infinity) {
   const sideways = orientation >= SIDEWAYS;
   const [width, height] = sideways ? [bitmap.height, bitmap.width] : [bitmap.width, bitmap.height];
@@ -40,7 +40,7 @@ export function drawUpright(canvas, bitmap, orientation, longest = Infinity) {
   context.resetTransform();
 }
 
-/** Say which orientation is left to undo in what the browser makes of a file: that of the answer, or 1 for none. */
+/** Return the orientation that the browser does not undo itself: that of the answer, or 1 for none. */
 export async function leftToUndo(file, orientation) {
   if (orientation === 1) return 1;
   const start = new Uint8Array(await file.slice(0, 12).arrayBuffer());

@@ -1,10 +1,10 @@
-// What the page says of a picture, in its caption and aloud.
+// The texts about an image, for its caption and for screen readers.
 
 export function countInWords(count) {
   return count === 1 ? "1 face" : `${count || "no"} faces`;
 }
 
-/** Say what has become of a picture, or of what the camera sees, when so many of its faces are shown. */
+/** Describe the result for an image or a frame of the camera, of which `shown` faces are shown. */
 export function outcomeInWords({ state, answer, failure }, shown) {
   if (state === "waiting") return "waiting…";
   if (state === "asking") return "looking for faces…";
@@ -13,9 +13,9 @@ export function outcomeInWords({ state, answer, failure }, shown) {
   return shown === all ? `${countInWords(all)} found` : `${shown} of ${countInWords(all)} shown`;
 }
 
-/** Say why a list of faces is empty. */
+/** Explain why the list of faces is empty. */
 export function nothingToList(answer) {
   return answer.results.length > 0
-    ? "All faces are below the confidence that you ask for."
-    : "No face was found. If there are small ones, look for smaller faces.";
+    ? "All faces are below the chosen confidence."
+    : "No face was found. To find small ones, look for smaller faces.";
 }
