@@ -32,10 +32,10 @@ def annotate(client: httpx.Client, body: bytes, accept: str = "*/*", **options: 
         ("image/avif,image/webp,image/png,*/*;q=0.8", "PNG"),
     ],
 )
-def test_the_picture_comes_back_as_the_caller_prefers(
+def test_the_drawn_image_has_the_format_that_the_client_prefers(
     client: httpx.Client, astronaut_file: bytes, accept: str, kind: str
 ) -> None:
-    """With the number of faces, and not as it was."""
+    """The answer has the number of faces, and the image has changed where the face is."""
     response = annotate(client, astronaut_file, accept)
     assert response.status_code == 200, response.text
     assert response.headers["Content-Type"] == f"image/{kind.lower()}"
@@ -48,8 +48,8 @@ def test_the_picture_comes_back_as_the_caller_prefers(
     assert drawn.convert("RGB").crop(near).tobytes() != original.crop(near).tobytes()
 
 
-def test_all_three_forms_give_the_same_picture(client: httpx.Client, astronaut_file: bytes) -> None:
-    """As they give the same faces; the options are where the others are."""
+def test_all_three_forms_give_the_same_image(client: httpx.Client, astronaut_file: bytes) -> None:
+    """The options are where those of /predict are."""
     raw = annotate(client, astronaut_file, labels="false", max_faces="1").content
     form = client.post("/annotate", files={"image": astronaut_file}, data={"labels": "false", "max_faces": "1"})
     text = base64.b64encode(astronaut_file).decode()
@@ -59,7 +59,7 @@ def test_all_three_forms_give_the_same_picture(client: httpx.Client, astronaut_f
 
 
 def test_blurred_faces_are_not_found_again(client: httpx.Client, astronaut_file: bytes) -> None:
-    """By the service itself."""
+    """The service itself does not find them."""
     hidden = annotate(client, astronaut_file, style="blur")
     assert hidden.headers["X-Face-Count"] == "1"
     again = client.post("/predict", content=hidden.content, headers={"Content-Type": "image/jpeg"})
@@ -79,18 +79,18 @@ def test_blurred_faces_are_not_found_again(client: httpx.Client, astronaut_file:
         ({}, "application/json", 406, "NOT_ACCEPTABLE", "image/jpeg or image/png"),
     ],
 )
-def test_what_cannot_be_drawn_is_said_in_json(
+def test_what_cannot_be_drawn_gets_an_error_in_json(
     client: httpx.Client, astronaut_file: bytes, options: dict[str, str], accept: str, status: int, code: str, says: str
 ) -> None:
-    """In the form of all errors."""
+    """With the form of all errors."""
     response = annotate(client, astronaut_file, accept, **options)
     assert (response.status_code, response.json()["code"]) == (status, code)
     assert says in response.json()["message"]
     assert response.json()["requestId"]
 
 
-def test_deeply_nested_json_is_no_word(client: httpx.Client) -> None:
-    """Nor is it printed."""
+def test_deeply_nested_json_is_not_a_value(client: httpx.Client) -> None:
+    """The message does not repeat it."""
     nested = '{"a":' * 800 + "1" + "}" * 800
     for name in ("labels", "max_faces"):
         body = f'{{"image": "AAAA", "{name}": {nested}}}'
@@ -98,8 +98,8 @@ def test_deeply_nested_json_is_no_word(client: httpx.Client) -> None:
         assert (response.status_code, response.json()["code"]) == (400, "INVALID_OPTION")
 
 
-def test_a_slow_reader_gets_the_whole_picture(stack: FrontDoor) -> None:
-    """However long it takes, as long as it goes on: here longer than any answer may be waited for."""
+def test_a_slow_client_gets_the_whole_image(stack: FrontDoor) -> None:
+    """However slowly it reads: here for longer than the longest deadline."""
     body = encode(Image.effect_noise((3400, 3400), 100).convert("RGB"), "JPEG")
     host, _, port = stack.edge.partition(":")
     with socket.create_connection((host, int(port)), timeout=60) as connection:
@@ -109,27 +109,27 @@ def test_a_slow_reader_gets_the_whole_picture(stack: FrontDoor) -> None:
         answer = connection.makefile("rb")
         assert answer.readline().split()[1] == b"200"
         headers = dict(line.lower().rstrip().split(b": ", 1) for line in iter(answer.readline, b"\r\n"))
-        picture, began = b"", time.monotonic()
-        while time.monotonic() < began + 20:  # the passing of time is the subject
-            picture += answer.read(65536)
+        image, began = b"", time.monotonic()
+        while time.monotonic() < began + 20:  # elapsed time is the subject
+            image += answer.read(65536)
             time.sleep(0.125)
         length = int(headers[b"content-length"])
-        assert len(picture) < length - 5_000_000, "it is not all in some buffer yet"
-        picture += answer.read(length - len(picture))
-    assert len(picture) == length
-    with Image.open(io.BytesIO(picture)) as drawn:
+        assert len(image) < length - 5_000_000, "not all of it is in buffers yet"
+        image += answer.read(length - len(image))
+    assert len(image) == length
+    with Image.open(io.BytesIO(image)) as drawn:
         drawn.load()
 
 
-def test_what_to_draw_is_no_option_of_predict(client: httpx.Client, astronaut_file: bytes) -> None:
-    """It would have no effect."""
+def test_predict_refuses_the_options_of_annotate(client: httpx.Client, astronaut_file: bytes) -> None:
+    """They would have no effect."""
     headers = {"Content-Type": "image/webp"}
     response = client.post("/predict", params={"style": "blur"}, content=astronaut_file, headers=headers)
     assert (response.status_code, response.json()["code"]) == (400, "INVALID_OPTION")
 
 
-def test_a_style_that_nobody_knows_is_refused(stack: FrontDoor, astronaut_file: bytes) -> None:
-    """Of a client that is newer than the service."""
+def test_an_unknown_style_is_refused(stack: FrontDoor, astronaut_file: bytes) -> None:
+    """The client may be newer than the service."""
     wish = infer_pb2.Drawing.FromString(b"\x08\x07")  # style = 7
     with grpc.insecure_channel(stack.edge) as channel:
         call = infer_pb2_grpc.InferenceStub(channel).Predict.future(
@@ -139,8 +139,8 @@ def test_a_style_that_nobody_knows_is_refused(stack: FrontDoor, astronaut_file: 
         assert "BOXES or BLUR" in call.details()
 
 
-def test_over_grpc_faces_and_picture_come_together(stack: FrontDoor, astronaut_file: bytes) -> None:
-    """And no picture for who did not ask for one."""
+def test_grpc_returns_faces_and_drawn_image_together(stack: FrontDoor, astronaut_file: bytes) -> None:
+    """And no image unless the client asks for one."""
     with grpc.insecure_channel(stack.edge, options=[("grpc.max_receive_message_length", -1)]) as channel:
         stub = infer_pb2_grpc.InferenceStub(channel)
         wish = infer_pb2.Drawing(format=infer_pb2.Drawing.PNG)

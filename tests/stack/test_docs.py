@@ -1,4 +1,4 @@
-"""The API's description: what it says is so, whatever is sent."""
+"""The API's description is true, whatever is sent."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tests.stack.running import ROOT, wait_for
 CONFIG = ROOT / "tests/stack/schemathesis.toml"
 
 
-def test_what_is_sent_is_answered_as_described(stack: FrontDoor, tmp_path: Path) -> None:
-    """Schemathesis sends what the description allows and what it forbids, and finds nothing."""
+def test_requests_are_answered_as_described(stack: FrontDoor, tmp_path: Path) -> None:
+    """Schemathesis sends what the description allows and what it forbids, and finds no issue."""
     schemathesis = Path(sys.executable).with_name("st")
     done = subprocess.run(
         [schemathesis, f"--config-file={CONFIG}", "run", "--max-examples=100", f"{stack.url}/openapi.json"],
-        cwd=tmp_path,  # it leaves what it has found there
+        cwd=tmp_path,  # it writes its findings there
         env=os.environ | {"SCHEMATHESIS_HOOKS": "tests.stack.schemathesis_hooks", "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
@@ -34,8 +34,8 @@ def test_what_is_sent_is_answered_as_described(stack: FrontDoor, tmp_path: Path)
     assert "No issues found" in done.stdout
 
 
-def test_the_page_has_all_it_needs_from_here(client: httpx.Client) -> None:
-    """The browser is told to take nothing from elsewhere, and finds its parts."""
+def test_the_page_loads_everything_from_the_service(client: httpx.Client) -> None:
+    """Its policy forbids anything from elsewhere, and its files exist."""
     page = client.get("/docs")
     assert page.status_code == 200
     assert page.headers["Content-Type"] == "text/html; charset=utf-8"
@@ -46,8 +46,8 @@ def test_the_page_has_all_it_needs_from_here(client: httpx.Client) -> None:
     assert client.get("/static/VERSION").status_code == 404
 
 
-def test_its_large_files_are_given_a_few_times_a_second(client: httpx.Client) -> None:
-    """Asked for again and again they are refused, and nothing else is; a second later there is more."""
+def test_its_large_files_are_rate_limited(client: httpx.Client) -> None:
+    """Too many requests for them are refused, other requests are not; a second later they are served again."""
     large = "/static/swagger-ui-bundle.js"
 
     def refused() -> list[httpx.Response]:
@@ -56,14 +56,14 @@ def test_its_large_files_are_given_a_few_times_a_second(client: httpx.Client) ->
         assert {answer.status_code for answer in answers} <= {200, 429}
         return [answer for answer in answers if answer.status_code == 429]
 
-    answer = wait_for(refused, "too many are refused")[0]
+    answer = wait_for(refused, "requests are refused")[0]
     assert (answer.headers["Retry-After"], answer.headers["Content-Type"]) == ("1", "application/json")
     assert client.get("/static/page.js").status_code == 200
-    wait_for(lambda: client.get(large).status_code == 200, "it is given again")
+    wait_for(lambda: client.get(large).status_code == 200, "it is served again")
 
 
-def test_the_page_tries_the_api_out(browser: Browser, stack: FrontDoor, portrait: File) -> None:
-    """In a browser: a file is chosen, sent, and its answer shown; nothing is complained of or loaded from elsewhere."""
+def test_the_page_tries_out_the_api(browser: Browser, stack: FrontDoor, portrait: File) -> None:
+    """In a browser: a file is chosen and sent, and its answer shown, without an error or a request to elsewhere."""
     name, kind, content = portrait
     with FacetPage(browser, f"{stack.url}/docs") as page:
         page.tab.locator("#operations-pictures-annotate button.opblock-summary-control").click()

@@ -1,4 +1,4 @@
-"""The page is for everybody: by keyboard, on a telephone, in the dark, with a screen reader."""
+"""The page is accessible: by keyboard, on a phone, in the dark scheme, with a screen reader."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, expect
 from tests.stack.browser import CAMERA, FacetPage, chromium
 from tests.stack.conftest import FrontDoor
 
-TARGET = 44  # pixels a side, what a finger needs
+TARGET = 44  # pixels a side, for a finger
 
 LUMINANCE = """() => {
   const canvas = document.createElement("canvas").getContext("2d");
@@ -39,14 +39,14 @@ def nothing(page: FacetPage, _: bytes) -> None:
 
 
 def results(page: FacetPage, astronaut: bytes) -> None:
-    """Show two pictures, and all that there is to open."""
+    """Show two images and open the JSON."""
     page.choose(*[(f"a-portrait-with-a-name-longer-than-the-screen-{n}.webp", "image/webp", astronaut) for n in (1, 2)])
     expect(page.tab.locator("#strip [data-state=done]")).to_have_count(2)
     page.tab.get_by_text("JSON", exact=True).click()
 
 
 def failure(page: FacetPage, _: bytes) -> None:
-    """Show an error of the service, and one of the page."""
+    """Show an error of the service and one of the page."""
     page.choose(("holiday.jpg", "image/jpeg", b"GIF89a"))
     expect(page.tab.locator("#request")).to_be_visible()
     page.drop()
@@ -54,8 +54,8 @@ def failure(page: FacetPage, _: bytes) -> None:
 
 
 def asking(page: FacetPage, astronaut: bytes) -> None:
-    """Show four pictures that are asked about, and one that waits."""
-    page.tab.route("**/predict?*", lambda _: None)  # it is never answered
+    """Show four images that are being examined and one that waits."""
+    page.tab.route("**/predict?*", lambda _: None)  # never answered
     page.choose(*[(f"{number}.webp", "image/webp", astronaut) for number in range(5)])
     expect(page.tab.locator("#strip [data-state=waiting]")).to_have_count(1)
     page.tab.locator("#strip button").last.click()
@@ -63,7 +63,7 @@ def asking(page: FacetPage, astronaut: bytes) -> None:
 
 
 def live(page: FacetPage, _: bytes) -> None:
-    """Let the camera run."""
+    """Start the camera."""
     page.tab.get_by_role("button", name="Use the camera").click()
     expect(page.tab.locator("#live")).to_be_visible()
     expect(page.tab.locator("#stage[data-state=done]")).to_be_visible()
@@ -78,7 +78,7 @@ State = Callable[[FacetPage, bytes], None]
 def test_axe_finds_nothing(
     browser: Browser, stack: FrontDoor, astronaut_file: bytes, scheme: str, state: State
 ) -> None:
-    """In both schemes, in every state; and the dark one is dark."""
+    """In both schemes and in every state; the dark scheme is dark."""
     with FacetPage(browser, stack.url, color_scheme=scheme, reduced_motion="reduce") as page:
         state(page, astronaut_file)
         found = Axe().run(page.tab)
@@ -89,7 +89,7 @@ def test_axe_finds_nothing(
 
 @pytest.mark.parametrize("state", STATES)
 def test_it_fits_a_narrow_screen(browser: Browser, stack: FrontDoor, astronaut_file: bytes, state: State) -> None:
-    """320 pixels wide, or 640 at a zoom of 200 %; what is to be touched is large enough for a finger."""
+    """320 pixels wide, or 640 at a zoom of 200 %; controls are large enough for a finger."""
     with FacetPage(browser, stack.url, viewport={"width": 320, "height": 640}, has_touch=True) as page:
         state(page, astronaut_file)
         assert page.tab.evaluate("document.documentElement.scrollWidth") == 320
@@ -97,13 +97,13 @@ def test_it_fits_a_narrow_screen(browser: Browser, stack: FrontDoor, astronaut_f
         assert page.errors == []
 
 
-def test_all_of_it_is_reached_by_keyboard(page: FacetPage, astronaut_file: bytes) -> None:
-    """In the order in which it stands there, with the focus seen, and out again."""
+def test_everything_can_be_reached_by_keyboard(page: FacetPage, astronaut_file: bytes) -> None:
+    """In visual order, with a visible focus, and out of the page again."""
     with page.tab.expect_file_chooser():
         page.tab.evaluate("0")  # Playwright is listening when this is answered
         page.tab.locator("#files").press("Enter")
     results(page, astronaut_file)
-    page.tab.locator("h1").click()  # from here on
+    page.tab.locator("h1").click()  # starts from here
     reached = []
     for _ in range(30):
         page.tab.keyboard.press("Tab")
@@ -127,7 +127,7 @@ def test_all_of_it_is_reached_by_keyboard(page: FacetPage, astronaut_file: bytes
 
 
 def test_the_focus_is_never_lost(page: FacetPage, astronaut_file: bytes) -> None:
-    """What hides the element that has it gives it to another: the picture's name, or the way to the next picture."""
+    """When the focused element is hidden, the image's name or the button for the next image gets the focus."""
     page.choose(("one.webp", "image/webp", astronaut_file))
     expect(page.tab.locator("#name")).to_be_focused()
     expect(page.marks).to_have_count(1)

@@ -1,4 +1,4 @@
-"""The page's camera, for which Chromium plays a film."""
+"""The page's camera; Chromium plays a film in its place."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.stack.browser import CAMERA, FacetPage, File, chromium
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory, astronaut: Image.Image) -> Iterator[Browser]:
-    """Chromium with a camera that sees the astronaut."""
+    """Chromium with a camera that shows the astronaut."""
     frame = Image.new("RGB", (640, 480), "grey")
     frame.paste(astronaut.resize((480, 480)), (80, 0))
     film = tmp_path_factory.mktemp("camera") / "film.mjpeg"
@@ -25,59 +25,59 @@ def browser(tmp_path_factory: pytest.TempPathFactory, astronaut: Image.Image) ->
 
 
 def start(page: FacetPage) -> None:
-    """Switch the camera on, and wait until it has seen the face."""
+    """Start the camera, and wait until its face is found."""
     page.tab.get_by_role("button", name="Use the camera").click()
     expect(page.tab.locator("#live")).to_be_visible()
     expect(page.status).to_have_text("1 face found in the camera's picture")
 
 
-def goes_on(page: FacetPage) -> None:
+def wait_for_frames(page: FacetPage) -> None:
     """Wait for another two frames."""
     asked = len(page.requests)
-    page.wait_for(lambda: len(page.requests) >= asked + 2, "the camera goes on")
+    page.wait_for(lambda: len(page.requests) >= asked + 2, "the camera continues")
 
 
-def assert_nothing_is_asked(page: FacetPage, client: httpx.Client, picture: File) -> None:
-    """While the service examines ten pictures of a frame's size; one frame may have been on its way."""
-    page.tab.evaluate("0")  # events come in
+def assert_nothing_is_sent(page: FacetPage, client: httpx.Client, file: File) -> None:
+    """While the service examines ten images of a frame's size; one frame may have been in transit."""
+    page.tab.evaluate("0")  # processes events
     asked = len(page.requests)
     for _ in range(10):
-        client.post("/predict", content=picture[2], headers={"Content-Type": picture[1]})
+        client.post("/predict", content=file[2], headers={"Content-Type": file[1]})
     page.tab.evaluate("fetch('/readyz')")
     assert len(page.requests) <= asked + 1
 
 
 def test_the_camera_finds_a_face_until_it_is_stopped(page: FacetPage, client: httpx.Client, hopper: File) -> None:
-    """One frame after the other, over the live picture; then the camera is off and nothing is asked any more."""
+    """One frame after another, on the live video; afterwards the camera is off and nothing is sent."""
     start(page)
     ((left, top, right, bottom),) = page.boxes()
     assert 0.3 < left < right < 0.6
     assert 0.1 < top < bottom < 0.4
-    goes_on(page)
+    wait_for_frames(page)
     page.tab.evaluate("window.track = document.querySelector('#live').srcObject.getVideoTracks()[0]")
     expect(page.tab.get_by_role("button", name="Stop the camera")).to_be_focused()
     page.tab.keyboard.press("Enter")
     expect(page.tab.locator("#live")).to_be_hidden()
     assert page.tab.evaluate("window.track.readyState") == "ended"
     expect(page.tab.locator("#camera")).to_be_focused()
-    assert_nothing_is_asked(page, client, hopper)
+    assert_nothing_is_sent(page, client, hopper)
 
 
-def test_nothing_is_asked_while_the_page_is_hidden(page: FacetPage, client: httpx.Client, hopper: File) -> None:
-    """And it goes on when it is seen again. A tab of Playwright is never hidden, so it only says that it is."""
+def test_nothing_is_sent_while_the_page_is_hidden(page: FacetPage, client: httpx.Client, hopper: File) -> None:
+    """It continues when the page is visible again. Playwright cannot hide a tab, so the page is only told so."""
     hide = """hidden => {
       Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
       document.dispatchEvent(new Event("visibilitychange"));
     }"""
     start(page)
     page.tab.evaluate(hide, arg=True)
-    assert_nothing_is_asked(page, client, hopper)
+    assert_nothing_is_sent(page, client, hopper)
     page.tab.evaluate(hide, arg=False)
-    goes_on(page)
+    wait_for_frames(page)
 
 
-def test_a_prompt_that_is_refused_too_late_disturbs_nothing(page: FacetPage, portrait: File) -> None:
-    """Another picture was chosen meanwhile, and the camera asked for again. The prompts are a stand-in."""
+def test_a_prompt_that_is_denied_too_late_has_no_effect(page: FacetPage, portrait: File) -> None:
+    """Meanwhile an image was chosen and the camera started again. The prompts are a stand-in."""
     page.tab.evaluate(
         """() => {
           const devices = navigator.mediaDevices;
@@ -93,12 +93,12 @@ def test_a_prompt_that_is_refused_too_late_disturbs_nothing(page: FacetPage, por
     expect(page.marks).to_have_count(1)
     start(page)
     page.tab.evaluate("window.refuse()")
-    goes_on(page)
+    wait_for_frames(page)
     expect(page.tab.get_by_role("alert")).to_be_hidden()
 
 
-def test_what_was_not_foreseen_of_a_camera_is_said_in_words(page: FacetPage) -> None:
-    """And what the browser calls it is for the console."""
+def test_an_unexpected_camera_error_is_explained(page: FacetPage) -> None:
+    """The browser's own error goes to the console."""
     page.tab.evaluate("navigator.mediaDevices.getUserMedia = async () => 'no stream'")
     page.tab.get_by_role("button", name="Use the camera").click()
     expect(page.tab.get_by_role("alert")).to_have_text("The camera cannot be used. Choose pictures instead.")

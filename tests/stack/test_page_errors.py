@@ -1,4 +1,4 @@
-"""What goes wrong on the page is said in words, and disturbs nothing else."""
+"""The page explains what goes wrong, and continues with everything else."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.stack.conftest import FrontDoor
         (("empty.jpg", "image/jpeg", b""), "This file is empty."),
     ],
 )
-def test_what_would_be_refused_is_not_sent(page: FacetPage, file: File, says: str) -> None:
+def test_a_file_that_would_be_refused_is_not_sent(page: FacetPage, file: File, says: str) -> None:
     """The page says what to do instead."""
     page.choose(file)
     expect(page.tab.locator("#summary")).to_contain_text(says)
@@ -29,8 +29,8 @@ def test_what_would_be_refused_is_not_sent(page: FacetPage, file: File, says: st
     assert page.requests == []
 
 
-def test_a_file_that_has_gone_is_said_to(page: FacetPage, face_file: bytes, tmp_path: Path) -> None:
-    """It is read each time it is sent, and when it is drawn for the download."""
+def test_a_file_that_has_gone_is_reported(page: FacetPage, face_file: bytes, tmp_path: Path) -> None:
+    """It is read whenever it is sent or drawn for a download."""
     path = tmp_path / "face.png"
     path.write_bytes(face_file)
     page.tab.locator("#files").set_input_files(path)
@@ -43,8 +43,8 @@ def test_a_file_that_has_gone_is_said_to(page: FacetPage, face_file: bytes, tmp_
     assert len(page.requests) == 1
 
 
-def test_what_the_service_refuses_is_said_in_its_words(page: FacetPage, face_file: bytes) -> None:
-    """With the request's id, and without disturbing another picture."""
+def test_an_error_of_the_service_is_shown_with_its_message(page: FacetPage, face_file: bytes) -> None:
+    """With the request's id; other images are not affected."""
     page.choose(("holiday.jpg", "image/jpeg", b"GIF89a"), ("face.png", "image/png", face_file))
     expect(page.tab.locator("#summary")).to_have_text("GIF is not accepted; send JPEG, PNG or WebP.")
     expect(page.tab.locator("#request")).to_contain_text("Request ")
@@ -57,8 +57,8 @@ def test_what_the_service_refuses_is_said_in_its_words(page: FacetPage, face_fil
     expect(page.tab.locator("#request")).to_be_hidden()
 
 
-def test_a_busy_service_is_asked_again_quietly(page: FacetPage, face_file: bytes) -> None:
-    """After as long as it says."""
+def test_a_busy_service_is_retried_silently(page: FacetPage, face_file: bytes) -> None:
+    """After the time that it names."""
     answers = iter([503, 503])
 
     def busy_first(route: Route) -> None:
@@ -110,16 +110,16 @@ def test_the_id_of_an_old_request_is_gone_while_a_new_one_is_under_way(page: Fac
     expect(page.tab.locator("#request")).to_be_hidden()
 
 
-def test_a_camera_that_the_browser_does_not_give_is_explained(browser: Browser, stack: FrontDoor) -> None:
-    """Over plain http from another host than localhost."""
+def test_a_camera_that_the_browser_does_not_allow_is_explained(browser: Browser, stack: FrontDoor) -> None:
+    """Over plain HTTP from a host other than localhost."""
     with FacetPage(browser, f"http://{ELSEWHERE}:{stack.edge.rpartition(':')[2]}") as page:
         page.tab.get_by_role("button", name="Use the camera").click()
         expect(page.tab.get_by_role("alert")).to_contain_text("only on pages from https or localhost")
-        assert page.complaints == []
+        assert page.errors == []
 
 
 def test_a_camera_that_is_not_there_is_explained(page: FacetPage) -> None:
-    """Or not allowed, as here."""
+    """So is one that is not allowed, as here."""
     page.tab.get_by_role("button", name="Use the camera").click()
     expect(page.tab.get_by_role("alert")).to_contain_text("Choose pictures instead.")
     expect(page.tab.locator("#work")).to_be_hidden()

@@ -1,4 +1,4 @@
-"""How the page comes to a browser, and what it may not do there."""
+"""How the page is served, and what it may not do."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from tests.stack.browser import ELSEWHERE, FacetPage
 from tests.stack.conftest import FrontDoor
 
 
-def test_nothing_but_the_page_itself_may_run(browser: Browser, stack: FrontDoor) -> None:
-    """An inline script, an inline style and a picture from elsewhere are refused by the browser."""
+def test_only_the_page_itself_may_run(browser: Browser, stack: FrontDoor) -> None:
+    """The browser refuses an inline script, an inline style and an image from elsewhere."""
     with FacetPage(browser, stack.url) as page:
         page.tab.evaluate(
             """() => {
@@ -34,7 +34,7 @@ def test_nothing_but_the_page_itself_may_run(browser: Browser, stack: FrontDoor)
 
 
 def test_the_page_is_revalidated(client: httpx.Client) -> None:
-    """A browser that has it is told so; HEAD says the same as GET."""
+    """A browser with a current copy gets 304; HEAD has the headers of GET."""
     first = client.get("/")
     assert (first.status_code, first.headers["Cache-Control"]) == (200, "no-cache")
     again = client.get("/", headers={"If-None-Match": first.headers["ETag"]})
@@ -47,8 +47,8 @@ def test_the_page_is_revalidated(client: httpx.Client) -> None:
     assert (missing.status_code, missing.json()["code"]) == (404, "NOT_FOUND")
 
 
-def test_the_command_that_is_shown_names_this_address(browser: Browser, stack: FrontDoor) -> None:
-    """Also where the browser gives no clipboard, being asked over plain http: then it is selected."""
+def test_the_command_has_the_address_of_this_service(browser: Browser, stack: FrontDoor) -> None:
+    """Over plain HTTP the browser offers no clipboard; then the command is selected."""
     port = stack.edge.rpartition(":")[2]
     with FacetPage(browser, f"http://{ELSEWHERE}:{port}") as page:
         command = f"curl -F image=@photo.jpg http://{ELSEWHERE}:{port}/predict"

@@ -1,4 +1,4 @@
-"""Pictures through the front door: HTTP in its three forms, gRPC in its two, and what comes with the answer."""
+"""Images through the front door: HTTP in three forms, gRPC in two, and what comes with an answer."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FORMS = ["json", "multipart", "raw"]
 
 
 def post(client: httpx.Client, form: str, data: bytes, **options: Any) -> httpx.Response:
-    """Send a picture in one of the three forms, with its options where the form has them."""
+    """Send an image in one of the three forms, with its options where the form has them."""
     if form == "json":
         return client.post("/predict", json={"image": base64.b64encode(data).decode(), **options})
     if form == "multipart":
@@ -42,7 +42,7 @@ def post(client: httpx.Client, form: str, data: bytes, **options: Any) -> httpx.
 
 @pytest.mark.parametrize("form", FORMS)
 def test_the_astronaut_is_found(client: httpx.Client, astronaut_file: bytes, form: str) -> None:
-    """One face, 83 x 107 at (182, 64) with a confidence of 0.9991, in every form of input."""
+    """One face, 83 x 107 at (182, 64) with a confidence of 0.9991, in every form."""
     response = post(client, form, astronaut_file)
     assert response.status_code == 200
     answer = response.json()
@@ -57,15 +57,15 @@ def test_the_astronaut_is_found(client: httpx.Client, astronaut_file: bytes, for
 
 
 def test_all_forms_give_identical_results(client: httpx.Client, astronaut_file: bytes) -> None:
-    """To the last digit, with options and without."""
+    """To the last digit, with and without options."""
     for options in ({}, {"min_face_size": 40, "min_confidence": 0.9, "max_faces": 1}):
         answers = [post(client, form, astronaut_file, **options).json()["results"] for form in FORMS]
         assert len(answers[0]) == 1
         assert answers[0] == answers[1] == answers[2]
 
 
-def test_a_png_jpeg_and_webp_are_accepted_by_their_own_type(client: httpx.Client, face: Image.Image) -> None:
-    """image/* is the bare picture."""
+def test_png_jpeg_and_webp_are_accepted_by_their_media_types(client: httpx.Client, face: Image.Image) -> None:
+    """image/* is the bare image."""
     for form in ("png", "jpeg", "webp"):
         data = encode(face, form, quality=95)
         response = client.post("/predict", content=data, headers={"Content-Type": f"image/{form}"})
@@ -73,8 +73,8 @@ def test_a_png_jpeg_and_webp_are_accepted_by_their_own_type(client: httpx.Client
 
 
 @pytest.mark.parametrize("name", ["image", "rawData", "raw_data"])
-def test_json_takes_the_field_by_each_of_its_names(client: httpx.Client, face_file: bytes, name: str) -> None:
-    """The proto3 JSON form, the .proto form, and the alias; a data URL too, and URL-safe base64 without padding."""
+def test_json_accepts_each_name_of_the_field(client: httpx.Client, face_file: bytes, name: str) -> None:
+    """The proto3 JSON name, the .proto name and the alias; also a data URL, and URL-safe base64 without padding."""
     texts = [
         base64.b64encode(face_file).decode(),
         base64.urlsafe_b64encode(face_file).decode().rstrip("="),
@@ -87,8 +87,8 @@ def test_json_takes_the_field_by_each_of_its_names(client: httpx.Client, face_fi
         assert response.json()["imageId"] == "seven"
 
 
-def test_options_are_taken_in_camel_case_and_nested_as_in_the_contract(client: httpx.Client, face_file: bytes) -> None:
-    """What protobuf's own JSON printer writes is understood."""
+def test_options_may_be_in_camel_case_and_nested_as_in_the_contract(client: httpx.Client, face_file: bytes) -> None:
+    """The output of protobuf's own JSON printer is accepted."""
     image = base64.b64encode(face_file).decode()
     for options in ({"minConfidence": 1}, {"options": {"minConfidence": 1.0}}, {"options": {"min_confidence": 1}}):
         response = client.post("/predict", json={"image": image, **options})
@@ -97,37 +97,37 @@ def test_options_are_taken_in_camel_case_and_nested_as_in_the_contract(client: h
 
 @pytest.mark.parametrize("form", FORMS)
 def test_no_face_is_an_empty_list(client: httpx.Client, form: str) -> None:
-    """200 and nothing in it, also for a picture too small to hold a face."""
+    """200 with no results, also for an image that is too small for a face."""
     for size in ((200, 200), (11, 11), (1, 1), (12, 300)):
         response = post(client, form, encode(Image.new("RGB", size, "teal")))
         assert (response.status_code, response.json()["results"]) == (200, [])
         assert (response.json()["width"], response.json()["height"]) == size
 
 
-def test_fields_that_are_zero_are_there(client: httpx.Client, astronaut: Image.Image) -> None:
-    """A box that is clipped at the picture's edge has x = 0 and says so."""
+def test_fields_that_are_zero_are_present(client: httpx.Client, astronaut: Image.Image) -> None:
+    """A box that is clipped at the image's edge has x = 0, and the answer contains it."""
     response = post(client, "raw", encode(astronaut.crop((200, 40, 400, 220))))
     corners = [face["box"]["upLeft"] for face in response.json()["results"]]
     assert 0 in [corner["x"] for corner in corners], response.text
 
 
-def test_grpc_gives_what_http_gives(stack: FrontDoor, client: httpx.Client, astronaut_file: bytes) -> None:
-    """Through the same door."""
+def test_grpc_gives_the_faces_of_http(stack: FrontDoor, client: httpx.Client, astronaut_file: bytes) -> None:
+    """Through the same port."""
     check_grpc(stack.edge, client, astronaut_file)
 
 
-def test_a_worker_called_directly_gives_what_http_gives(
+def test_a_worker_called_directly_gives_the_faces_of_http(
     processes: RunningStack, client: httpx.Client, astronaut_file: bytes
 ) -> None:
-    """On the port that the workers share, and on a worker's own."""
+    """On the workers' shared port, and on a worker's own."""
     check_grpc(processes.shared, client, astronaut_file)
     check_grpc(processes.own(processes.serving_slots()[0]), client, astronaut_file)
 
 
-def check_grpc(target: str, client: httpx.Client, picture: bytes) -> None:
-    expected = post(client, "raw", picture).json()["results"][0]
+def check_grpc(target: str, client: httpx.Client, data: bytes) -> None:
+    expected = post(client, "raw", data).json()["results"][0]
     with grpc.insecure_channel(target) as channel:
-        answer = infer_pb2_grpc.InferenceStub(channel).Predict(infer_pb2.Image(raw_data=picture), timeout=60)
+        answer = infer_pb2_grpc.InferenceStub(channel).Predict(infer_pb2.Image(raw_data=data), timeout=60)
     (face,) = answer.results
     assert face.confidence == expected["confidence"]
     assert face.box.up_left.x == pytest.approx(expected["box"]["upLeft"]["x"], abs=1e-3)
@@ -135,7 +135,7 @@ def check_grpc(target: str, client: httpx.Client, picture: bytes) -> None:
 
 
 def test_the_answers_are_those_of_the_detector_called_directly(client: httpx.Client, astronaut_file: bytes) -> None:
-    """What lies between adds nothing and loses nothing."""
+    """The tiers in between add nothing and lose nothing."""
     decoded = decode(astronaut_file, ImageLimits(max_bytes=10**7, max_pixels=10**6, max_side=1000))
     detector = load_detector("openvino", EngineSettings())
     expected = detector.detect(decoded.pixels, DetectOptions(min_face_size=20), Steps())
@@ -153,7 +153,7 @@ def as_json(point: Point) -> dict[str, float]:
     return {"x": point.x, "y": point.y}
 
 
-# The contract as it is published, without what was added behind its numbers.
+# The published contract, without later additions.
 CONTRACT = """
 syntax = "proto3";
 message Point        { float x = 1; float y = 2; }
@@ -180,7 +180,7 @@ print(answer.image_id, *map(round, corners), round(face.confidence, 4))
 
 
 def test_a_client_made_from_the_published_text_works(stack: FrontDoor, tmp_path: Path) -> None:
-    """Generated from the contract alone, by a compiler and in a process that know nothing of ours."""
+    """Generated from the contract alone, and run in a process without facet's modules."""
     (tmp_path / "infer.proto").write_text(CONTRACT)
     compiler = [
         sys.executable,
@@ -192,14 +192,14 @@ def test_a_client_made_from_the_published_text_works(stack: FrontDoor, tmp_path:
         "infer.proto",
     ]
     subprocess.run(compiler, cwd=tmp_path, check=True)
-    picture = Path(__file__).parents[1] / "images/astronaut.webp"
-    command = [sys.executable, "-c", OLD_CLIENT, stack.edge, str(picture)]
+    image = Path(__file__).parents[1] / "images/astronaut.webp"
+    command = [sys.executable, "-c", OLD_CLIENT, stack.edge, str(image)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["old", "182", "64", "265", "171", "0.9991"]
 
 
 def test_a_stream_through_the_edge_answers_in_order(stack: FrontDoor, face_file: bytes) -> None:
-    """A bad picture in the middle answers for itself."""
+    """A bad image gets its own answer and does not end the stream."""
     files = [face_file, b"no image", face_file]
     with grpc.insecure_channel(stack.edge) as channel:
         images = (infer_pb2.Image(raw_data=file, image_id=str(index)) for index, file in enumerate(files))
@@ -228,7 +228,7 @@ def test_an_image_above_the_limit_is_refused_over_grpc_as_over_http(stack: Front
 
 
 def test_a_batch_has_an_entry_per_image(client: httpx.Client, face_file: bytes) -> None:
-    """In the order of the files, each under its file's name; 200 when all were examined."""
+    """In the order of the files, each with its file's name; 200 if all were examined."""
     empty = encode(Image.new("RGB", (64, 64)))
     names = [f"{index}.png" for index in range(7)]
     files = [("image", (name, face_file if index % 2 else empty)) for index, name in enumerate(names)]
@@ -241,7 +241,7 @@ def test_a_batch_has_an_entry_per_image(client: httpx.Client, face_file: bytes) 
 
 
 def test_one_bad_image_does_not_spoil_a_batch(client: httpx.Client, face_file: bytes) -> None:
-    """Its entry says why; the status is 207, since an error never hides behind a 200."""
+    """Its entry has the reason; the status is 207, since an error never hides behind a 200."""
     files = [("image", ("a.png", face_file)), ("image", ("b.png", b"no image")), ("image", ("c.png", face_file))]
     response = client.post("/predict/batch", files=files, data={"min_confidence": "0.5"})
     assert (response.status_code, response.json()["message"][:9]) == (207, "1 of 3 im")
@@ -251,16 +251,16 @@ def test_one_bad_image_does_not_spoil_a_batch(client: httpx.Client, face_file: b
     assert entries[1]["message"]
 
 
-def test_the_gateway_sends_an_answer_in_one_piece(processes: RunningStack) -> None:
-    """What it writes at once arrives at once: a process that is killed leaves no half answers."""
+def test_the_gateway_sends_a_response_in_a_single_write(processes: RunningStack) -> None:
+    """It arrives whole, so a process that is killed leaves no half responses."""
     for _ in range(50):
         with socket.create_connection(("127.0.0.1", processes.base), timeout=60) as gateway:
             gateway.sendall(b"GET /healthz HTTP/1.1\r\nHost: facet\r\n\r\n")
             assert gateway.recv(65536).endswith(b'{"status":"alive"}\n')
 
 
-def test_no_log_line_has_the_picture_in_it(stack: FrontDoor, client: httpx.Client, face_file: bytes) -> None:
-    """Every line of every tier is JSON, and short."""
+def test_no_log_line_contains_the_image(stack: FrontDoor, client: httpx.Client, face_file: bytes) -> None:
+    """Every line of every tier is JSON and short."""
     assert post(client, "json", face_file).status_code == 200
     for part in ("envoy", "web", "inference"):
         lines = stack.log_lines(part)
@@ -270,24 +270,24 @@ def test_no_log_line_has_the_picture_in_it(stack: FrontDoor, client: httpx.Clien
 
 
 def test_the_deadline_travels_to_the_worker(stack: FrontDoor, client: httpx.Client, slow_file: bytes) -> None:
-    """A wish too short for the picture: 504, and the worker stops on its own account."""
+    """If it is too short for the image, the answer is 504 and the worker itself stops."""
     headers = {"Content-Type": "application/octet-stream", "X-Request-Timeout": "0.3", "X-Request-ID": "in-a-hurry"}
     response = client.post("/predict", content=slow_file, headers=headers)
     assert (response.status_code, response.json()["code"]) == (504, "DEADLINE_EXCEEDED")
 
     def stopped() -> bool:
         mine = [line for line in stack.log_lines("inference") if line.get("request_id") == "in-a-hurry"]
-        assert all(line["message"] != "predict" for line in mine)  # it was not computed to its end
-        # Its own clock or gRPC's tells it, whichever is first.
+        assert all(line["message"] != "predict" for line in mine)  # it was not completed
+        # It notices by its own clock or by gRPC's, whichever is first.
         return any(line.get("code") == "DEADLINE_EXCEEDED" or line["message"] == "predict abandoned" for line in mine)
 
     wait_for(stopped, "the worker gives up")
 
 
-def test_a_caller_who_hangs_up_is_not_computed_for(
+def test_work_stops_when_the_client_disconnects(
     processes: RunningStack, client: httpx.Client, slow_file: bytes, face_file: bytes
 ) -> None:
-    """The gateway sees that nobody is there any more, and the worker stops before its next step."""
+    """The gateway notices, and the worker stops before its next step."""
     headers = {"Content-Type": "application/octet-stream", "X-Request-ID": "hangs-up"}
     with pytest.raises(httpx.ReadTimeout):
         client.post("/predict", content=slow_file, headers=headers, timeout=httpx.Timeout(60, read=0.3))
@@ -296,15 +296,15 @@ def test_a_caller_who_hangs_up_is_not_computed_for(
         return [line for line in processes.log_lines(part) if line.get("request_id") == "hangs-up"]
 
     wait_for(lambda: any(line.get("code") == "CALLER_LEFT" for line in logged("web")), "the gateway notices")
-    wait_for(lambda: logged("inference"), "the worker is told")
-    for slot in processes.serving_slots():  # whichever it was, it is free again when it answers
+    wait_for(lambda: logged("inference"), "the worker notices")
+    for slot in processes.serving_slots():  # whichever it was, it is free again once it answers
         with grpc.insecure_channel(processes.own(slot)) as channel:
             infer_pb2_grpc.InferenceStub(channel).Predict(infer_pb2.Image(raw_data=face_file), timeout=60)
     assert [line["message"] for line in logged("inference")] == ["predict abandoned"]
 
 
 def test_health_and_ready(client: httpx.Client) -> None:
-    """Alive and ready through the edge, which does not lead to the metrics."""
+    """Both are served at the edge; the metrics are not."""
     assert client.get("/healthz").json() == {"status": "alive"}
     assert client.get("/readyz").json() == {"status": "ready"}
     assert client.get("/metrics").status_code == 404
@@ -312,13 +312,13 @@ def test_health_and_ready(client: httpx.Client) -> None:
 
 @pytest.mark.parametrize("service", ["", "Inference"])
 def test_grpc_health_answers_at_the_edge(stack: FrontDoor, service: str) -> None:
-    """By both names."""
+    """For both service names."""
     check_health(stack.edge, service)
 
 
 @pytest.mark.parametrize("service", ["", "Inference"])
 def test_grpc_health_answers_inside(processes: RunningStack, service: str) -> None:
-    """At each of the ports that a probe may ask."""
+    """On each port that a probe may use."""
     for target in (processes.internal, processes.shared, processes.own(processes.serving_slots()[0])):
         check_health(target, service)
 
@@ -330,8 +330,8 @@ def check_health(target: str, service: str) -> None:
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
-def test_a_large_picture_passes_every_hop(client: httpx.Client) -> None:
-    """Close to the limit of the body: no hop has a smaller one."""
+def test_a_large_image_passes_every_hop(client: httpx.Client) -> None:
+    """It is close to the body limit; no hop has a lower limit."""
     import numpy as np  # noqa: PLC0415 - only here
 
     noise = np.random.default_rng(0).integers(0, 255, (1300, 2650, 3), dtype=np.uint8)
