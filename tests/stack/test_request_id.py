@@ -49,13 +49,13 @@ def test_a_valid_id_of_the_client_is_kept(stack: FrontDoor, client: httpx.Client
     [
         [],
         [b""],
-        [b"a" * 129],
-        [b"a" * 9000],
-        [b"two words"],
-        [b"a\tb"],
-        [b"caf\xe9"],
-        ["café".encode()],
-        [b"a", b"b c"],
+        [b"invalid-" * 17],
+        [b"invalid-" * 1000],
+        [b"invalid- id"],
+        [b"invalid-\tid"],
+        [b"invalid-\xe9"],
+        ["invalid-é".encode()],
+        [b"a", b"invalid- id"],
     ],
     ids=["none", "empty", "long", "very long", "a space", "a tab", "Latin-1", "UTF-8", "repeated"],
 )
@@ -71,7 +71,7 @@ def test_any_other_id_is_replaced_at_the_edge(stack: FrontDoor, client: httpx.Cl
     logged = {
         str(line.get("request_id", "")) for part in ("envoy", "web", "inference") for line in stack.log_lines(part)
     }
-    assert not [each for each in logged if each.startswith(("aaa", "two", "a\t", "caf", "a,"))]
+    assert not [each for each in logged if "invalid-" in each]
 
 
 @pytest.mark.parametrize(("given", "kept"), [("grpc-7", True), ("", False), ("a" * 129, False), ("two words", False)])
