@@ -264,11 +264,11 @@ def endless(ahead: threading.Event) -> Iterator[bytes]:
 FORKS = """
 import os, sys
 from facet import GrpcClient
-GrpcClient(sys.argv[1]).detect(b"x")
+list(GrpcClient(sys.argv[1]).stream([b"x"]))
 if child := os.fork():
     sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 with GrpcClient(sys.argv[1]) as client:
-    os._exit(client.detect(b"xxx").width)
+    os._exit([answer.width for answer in client.stream([b"xxx"])][0])
 """
 
 

@@ -6,7 +6,7 @@ import asyncio
 import os
 import queue
 import threading
-from collections.abc import AsyncGenerator, Coroutine, Iterable, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import aclosing
 from typing import Any, TypeVar
@@ -36,15 +36,6 @@ def _forget_loop() -> None:
 
 if hasattr(os, "register_at_fork"):  # not on Windows
     os.register_at_fork(after_in_child=_forget_loop)  # a forked process has none of its parent's threads
-
-
-def run(coroutine: Coroutine[Any, Any, Item]) -> Item:
-    """Run a coroutine on the background loop and return its result. Interrupting the wait cancels the coroutine."""
-    future = asyncio.run_coroutine_threadsafe(coroutine, _background_loop())
-    try:
-        return future.result()
-    finally:
-        future.cancel()
 
 
 def iterate(stream: AsyncGenerator[Item]) -> Iterator[Item]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, Self, Unpack
 from urllib.parse import urlsplit
@@ -14,8 +14,8 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from facet import messages
-from facet.errors import FacetError, ServiceUnavailable, WrongAddress
-from facet.event_loop import iterate, iterate_in_thread, outcome, run
+from facet.errors import FacetError, WrongAddress
+from facet.event_loop import iterate, iterate_in_thread, outcome
 from facet.grpc_errors import LOST_UNARY, failure
 from facet.messages import DetectOptions, DrawOptions, ImageSource, Options
 from facet.results import Annotated, Detection, Health
@@ -24,6 +24,8 @@ from facet.streams import Answer, Read, answers
 from protos import infer_pb2, infer_pb2_grpc
 
 DEFAULT_ADDRESS = "localhost:8080"
+REQUEST_ID = "x-request-id"
+HEALTH_CHECK = health_pb2.HealthCheckRequest(service="Inference")
 PORTS = {"http": 80, "https": 443}
 CHANNEL_OPTIONS = [
     # A drawn image may exceed gRPC's default limit of 4 MiB.
@@ -39,7 +41,7 @@ CHANNEL_OPTIONS = [
 
 
 class _GrpcClient:
-    """What both clients do, as coroutines."""
+    """What both clients do."""
 
     def __init__(
         self,
@@ -56,19 +58,11 @@ class _GrpcClient:
             else grpc.insecure_channel(target, CHANNEL_OPTIONS)
         )
         self._inference: Any = infer_pb2_grpc.InferenceStub(self._channel)
+        self._health: Any = health_pb2_grpc.HealthStub(self._channel)
         self._timeout, self._retries, self._key = timeout, retries, key
 
-    async def _predict(self, image: infer_pb2.Image, read: Read[Answer]) -> Answer:
-        """Send an image and read the answer. Raises FacetError."""
-        policy, request_id = RetryPolicy(self._timeout, self._retries), str(uuid.uuid4())
-        while True:
-            try:
-                call = self._inference.Predict.future(image, timeout=policy.left, metadata=self._metadata(request_id))
-                return read(await outcome(call))
-            except grpc.RpcError as error:
-                await asyncio.sleep(policy.next_delay(failure(error, request_id, LOST_UNARY)))
-            except ServiceUnavailable as error:  # an older worker answered, which cannot draw
-                await asyncio.sleep(policy.next_delay(error))
+    def _policy(self) -> RetryPolicy:
+        return RetryPolicy(self._timeout, self._retries)
 
     def _stream(
         self,
@@ -88,20 +82,8 @@ class _GrpcClient:
 
         return answers(start, requests, read, self._timeout, self._retries)
 
-    async def _health(self) -> Health:
-        """Return whether the service is there."""
-        began = time.monotonic()
-        stub: Any = health_pb2_grpc.HealthStub(self._channel)
-        try:
-            request = health_pb2.HealthCheckRequest(service="Inference")
-            answer = await outcome(stub.Check.future(request, timeout=HEALTH_TIMEOUT))
-        except grpc.RpcError as error:
-            return Health.failed(began, failure(error, ""))
-        ready = answer.status == health_pb2.HealthCheckResponse.SERVING
-        return Health.since(began, "" if ready else "no worker serves yet")
-
     def _metadata(self, request_id: str) -> tuple[tuple[str, str], ...]:
-        return (("x-request-id", request_id), *([("x-api-key", self._key)] if self._key else []))
+        return ((REQUEST_ID, request_id), *([("x-api-key", self._key)] if self._key else []))
 
 
 class AsyncGrpcClient(_GrpcClient):
@@ -142,7 +124,21 @@ class AsyncGrpcClient(_GrpcClient):
 
     async def health(self) -> Health:
         """Return whether the service is there; raises nothing when it is not."""
-        return await self._health()
+        began = time.monotonic()
+        try:
+            return _health(began, await outcome(self._health.Check.future(HEALTH_CHECK, timeout=HEALTH_TIMEOUT)))
+        except grpc.RpcError as error:
+            return Health.failed(began, failure(error, ""))
+
+    async def _predict(self, image: infer_pb2.Image, read: Read[Answer]) -> Answer:
+        policy, metadata = self._policy(), self._metadata(str(uuid.uuid4()))
+        while True:
+            try:
+                return read(
+                    await outcome(self._inference.Predict.future(image, timeout=policy.left, metadata=metadata))
+                )
+            except (grpc.RpcError, FacetError) as error:
+                await asyncio.sleep(policy.next_delay(_facet_error(error, metadata)))
 
 
 class GrpcClient(_GrpcClient):
@@ -165,11 +161,11 @@ class GrpcClient(_GrpcClient):
 
     def detect(self, image: ImageSource, **options: Unpack[DetectOptions]) -> Detection:
         """Find the faces in an image."""
-        return run(self._predict(messages.request(image, **options), messages.detection))
+        return self._predict(messages.request(image, **options), messages.detection)
 
     def annotate(self, image: ImageSource, **options: Unpack[DrawOptions]) -> Annotated:
         """Return the image with its faces drawn or blurred, and the faces."""
-        return run(self._predict(messages.drawn_request(image, **options), messages.annotated))
+        return self._predict(messages.drawn_request(image, **options), messages.annotated)
 
     def stream(self, images: Iterable[ImageSource], **options: Unpack[Options]) -> Iterator[Detection | FacetError]:
         """Find the faces in one image after another; yield a detection or an error for each, in order.
@@ -187,7 +183,29 @@ class GrpcClient(_GrpcClient):
 
     def health(self) -> Health:
         """Return whether the service is there; raises nothing when it is not."""
-        return run(self._health())
+        began = time.monotonic()
+        try:
+            return _health(began, self._health.Check(HEALTH_CHECK, timeout=HEALTH_TIMEOUT))
+        except grpc.RpcError as error:
+            return Health.failed(began, failure(error, ""))
+
+    def _predict(self, image: infer_pb2.Image, read: Read[Answer]) -> Answer:
+        policy, metadata = self._policy(), self._metadata(str(uuid.uuid4()))
+        while True:
+            try:
+                return read(self._inference.Predict(image, timeout=policy.left, metadata=metadata))
+            except (grpc.RpcError, FacetError) as error:
+                time.sleep(policy.next_delay(_facet_error(error, metadata)))
+
+
+def _facet_error(error: grpc.RpcError | FacetError, metadata: Sequence[tuple[str, str]]) -> FacetError:
+    """Return the error of a call, or that of its answer: an older worker cannot draw."""
+    return error if isinstance(error, FacetError) else failure(error, dict(metadata)[REQUEST_ID], LOST_UNARY)
+
+
+def _health(began: float, answer: health_pb2.HealthCheckResponse) -> Health:
+    ready = answer.status == health_pb2.HealthCheckResponse.SERVING
+    return Health.since(began, "" if ready else "no worker serves yet")
 
 
 async def _requests(
