@@ -238,7 +238,7 @@ def test_an_error_of_the_source_comes_after_the_answers() -> None:
 
 
 def test_a_stream_may_be_abandoned() -> None:
-    """While images wait for an answer. The next stream starts afresh, and only the clients' one thread stays."""
+    """While images wait for an answer. The next stream starts afresh, and only the background loop stays."""
     with working({}) as worker:
         before = set(threading.enumerate())
         with GrpcClient(worker.address) as client:

@@ -1,4 +1,4 @@
-"""Bridges between threads and event loops: the synchronous clients run the asynchronous code."""
+"""Bridges between threads and event loops: a synchronous stream runs the code of the asynchronous one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _loop: asyncio.AbstractEventLoop | None = None
 
 
 def _background_loop() -> asyncio.AbstractEventLoop:
-    """Return the event loop that all synchronous clients of this process share; start its thread first if need be."""
+    """Return the event loop of all synchronous streams of this process; start its thread if there is none."""
     global _loop  # noqa: PLW0603 - one for the process
     with _lock:
         if _loop is None:
