@@ -129,6 +129,15 @@ def test_a_draining_worker_waits_until_envoy_has_noticed(envoy: dict[str, Any]) 
     assert settings.grace_seconds > settings.drain_seconds + settings.deadline_seconds
 
 
+def test_a_draining_gateway_waits_until_envoy_has_noticed(envoy: dict[str, Any]) -> None:
+    """A failing answer takes effect at once, plus the time for which Envoy gathers changes of hosts."""
+    web, settings = cluster(envoy, "web"), WebSettings()
+    (check,) = web["health_checks"]
+    merge_window = seconds(web.get("common_lb_config", {}).get("update_merge_window", "1s"))  # Envoy's default
+    assert settings.drain_seconds > seconds(check["interval"]) + merge_window
+    assert settings.grace_seconds > settings.drain_seconds + settings.deadline_seconds
+
+
 def test_envoy_closes_an_idle_connection_before_the_gateway_does(
     envoy: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
