@@ -108,13 +108,13 @@ class ComposeStack:
 
 
 def log_of(container: str) -> list[str]:
-    """Give the lines of a container's log."""
+    """Return the lines of a container's log."""
     both = subprocess.run(["docker", "logs", container], capture_output=True, text=True, check=True)
     return [*both.stdout.splitlines(), *both.stderr.splitlines()]
 
 
 def worker_ids(container: str) -> set[str]:
-    """Give the ids, as in answers, of the workers that have served in a container."""
+    """Return the ids of the workers that have served in a container, as responses show them."""
     lines = map(json.loads, log_of(container))
     return {line["worker"] for line in lines if line["message"] == "serving"}
 

@@ -27,7 +27,7 @@ PROMETHEUS = httpx.Client(timeout=10)
 
 @pytest.fixture(scope="module")
 def watched(compose: ComposeStack) -> Iterator[tuple[ComposeStack, str]]:
-    """A stack with Prometheus, and where that one is asked."""
+    """A stack with Prometheus, and the URL of Prometheus."""
     del compose  # it says that there is an engine
     port = free_base_port()
     with compose_stack("watched", [str(STAND_IN)], FACET_WORKERS="1", PROMETHEUS_PORT=str(port)) as stack:
@@ -45,7 +45,7 @@ def ready(prometheus: str) -> bool:
 
 
 def ask(prometheus: str, path: str, **parameters: str) -> Any:
-    """Ask Prometheus' API."""
+    """Query Prometheus' API."""
     answer = PROMETHEUS.get(f"{prometheus}/api/v1/{path}", params=parameters)
     assert answer.status_code == 200, answer.text
     return answer.json()["data"]
@@ -57,12 +57,12 @@ def values(prometheus: str, expression: str) -> list[float]:
 
 
 def finite(prometheus: str, expression: str) -> bool:
-    """Whether it has values, and one of them is a number."""
+    """Return whether an expression has a value that is a finite number."""
     return any(map(math.isfinite, values(prometheus, expression)))
 
 
 def test_all_three_tiers_are_scraped(watched: tuple[ComposeStack, str]) -> None:
-    """Each of them by its own job."""
+    """Envoy, web and inference each have a job whose targets are up."""
     _, prometheus = watched
 
     def up() -> bool:
@@ -76,8 +76,8 @@ def test_all_three_tiers_are_scraped(watched: tuple[ComposeStack, str]) -> None:
     wait_for(up, "all three are up")
 
 
-def test_the_files_are_what_prometheus_takes(watched: tuple[ComposeStack, str]) -> None:
-    """By its own checker; and every alert says what to do, and fires when it should and not else."""
+def test_prometheus_accepts_the_files(watched: tuple[ComposeStack, str]) -> None:
+    """The checker accepts the configuration, the alerts pass their tests, and each alert says what to do."""
     stack, _ = watched
     done = stack.execute(stack.container("prometheus"), "promtool", "check", "config", "/etc/prometheus/prometheus.yml")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -91,7 +91,7 @@ def test_the_files_are_what_prometheus_takes(watched: tuple[ComposeStack, str]) 
 
 
 def test_every_panel_of_the_dashboard_shows_something(watched: tuple[ComposeStack, str], face_file: bytes) -> None:
-    """Under load, each of its expressions has a value."""
+    """Under load, each of the dashboard's expressions has a value."""
     stack, prometheus = watched
     panels = json.loads(DASHBOARD.read_text())["panels"]
     expressions = {target["expr"] for panel in panels for target in panel["targets"]}
@@ -103,7 +103,7 @@ def test_every_panel_of_the_dashboard_shows_something(watched: tuple[ComposeStac
 
 
 def test_an_alert_would_be_raised_when_no_worker_is_left(watched: tuple[ComposeStack, str]) -> None:
-    """And none is while all is well."""
+    """No alert is raised before that."""
     stack, prometheus = watched
     (group,) = ask(prometheus, "rules")["groups"]
     rules = {rule["name"]: rule for rule in group["rules"]}
