@@ -153,8 +153,9 @@ def test_bad_forms_get_400_and_a_reason(http: FlaskClient) -> None:
     for length in (1, 600_000):
         text = b'--x\r\nContent-Disposition: form-data; name="image"\r\n\r\n' + b"a" * length + b"\r\n--x--\r\n"
         says(http.post("/predict", data=text, content_type=boundary), 400, "MALFORMED_REQUEST", "must be a file")
-    unnamed = b"--x\r\nContent-Disposition: form-data\r\n\r\na\r\n--x--\r\n"
-    says(http.post("/predict", data=unnamed, content_type=boundary), 400, "MALFORMED_REQUEST", "no name")
+    for parameters in (b"", b'; filename="a"'):
+        unnamed = b"--x\r\nContent-Disposition: form-data" + parameters + b"\r\n\r\na\r\n--x--\r\n"
+        says(http.post("/predict", data=unnamed, content_type=boundary), 400, "MALFORMED_REQUEST", "no name")
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def _from_form(request: Request) -> tuple[list[bytes], list[tuple[str, Any]]]:
         raise RequestFailed("UNSUPPORTED_MEDIA_TYPE", "send multipart/form-data with one or more file fields `image`")
     if "image" in request.form:
         raise RequestFailed("MALFORMED_REQUEST", "the field `image` must be a file: curl -F image=@photo.jpg")
-    if None in request.form:
+    if None in request.form or None in request.files:
         raise RequestFailed("MALFORMED_REQUEST", "a part of the form has no name; name the file `image`")
     for name in request.files:
         if name != "image":
