@@ -4,8 +4,6 @@ It works on a copy of the sources, with a separate project name and the image ta
 The times depend on this machine and its load.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

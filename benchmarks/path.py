@@ -6,8 +6,6 @@ It writes docs/figures.md, the tables of docs/scaling.md, the headline of README
 takes about fifteen minutes on two idle CPUs.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -5,8 +5,6 @@
 writes the lines of the fixture `figures` into the section `faults`.
 """
 
-from __future__ import annotations
-
 import datetime as dt
 import json
 import platform

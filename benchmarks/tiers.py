@@ -4,8 +4,6 @@ It starts a stack of processes as `make serve` does, and reads the CPU time of e
 comparable between runs. The images per second are lower than on a machine without the callers.
 """
 
-from __future__ import annotations
-
 import argparse
 import http.client
 import io

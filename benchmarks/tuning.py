@@ -6,8 +6,6 @@ Each size is examined once in every round, so that a disturbance of the machine 
 minimum CPU time of all rounds.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import time

@@ -4,8 +4,6 @@ A request is encoded once. Open-loop load is sent at random times that do not de
 process: many independent users); closed-loop load sends the next request after the last answer.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import random

@@ -1,7 +1,5 @@
 """Image files assembled byte by byte, as no encoder would write them."""
 
-from __future__ import annotations
-
 import struct
 import zlib
 

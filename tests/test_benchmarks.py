@@ -1,7 +1,5 @@
 """What the benchmarks calculate, and when they refuse to compare or to write."""
 
-from __future__ import annotations
-
 import json
 import math
 import subprocess

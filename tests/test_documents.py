@@ -1,7 +1,5 @@
 """What the documents refer to exists, and the licenses are complete."""
 
-from __future__ import annotations
-
 import re
 from importlib.metadata import distribution
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Figures that tests measure are printed, saved and written into a document."""
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess

@@ -1,7 +1,5 @@
 """The statistics of the soak test."""
 
-from __future__ import annotations
-
 import random
 
 import pytest

@@ -1,7 +1,5 @@
 """How the log shows that workers were replaced."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from tests.stack.under_load import replacements

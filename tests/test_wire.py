@@ -1,7 +1,5 @@
 """The load generator of the benchmarks."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import threading

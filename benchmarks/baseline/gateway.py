@@ -3,8 +3,6 @@
 python benchmarks/baseline/gateway.py --port 8090 --grpc-port 50151 --processes 3
 """
 
-from __future__ import annotations
-
 import argparse
 import base64
 import multiprocessing

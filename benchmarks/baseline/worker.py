@@ -1,7 +1,5 @@
 """The gRPC server of each process, with the `mtcnn` package."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor

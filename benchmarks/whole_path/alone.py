@@ -1,7 +1,5 @@
 """The detector alone: processes that decode and detect in a loop, as a baseline for the path."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import time

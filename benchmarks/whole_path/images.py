@@ -1,7 +1,5 @@
 """The images that every contestant gets, in three sizes, with one face, several faces and none."""
 
-from __future__ import annotations
-
 import base64
 import io
 import json

@@ -1,7 +1,5 @@
 """Closed-loop load on a stack, and its cost: each caller sends the next request after the last answer."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import math

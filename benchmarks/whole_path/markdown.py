@@ -1,7 +1,5 @@
 """Formats tables and paragraphs in Markdown."""
 
-from __future__ import annotations
-
 import textwrap
 
 

@@ -1,7 +1,5 @@
 """What the path costs in addition to the detector: by form, by hop, and at 70 % of its capacity."""
 
-from __future__ import annotations
-
 import math
 import random
 import time

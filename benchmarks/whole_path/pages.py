@@ -1,7 +1,5 @@
 """Writes the results of a run into docs/figures.md, docs/scaling.md and the headline of README.md."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from statistics import median
 from typing import Any

@@ -1,7 +1,5 @@
 """Plots the figures of docs/figures.md."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """One to sixteen workers with a stand-in detector: whether throughput scales, and the balance stays even."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from typing import Any
 

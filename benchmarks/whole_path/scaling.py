@@ -1,7 +1,5 @@
 """Estimates from measured costs what a rate of images needs."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from math import ceil
 from typing import Any

@@ -1,7 +1,5 @@
 """Facet and the baseline in turns: the same requests on the same CPUs, for a short period each."""
 
-from __future__ import annotations
-
 import time
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict

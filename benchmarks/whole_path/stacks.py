@@ -1,7 +1,5 @@
 """Starts facet and the baseline with their commands, and reads the CPU time and memory of their processes."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import subprocess

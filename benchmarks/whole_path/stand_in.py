@@ -5,8 +5,6 @@
 Supervisor, workers, gRPC, health and decoding are the real ones.
 """
 
-from __future__ import annotations
-
 import sys
 import time
 

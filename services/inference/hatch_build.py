@@ -3,8 +3,6 @@
 `pip install services/inference` runs it. Without build isolation it needs the packages of requirements/build.txt.
 """
 
-from __future__ import annotations
-
 import platform
 import shutil
 import sys

@@ -5,8 +5,6 @@
 The compiler is Zig's clang, which is a Python package, so a machine without a C compiler builds the same kernels.
 """
 
-from __future__ import annotations
-
 import os
 import platform
 import subprocess

@@ -6,8 +6,6 @@ It runs when the package is built, and never at run time, because the source fil
 their hashes match. docs/weights.md describes the results.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import sys

@@ -1,7 +1,5 @@
 """A worker that fails where a test wants it to."""
 
-from __future__ import annotations
-
 import threading
 from collections import Counter
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Batches of images: the order of the results, and when a service is given up."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Mapping
 from pathlib import Path

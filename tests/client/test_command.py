@@ -1,7 +1,5 @@
 """The command line without a service: its help, and how it ends on errors."""
 
-from __future__ import annotations
-
 import fcntl
 import json
 import os

@@ -1,7 +1,5 @@
 """The images that a command line names."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

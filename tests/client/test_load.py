@@ -1,7 +1,5 @@
 """Open-loop load: the figures include what a slow service costs."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Awaitable, Callable
 

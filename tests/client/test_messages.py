@@ -1,7 +1,5 @@
 """The options of a call, as the clients over gRPC and the local one send them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

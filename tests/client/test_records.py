@@ -1,7 +1,5 @@
 """The files of records, and what a later run keeps of an interrupted one."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

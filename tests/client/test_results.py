@@ -1,7 +1,5 @@
 """What the clients return: equal for equal images over every protocol."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

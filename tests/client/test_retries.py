@@ -1,7 +1,5 @@
 """What is retried, and for how long."""
 
-from __future__ import annotations
-
 import asyncio
 import threading
 import time

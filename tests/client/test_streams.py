@@ -1,7 +1,5 @@
 """Streams: each image has one answer, and a new stream continues where one broke off."""
 
-from __future__ import annotations
-
 import asyncio
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Frames read from videos, and drawn frames written to them."""
 
-from __future__ import annotations
-
 import io
 import struct
 import threading

@@ -1,7 +1,5 @@
 """The manifests, rendered once: unchanged, and in every combination of overlay and components; and a umask."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from itertools import chain, combinations

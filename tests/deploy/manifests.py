@@ -1,7 +1,5 @@
 """The Kubernetes manifests as kubectl renders them, and lookups in them."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import sys

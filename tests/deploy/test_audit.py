@@ -1,7 +1,5 @@
 """Secrets in the repository and known vulnerabilities of locked packages are detected."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Names, ports, limits and images agree between the compose file, the Dockerfiles, Envoy and the settings."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any

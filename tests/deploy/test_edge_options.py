@@ -1,7 +1,5 @@
 """In every deployment, a mounted file switches API keys or the rate limit on."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any

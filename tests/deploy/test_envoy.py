@@ -1,7 +1,5 @@
 """Names, ports, limits and times agree between envoy.yaml, the settings of the services and gunicorn."""
 
-from __future__ import annotations
-
 import runpy
 from pathlib import Path
 from typing import Any

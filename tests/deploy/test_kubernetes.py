@@ -1,7 +1,5 @@
 """The manifests render in every combination, and their objects are valid."""
 
-from __future__ import annotations
-
 import json
 import re
 from copy import deepcopy

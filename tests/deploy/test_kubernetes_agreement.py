@@ -1,7 +1,5 @@
 """The manifests agree with each other, with envoy.yaml, the settings and compose, which no schema can check."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The NetworkPolicies as a graph: they allow the connections of the design and no others."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable
 from copy import deepcopy

@@ -3,8 +3,6 @@
 Source: the controls on the page Pod Security Standards of the Kubernetes documentation, baseline and restricted.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from copy import deepcopy
 from typing import Any

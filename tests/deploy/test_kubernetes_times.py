@@ -1,7 +1,5 @@
 """Probes, drains, rollouts and scaling: the manifests' times agree with those of Envoy and of the processes."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

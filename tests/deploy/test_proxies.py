@@ -1,7 +1,5 @@
 """Health checks and the drain script reach their own service directly, whatever the proxy variables say."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """Packages declare the requirements of their locks."""
 
-from __future__ import annotations
-
 import tomllib
 from pathlib import Path
 

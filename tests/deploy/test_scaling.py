@@ -1,7 +1,5 @@
 """docs/scaling.md is calculated from the numbers in the manifests."""
 
-from __future__ import annotations
-
 import pytest
 from whole_path.scaling import CHECKS_OF_A_POD, PODS, Pods
 

@@ -1,7 +1,5 @@
 """An option whose files are missing or wrong ends `make serve` and `make up` at once, with one sentence."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """TLS at the edge: what it adds to Envoy's configuration, what compose mounts, and what `make certificates` makes."""
 
-from __future__ import annotations
-
 import os
 import socket
 import ssl

@@ -1,7 +1,5 @@
 """Every deployment configures traces alike: Envoy's configuration and the name of the collector."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Decompression bombs and the like: small inputs that would cost much work or memory if they were expanded."""
 
-from __future__ import annotations
-
 import gzip
 import io
 import struct

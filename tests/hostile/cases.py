@@ -1,7 +1,5 @@
 """The cases of the fuzz test: each is the bytes of one connection, generated from a seed and a number."""
 
-from __future__ import annotations
-
 import base64
 import json
 import random

@@ -1,7 +1,5 @@
 """The stack under attack. No other tests use it, so an attack cannot disturb them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pytest

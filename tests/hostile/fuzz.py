@@ -7,8 +7,6 @@ It starts a stack, sends the cases that cases.py generates from the seed, and ch
 their logs. The bytes of failed cases are saved in a folder.
 """
 
-from __future__ import annotations
-
 import argparse
 import http.client
 import json

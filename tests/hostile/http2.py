@@ -1,7 +1,5 @@
 """HTTP/2 frame by frame: sends what no client library would send, and reads the response."""
 
-from __future__ import annotations
-
 import socket
 import struct
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Mutated images: small samples of each accepted kind with truncations, bit flips, splices and wrong numbers."""
 
-from __future__ import annotations
-
 import functools
 import random
 import struct

@@ -1,7 +1,5 @@
 """Decompression bombs are rejected before they are expanded, in bounded memory."""
 
-from __future__ import annotations
-
 import http.client
 import socket
 from collections import Counter

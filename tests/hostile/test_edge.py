@@ -1,7 +1,5 @@
 """Attacks on the protocols: request smuggling, and floods of frames and headers."""
 
-from __future__ import annotations
-
 import re
 import socket
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The short form of `make fuzz`, with the same cases each time."""
 
-from __future__ import annotations
-
 from tests.conftest import Figures
 from tests.hostile.fuzz import MAX_SECONDS, TIMEOUT, Fuzz
 from tests.stack.running import RunningStack

@@ -1,7 +1,5 @@
 """Fixtures for the tests of the detector: a photograph and the engines."""
 
-from __future__ import annotations
-
 from importlib.resources import files
 
 import pytest

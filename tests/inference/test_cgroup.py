@@ -1,7 +1,5 @@
 """The CPUs and the memory that a cgroup grants."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

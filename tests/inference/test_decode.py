@@ -1,7 +1,5 @@
 """Decoding: the accepted formats, the pixels, and the errors for everything else."""
 
-from __future__ import annotations
-
 import io
 import struct
 import zlib

@@ -1,7 +1,5 @@
 """Drawing: boxes and labels are visible and in place, and a blurred face is not found again."""
 
-from __future__ import annotations
-
 import io
 from itertools import groupby
 

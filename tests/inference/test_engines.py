@@ -1,7 +1,5 @@
 """The engines: how they are loaded, and the errors when they cannot be."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import sys

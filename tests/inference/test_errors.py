@@ -1,7 +1,5 @@
 """The table of gRPC statuses."""
 
-from __future__ import annotations
-
 from grpc import StatusCode
 from inference.examination import InvalidOption
 from inference.imaging.errors import ImageError

@@ -1,7 +1,5 @@
 """The examination without the service: bytes and options in, faces and a drawn image out."""
 
-from __future__ import annotations
-
 import io
 import time
 

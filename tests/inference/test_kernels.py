@@ -1,7 +1,5 @@
 """The compiled kernels against TensorFlow and NumPy, for every instruction set of this machine."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import tensorflow as tf

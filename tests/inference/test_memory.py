@@ -1,7 +1,5 @@
 """The memory of an examination is bounded for every image."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """The decoder on mutated images: far more than a whole stack can examine."""
 
-from __future__ import annotations
-
 import random
 
 import pytest

@@ -1,7 +1,5 @@
 """The package as it is installed."""
 
-from __future__ import annotations
-
 from importlib.metadata import distribution
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """All engines find the faces that the mtcnn package finds, in the same places."""
 
-from __future__ import annotations
-
 import dataclasses
 import sys
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Predict: the answer to an image, the options, the errors and the deadlines."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator
 from typing import Any, cast

@@ -1,7 +1,5 @@
 """PredictStream: answers in order, one for each image."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator
 from typing import Any

@@ -1,7 +1,5 @@
 """The plan of the pyramid: P-Net computes every cell of every level once."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given, settings

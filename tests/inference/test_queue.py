@@ -1,7 +1,5 @@
 """The queue in front of the inference: one work at a time, and a bounded wait."""
 
-from __future__ import annotations
-
 import asyncio
 import threading
 import time

@@ -1,7 +1,5 @@
 """The reference engine gives the answers of the mtcnn package, but raises its failures instead of "no faces"."""
 
-from __future__ import annotations
-
 import time
 from itertools import product
 

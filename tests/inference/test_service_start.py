@@ -1,7 +1,5 @@
 """`python -m inference`: the ids of its workers, and its errors when it cannot start."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """The times that are recorded for the steps of an examination."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pytest

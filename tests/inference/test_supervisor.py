@@ -1,7 +1,5 @@
 """The supervisor with real processes; its workers are a stand-in that sends heartbeats and obeys signals."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

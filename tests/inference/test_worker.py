@@ -1,7 +1,5 @@
 """The life of a worker: its health, its ports, and how it starts, drains, stalls and hangs."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import socket

@@ -1,7 +1,5 @@
 """A worker in this process: real gRPC and real decoding; the engine is a stand-in that waits instead of computing."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import threading

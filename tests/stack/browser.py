@@ -1,7 +1,5 @@
 """A browser on the page; console errors and requests to other servers fail the test."""
 
-from __future__ import annotations
-
 import base64
 import os
 import shutil

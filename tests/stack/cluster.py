@@ -6,8 +6,6 @@ no nodes, network policies or control plane: cluster_node.py replaces the latter
 to their start.
 """
 
-from __future__ import annotations
-
 import json
 import subprocess
 import threading

@@ -4,8 +4,6 @@ It replaces four parts of Kubernetes: the kubelet's probes, the endpoints, the c
 Service `envoy`. It reads pods.json and writes status.json in the folder that is its argument.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import random

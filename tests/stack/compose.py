@@ -1,7 +1,5 @@
 """A compose stack for tests: the images that `make test-stack` built, with another project name and a free port."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """The stack that the tests of this folder share: processes, or containers with --compose."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from pathlib import Path

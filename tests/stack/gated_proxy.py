@@ -1,7 +1,5 @@
 """A proxy in front of a stack that holds requests back."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress

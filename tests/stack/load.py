@@ -1,7 +1,5 @@
 """Closed-loop load: each caller posts the same image as soon as its last request is answered."""
 
-from __future__ import annotations
-
 import threading
 from collections import Counter
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """A trace collector for a container, which prints a line per span; the worker's image has all it needs."""
 
-from __future__ import annotations
-
 import json
 from concurrent.futures import ThreadPoolExecutor
 

@@ -1,7 +1,5 @@
 """A stack of real processes on free ports, started as a user starts it, and load for it."""
 
-from __future__ import annotations
-
 import json
 import os
 import random

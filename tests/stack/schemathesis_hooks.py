@@ -1,7 +1,5 @@
 """Hooks for schemathesis: images, and options that exclude each other, which the API's description cannot express."""
 
-from __future__ import annotations
-
 import base64
 import io
 from typing import Any

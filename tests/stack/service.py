@@ -1,7 +1,5 @@
 """The inference service alone: `python -m inference` on free ports."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

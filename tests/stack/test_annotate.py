@@ -1,7 +1,5 @@
 """POST /annotate, through the front door."""
 
-from __future__ import annotations
-
 import base64
 import io
 import socket

@@ -1,7 +1,5 @@
 """Clients that disconnect, stall or do not read are dropped in time, leave nothing behind, and cost others little."""
 
-from __future__ import annotations
-
 import json
 import socket
 import time

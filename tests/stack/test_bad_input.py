@@ -3,8 +3,6 @@
 tests/web/test_image_request.py has what the gateway itself refuses.
 """
 
-from __future__ import annotations
-
 import base64
 import json
 import socket

@@ -1,7 +1,5 @@
 """The benchmarks that start processes or stacks run, and compare the same work."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """The package `facet` against the running stack."""
 
-from __future__ import annotations
-
 import asyncio
 import signal
 from collections import Counter

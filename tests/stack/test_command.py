@@ -1,7 +1,5 @@
 """The command `facet` against the running stack."""
 
-from __future__ import annotations
-
 import csv
 import json
 import os

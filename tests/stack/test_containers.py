@@ -1,7 +1,5 @@
 """The containers of the compose stack: they restart, are locked down, and use little memory."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

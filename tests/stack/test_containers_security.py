@@ -1,7 +1,5 @@
 """API keys and TLS in containers: Envoy can read what is mounted for it."""
 
-from __future__ import annotations
-
 import shutil
 import ssl
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The API's description is true, whatever is sent."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Every engine serves the same faces."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

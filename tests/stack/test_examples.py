@@ -1,7 +1,5 @@
 """Every example in docs/ works and prints what the page shows."""
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess

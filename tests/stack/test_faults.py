@@ -1,7 +1,5 @@
 """Requests are spread evenly over the workers, and continue while the only worker is replaced."""
 
-from __future__ import annotations
-
 import signal
 from pathlib import Path
 

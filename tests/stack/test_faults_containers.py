@@ -1,7 +1,5 @@
 """Containers are scaled, killed and restarted under load without losing requests."""
 
-from __future__ import annotations
-
 import subprocess
 from collections.abc import Iterator
 

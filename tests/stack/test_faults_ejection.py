@@ -1,7 +1,5 @@
 """Envoy ejects a worker that answers UNAVAILABLE, and does not eject one with a slow image."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor

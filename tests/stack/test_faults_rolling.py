@@ -1,7 +1,5 @@
 """Tiers restart under load, one process after the other, without losing requests."""
 
-from __future__ import annotations
-
 import signal
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Parts start and stop while requests are in flight: each is answered, and no request reaches a part that cannot."""
 
-from __future__ import annotations
-
 import socket
 import time
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The inference service alone is started, stopped and killed repeatedly, and started twice."""
 
-from __future__ import annotations
-
 import json
 import random
 import time

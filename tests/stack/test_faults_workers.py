@@ -1,7 +1,5 @@
 """Workers die, hang and fill up under load: what is lost, and how long the stack takes to recover."""
 
-from __future__ import annotations
-
 import signal
 import time
 from collections.abc import Callable

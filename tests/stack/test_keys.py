@@ -1,7 +1,5 @@
 """API keys and the rate limit at the edge: a valid key is required, no log shows it, and each client has a limit."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Iterator
 from contextlib import closing, suppress

@@ -1,7 +1,5 @@
 """Each tier serves its metrics on a separate port. They are correct over several processes and after restarts."""
 
-from __future__ import annotations
-
 import signal
 from concurrent.futures import ThreadPoolExecutor
 

@@ -3,8 +3,6 @@
 Grafana is not started, because its image is not available everywhere; the queries of its dashboard are tested.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Iterator

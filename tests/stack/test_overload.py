@@ -1,7 +1,5 @@
 """Under overload, the service answers what it can, rejects the rest at once, and then recovers."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The page in a real browser: images go in, and their faces are marked in place."""
 
-from __future__ import annotations
-
 import base64
 import io
 from typing import Any

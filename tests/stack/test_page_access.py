@@ -1,7 +1,5 @@
 """The page is accessible: by keyboard, on a phone, in the dark scheme, with a screen reader."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 
 import pytest

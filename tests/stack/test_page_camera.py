@@ -1,7 +1,5 @@
 """The page's camera; Chromium plays a film in its place."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import httpx

@@ -1,7 +1,5 @@
 """The image with its faces drawn on it, as the page saves it."""
 
-from __future__ import annotations
-
 import io
 
 from PIL import Image, ImageChops

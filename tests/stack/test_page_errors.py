@@ -1,7 +1,5 @@
 """The page explains what goes wrong, and continues with everything else."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

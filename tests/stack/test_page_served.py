@@ -1,7 +1,5 @@
 """How the page is served, and what it may not do."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import httpx

@@ -1,7 +1,5 @@
 """Images through the front door: HTTP in three forms, gRPC in two, and what comes with an answer."""
 
-from __future__ import annotations
-
 import base64
 import io
 import json

@@ -1,7 +1,5 @@
 """The containers behind a corporate proxy, whose address Docker's client passes to every container."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The README's commands work and give the answers that it shows."""
 
-from __future__ import annotations
-
 import json
 import math
 import os

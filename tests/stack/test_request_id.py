@@ -1,7 +1,5 @@
 """A request has one id: in the answer's header and body, and in the logs of all tiers."""
 
-from __future__ import annotations
-
 import http.client
 import json
 import re

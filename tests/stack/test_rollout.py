@@ -1,7 +1,5 @@
 """A rollout of all tiers with the numbers of the Kubernetes manifests, on a stand-in for a cluster."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The commands of docs/security.md, one after the other: from a clone to an answer with API keys and with TLS."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """`make serve`: one command, one line with the address, and nothing left behind."""
 
-from __future__ import annotations
-
 import os
 import signal
 import socket

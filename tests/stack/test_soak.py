@@ -1,7 +1,5 @@
 """A long run under load, with bad input and killed workers, loses no requests and leaks nothing."""
 
-from __future__ import annotations
-
 import base64
 import json
 import random

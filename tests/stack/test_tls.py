@@ -1,7 +1,5 @@
 """TLS at the edge: HTTP and gRPC clients that trust its certificate are served, and nothing is served without TLS."""
 
-from __future__ import annotations
-
 import ssl
 from collections.abc import Iterator
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """A request is one trace, from the edge to each step of the detection. Traces that are off cost nothing."""
 
-from __future__ import annotations
-
 import json
 import secrets
 import signal

@@ -1,7 +1,5 @@
 """Traces of the compose stack: every tier finds the collector in its network."""
 
-from __future__ import annotations
-
 import secrets
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Load while parts of a stack die: its rate, its correct answers, and its figures."""
 
-from __future__ import annotations
-
 import json
 import random
 import time

@@ -1,7 +1,5 @@
 """Each line of the log is one JSON object with the ids of its request, and with the fields of its process."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

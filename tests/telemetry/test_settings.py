@@ -1,7 +1,5 @@
 """Each setting takes effect in all tiers, or is refused at start with a sentence that says what to do."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

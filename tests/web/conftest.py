@@ -1,7 +1,5 @@
 """The gateway in this process, and a stand-in for the workers that does what a test tells it."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor

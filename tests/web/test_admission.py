@@ -1,7 +1,5 @@
 """Each shared resource of a gateway process is bounded, refused when it is used up, and given back."""
 
-from __future__ import annotations
-
 import io
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path

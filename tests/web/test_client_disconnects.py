@@ -1,7 +1,5 @@
 """Disconnected clients are noticed; connected ones, and later ones on the same descriptor, are left alone."""
 
-from __future__ import annotations
-
 import socket
 import threading
 from contextlib import ExitStack

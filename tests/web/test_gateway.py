@@ -1,7 +1,5 @@
 """The gateway against a stand-in for the workers: how their answers and failures appear over HTTP."""
 
-from __future__ import annotations
-
 import io
 import socket
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """What the gateway reads of a request, and what it says about one that it cannot read."""
 
-from __future__ import annotations
-
 import base64
 import io
 import json

@@ -1,7 +1,5 @@
 """The gateway's metrics: over all processes of gunicorn, across reloads, and without gunicorn."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

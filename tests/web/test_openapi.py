@@ -1,7 +1,5 @@
 """The description of the API agrees with the code."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """gunicorn sends a response in a single write."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 from typing import Any
 

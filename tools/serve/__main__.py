@@ -5,8 +5,6 @@ envoy/envoy.yaml. All of them listen on loopback. They end together: on Ctrl-C, 
 process is killed.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import signal

@@ -3,8 +3,6 @@
 `make up` runs this with any Python, so it needs the standard library alone.
 """
 
-from __future__ import annotations
-
 import argparse
 import ssl
 import stat

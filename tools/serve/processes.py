@@ -1,7 +1,5 @@
 """The running parts of a stack: the supervisor with its workers, gunicorn with the gateway, and Envoy."""
 
-from __future__ import annotations
-
 import ctypes
 import json
 import os

@@ -1,7 +1,5 @@
 """Envoy's configuration for one machine: envoy/envoy.yaml with loopback addresses, the plan's ports and its options."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import json
 from contextlib import suppress

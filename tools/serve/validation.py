@@ -1,7 +1,5 @@
 """Checks that need the installed packages: of the engine, and of the files that Envoy reads only while it runs."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import os

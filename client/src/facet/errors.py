@@ -1,7 +1,5 @@
 """What can go wrong, by what the caller can do about it."""
 
-from __future__ import annotations
-
 
 class FacetError(Exception):
     """An image was not examined.

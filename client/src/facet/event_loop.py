@@ -1,7 +1,5 @@
 """Bridges between threads and event loops: a synchronous stream runs the code of the asynchronous one."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import queue

@@ -1,7 +1,5 @@
 """The clients over gRPC."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 import uuid

@@ -1,7 +1,5 @@
 """What a failed gRPC call means."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from google.rpc import error_details_pb2

@@ -1,7 +1,5 @@
 """The clients over HTTP."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import Iterator, Mapping

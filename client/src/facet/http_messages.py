@@ -1,7 +1,5 @@
 """Between the HTTP clients' arguments and results and httpx: requests, answers and errors."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

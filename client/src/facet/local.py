@@ -1,7 +1,5 @@
 """The detector in this process, without a service; the only module that imports `inference`."""
 
-from __future__ import annotations
-
 import queue
 import time
 from typing import Self, Unpack

@@ -1,7 +1,5 @@
 """Converts between the clients' arguments and results and the messages of the contract, for all clients."""
 
-from __future__ import annotations
-
 import os
 from numbers import Real
 from pathlib import Path

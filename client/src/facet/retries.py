@@ -1,7 +1,5 @@
 """How long a call may take with all its tries, and how long it waits between them."""
 
-from __future__ import annotations
-
 import random
 import time
 

@@ -1,7 +1,5 @@
 """PredictStream: one image after another; where a stream breaks off, a new one continues."""
 
-from __future__ import annotations
-
 import asyncio
 import uuid
 from collections.abc import AsyncGenerator, Callable, Iterator

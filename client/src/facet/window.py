@@ -1,7 +1,5 @@
 """The images of a stream that are in flight: sent, or about to be, and not yet answered."""
 
-from __future__ import annotations
-
 import asyncio
 import queue
 from collections import deque

@@ -1,7 +1,5 @@
 """Logging as one JSON object per line on stdout, with the ids of the request and of its trace."""
 
-from __future__ import annotations
-
 import logging.config
 import warnings
 from contextvars import ContextVar

@@ -1,7 +1,5 @@
 """The folder in which the processes of a service keep their counts, so that any of them can show the sums."""
 
-from __future__ import annotations
-
 import os
 import tempfile
 

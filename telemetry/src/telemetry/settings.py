@@ -1,7 +1,5 @@
 """The base class of both services' settings, with the settings that both read."""
 
-from __future__ import annotations
-
 import os
 from difflib import get_close_matches
 from typing import Annotated, Literal, Self

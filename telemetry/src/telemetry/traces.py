@@ -4,8 +4,6 @@ The instrumentation packages for gRPC and Flask (0.66b) do not replace it: they 
 per image, mark calls that the caller cancelled or got wrong as errors, and hold back the SDK by exact versions.
 """
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Mapping
 from typing import Any

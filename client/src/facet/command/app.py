@@ -1,7 +1,5 @@
 """The command line of `facet`."""
 
-from __future__ import annotations
-
 from importlib.metadata import version
 from typing import Annotated
 

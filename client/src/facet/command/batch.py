@@ -1,7 +1,5 @@
 """Examines many images, a few at a time, and gives the results in order."""
 
-from __future__ import annotations
-
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable

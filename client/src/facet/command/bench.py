@@ -1,7 +1,5 @@
 """`facet bench`."""
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 import json

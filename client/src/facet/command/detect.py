@@ -1,7 +1,5 @@
 """`facet detect`."""
 
-from __future__ import annotations
-
 import asyncio
 import shlex
 import sys

@@ -1,7 +1,5 @@
 """The detector that a command uses: a service over HTTP or gRPC, or the detector in this process."""
 
-from __future__ import annotations
-
 import asyncio
 from typing import Any, Self, Unpack
 

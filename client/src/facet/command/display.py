@@ -1,7 +1,5 @@
 """What a person sees while a command runs: a progress bar on a terminal, and lines above it."""
 
-from __future__ import annotations
-
 import io
 import sys
 from typing import Self

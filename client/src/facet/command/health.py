@@ -1,7 +1,5 @@
 """`facet health`."""
 
-from __future__ import annotations
-
 import typer
 
 from facet.command import options

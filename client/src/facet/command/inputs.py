@@ -1,7 +1,5 @@
 """The images that a command line names: files, folders, patterns, lists and standard input."""
 
-from __future__ import annotations
-
 import glob
 import os
 import sys

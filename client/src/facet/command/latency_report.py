@@ -1,7 +1,5 @@
 """The report of a load test for people: text with a histogram, and a plot."""
 
-from __future__ import annotations
-
 import importlib.util
 import math
 from collections.abc import Sequence

@@ -5,8 +5,6 @@ so misses the waiting that users would see (Gil Tene calls this coordinated omis
 scheduled time.
 """
 
-from __future__ import annotations
-
 import asyncio
 import math
 import time

@@ -1,7 +1,5 @@
 """The options that several commands share, and their exit codes."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 import typer

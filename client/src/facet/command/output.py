@@ -1,7 +1,5 @@
 """Files of records, which a later run can continue, and files written atomically."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress

@@ -1,7 +1,5 @@
 """The records of images as JSON Lines or CSV: how they are written, and how an earlier run's file is read."""
 
-from __future__ import annotations
-
 import csv
 import io
 import itertools

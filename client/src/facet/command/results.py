@@ -1,7 +1,5 @@
 """The results of a command: one for each image or frame, and their summary."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Reads frames from a video or a camera, and writes drawn frames to a video or a folder."""
 
-from __future__ import annotations
-
 import io
 import threading
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Which images `facet detect` is to examine, and which of them are already done. It asks no service."""
 
-from __future__ import annotations
-
 import os
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`python -m inference` starts the supervisor and its workers."""
 
-from __future__ import annotations
-
 import logging
 import os
 import sys

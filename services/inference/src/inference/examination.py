@@ -1,7 +1,5 @@
 """The examination of an image: encoded bytes and options in, faces and a drawn image out. It knows no transport."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 from inference.imaging.decode import ImageLimits, decode

@@ -1,7 +1,5 @@
 """The settings of the inference service, read from the environment."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Self
 

@@ -4,8 +4,6 @@ A request holds what it took until it is answered, or, where the response itself
 until the response is sent.
 """
 
-from __future__ import annotations
-
 import threading
 from contextlib import suppress
 from functools import partial

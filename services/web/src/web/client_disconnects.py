@@ -1,7 +1,5 @@
 """Notices clients that disconnect while they wait, so that no work is done for them."""
 
-from __future__ import annotations
-
 import select
 import socket
 import threading

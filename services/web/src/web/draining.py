@@ -4,8 +4,6 @@ gunicorn by itself stops accepting at once, but its listening socket stays open 
 Envoy could still connect; its requests would wait in the socket's backlog, and would all be reset at the same time.
 """
 
-from __future__ import annotations
-
 import mmap
 import os
 import signal

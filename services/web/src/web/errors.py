@@ -1,7 +1,5 @@
 """The reasons why a request fails, and the one table of their HTTP statuses."""
 
-from __future__ import annotations
-
 import logging
 from http import HTTPStatus
 

@@ -1,7 +1,5 @@
 """Reads a request into the contract's Image. A JSON body, a form and a bare image carry the same."""
 
-from __future__ import annotations
-
 import base64
 import binascii
 import io

@@ -1,7 +1,5 @@
 """Calls the workers: one channel per process, a deadline on every call, and failures as reasons of `errors`."""
 
-from __future__ import annotations
-
 import logging
 import socket
 import threading

@@ -1,7 +1,5 @@
 """The description of the API (OpenAPI 3.1), made from the views: their docstrings and their `Operation`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus

@@ -1,7 +1,5 @@
 """Sets an image's options from the fields of a request; they obey the same rules in a query, a form and JSON."""
 
-from __future__ import annotations
-
 import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping

@@ -1,7 +1,5 @@
 """The web pages: the files of static/, Swagger UI and openapi.json. Their headers forbid loading from elsewhere."""
 
-from __future__ import annotations
-
 from functools import cached_property
 from hashlib import sha256
 from http import HTTPStatus

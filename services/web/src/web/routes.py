@@ -1,7 +1,5 @@
 """The HTTP API: each view reads a request, calls the workers and returns the answer."""
 
-from __future__ import annotations
-
 import socket
 import time
 from http import HTTPStatus

@@ -3,8 +3,6 @@
 They only describe: `image_request` reads requests and protobuf writes answers. Tests compare the service with them.
 """
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints

@@ -1,7 +1,5 @@
 """The settings of the gateway, read from the environment."""
 
-from __future__ import annotations
-
 from typing import Self
 
 from pydantic import Field, model_validator

@@ -4,8 +4,6 @@ gunicorn writes the headers, then the body. A process that is killed in between 
 has begun to forward, so Envoy cannot retry. A single write arrives whole or not at all.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from gunicorn.http.wsgi import Response

@@ -3,8 +3,6 @@
 Import it only when traces are on (`Settings.traces`): OpenTelemetry takes memory and time to start.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Decodes the received bytes to upright RGB pixels. Each limit is checked before the work that it bounds."""
 
-from __future__ import annotations
-
 import io
 import re
 from dataclasses import dataclass

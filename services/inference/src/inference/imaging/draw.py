@@ -1,7 +1,5 @@
 """Draws or blurs the faces in an image and encodes it."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Why an image cannot be examined. Each message tells the sender what is wrong and what to do."""
 
-from __future__ import annotations
-
 
 class ImageError(Exception):
     """The image cannot be examined as it was sent."""

@@ -3,8 +3,6 @@
 Every step rounds as the mtcnn package does, so the faces are the same.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

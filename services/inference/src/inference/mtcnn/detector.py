@@ -1,7 +1,5 @@
 """The detector: pixels in, faces out. The engines behind it differ only in speed."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Protocol
 

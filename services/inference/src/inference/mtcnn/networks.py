@@ -1,7 +1,5 @@
 """The three networks on any runtime: their files, their inputs and their outputs."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path

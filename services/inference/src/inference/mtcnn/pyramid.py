@@ -9,8 +9,6 @@ A level has pixels. Its features are the output of P-Net's first layer (3x3 conv
 side. A cell is one output of P-Net and sees 5x5 features. Canvases and tiles are measured in features.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

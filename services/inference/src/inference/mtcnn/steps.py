@@ -1,7 +1,5 @@
 """The steps of one examination: each is timed, and none begins after its caller has stopped waiting."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

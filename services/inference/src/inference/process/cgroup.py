@@ -1,7 +1,5 @@
 """The CPUs and the memory that this process may use: the least of affinity mask and cgroup limits, version 1 or 2."""
 
-from __future__ import annotations
-
 import math
 import os
 from pathlib import Path

@@ -3,8 +3,6 @@
 Container engines need it because they do not speak gRPC. Kubernetes has its own gRPC probes.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from typing import Any

@@ -1,7 +1,5 @@
 """Serves the metrics of the supervisor and of its workers, on a port for Prometheus."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Checks that the ports are free before the first worker starts, so that the error is one line."""
 
-from __future__ import annotations
-
 import socket
 from collections.abc import Sequence
 

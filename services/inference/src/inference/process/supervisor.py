@@ -4,8 +4,6 @@ It imports neither grpc nor a model runtime: each worker is a fresh interpreter 
 only queue. One loop handles signals, heartbeats and ended processes in turn.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import secrets

@@ -1,7 +1,5 @@
 """What a worker asks of the operating system: shared ports, and an end together with the supervisor."""
 
-from __future__ import annotations
-
 import asyncio
 import ctypes
 import os

@@ -1,7 +1,5 @@
 """Watches a worker from inside: sends heartbeats, reports a stall, and ends the process when it hangs."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import os

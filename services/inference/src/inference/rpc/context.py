@@ -1,7 +1,5 @@
 """The deadline, the metadata and the request id of a call."""
 
-from __future__ import annotations
-
 import uuid
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The errors of a call, and the one table of gRPC statuses for them and for the errors of the examination."""
 
-from __future__ import annotations
-
 from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
 from grpc import StatusCode

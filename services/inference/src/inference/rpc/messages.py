@@ -1,7 +1,5 @@
 """Translates between the messages of infer.proto and the types of the examination."""
 
-from __future__ import annotations
-
 from inference.examination import Examination, InvalidOption, Options
 from inference.imaging.draw import DrawOptions
 from inference.mtcnn.detector import DetectOptions, Face, Point

@@ -4,8 +4,6 @@ The counts are in files, one set per slot; metrics_server.py shows their sums. A
 predecessor in the slot, so a replacement neither resets the counts nor adds files.
 """
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Runs one inference at a time: a bounded queue in front of the one thread that computes."""
 
-from __future__ import annotations
-
 import asyncio
 import contextvars
 import time

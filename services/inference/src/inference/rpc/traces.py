@@ -3,8 +3,6 @@
 Import it only when traces are on (`Settings.traces`): OpenTelemetry takes memory and time to start.
 """
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import Awaitable

@@ -1,7 +1,5 @@
 """The engines: one cascade on different model runtimes. Only the chosen one is imported."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Callable, Iterator

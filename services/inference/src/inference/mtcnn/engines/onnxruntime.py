@@ -1,7 +1,5 @@
 """The engine `onnxruntime`: the networks on ONNX Runtime, which supports nearly every platform and accelerator."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The engine `openvino`: the networks on OpenVINO's CPU plug-in, the fastest of the runtimes."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

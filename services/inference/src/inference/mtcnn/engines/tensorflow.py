@@ -4,8 +4,6 @@ The package accepts stages as arguments. Each of its three stages gets a wrapper
 failure from passing as "no faces".
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 
