@@ -4,10 +4,11 @@ import io
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import grpc
 import pytest
-from flask import Flask
+from flask import Flask, Response, request
 from flask.testing import FlaskClient
 from grpc_health.v1 import health_pb2
 from web.admission import DRAWN_IMAGES, LARGE_FILES
@@ -114,3 +115,34 @@ def test_large_files_are_held_until_they_are_sent(http: FlaskClient) -> None:
     for response in unread:
         response.close()
     assert [get().status_code for _ in range(LARGE_FILES)] == [200] * LARGE_FILES
+
+
+def test_a_request_that_fails_late_gives_back_what_it_holds(
+    workers: Workers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """An error after the view replaces the response, which is then never sent."""
+
+    def end(response: Response) -> Response:
+        if "fail" in request.args:
+            raise ValueError
+        return response
+
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    monkeypatch.setattr("web.app._end", end)
+    http = create_app(Settings(inference_target=f"127.0.0.1:{workers.port}")).test_client()
+    path = "/static/swagger-ui-bundle.js"
+    assert {http.get(f"{path}?fail").status_code for _ in range(LARGE_FILES + 1)} == {500}
+    assert http.get(path).status_code == 200
+
+
+def test_a_request_that_is_aborted_gives_back_what_it_holds(
+    http: FlaskClient, workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exception that Flask does not catch leaves no response."""
+    workers.servicer.drawn = b"drawn"
+    with monkeypatch.context() as patch:
+        patch.setattr("web.inference_client.InferenceClient.predict", Mock(side_effect=SystemExit))
+        for _ in range(DRAWN_IMAGES + 1):
+            with pytest.raises(SystemExit):
+                http.post("/annotate", data=b"image", content_type="image/png")
+    assert http.post("/annotate", data=b"image", content_type="image/png").status_code == 200

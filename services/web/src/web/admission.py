@@ -1,7 +1,7 @@
 """Admits requests to one gateway process: shared resources are bounded, and refused when used up.
 
-A request holds what it took until it is answered, or, where the response itself occupies the memory or the thread,
-until the response is sent.
+A request holds what it took until its response is made, or, where the response itself occupies the memory or the
+thread, until the response is sent.
 """
 
 import threading
@@ -31,8 +31,8 @@ class Resource:
         self._free = amount
         self._lock = threading.Lock()
         self._refusal = refusal
+        self._held = "held_until_sent" if until_sent else "held"
         self._workers_busy = workers_busy
-        self.until_sent = until_sent
 
     def hold(self, amount: int = 1) -> None:
         """Take an amount for the current request until its end. Raises RequestFailed."""
@@ -40,16 +40,19 @@ class Resource:
             if amount > self._free:
                 raise RequestFailed("BUSY", f"{self._refusal}; try again in a second", workers_busy=self._workers_busy)
             self._free -= amount
-        g.setdefault("held", []).append((self, amount))
+        g.setdefault(self._held, []).append(partial(self._release, amount))
 
-    def release(self, amount: int) -> None:
-        """Give back what a request held."""
+    def _release(self, amount: int) -> None:
         with self._lock:
             self._free += amount
 
 
 class Admission:
-    """The bounded resources of the process; requests take body memory as they arrive, the views take the others."""
+    """The bounded resources of the process; requests take body memory as they arrive, the views take the others.
+
+    Create it before other functions are registered with `after_request`: Flask runs them in reverse order, and this one
+    must see the response that is really sent.
+    """
 
     def __init__(self, app: Flask, settings: Settings) -> None:
         self._largest_body = settings.max_body_bytes  # nothing beyond it is read
@@ -60,7 +63,8 @@ class Admission:
         self.drawn_images = Resource(DRAWN_IMAGES, "too many images are being drawn", until_sent=True)
         self.large_files = Resource(LARGE_FILES, "too many large files are being sent", until_sent=True)
         app.before_request(self._hold_body_memory)
-        app.after_request(_release_held)
+        app.after_request(_release_when_sent)
+        app.teardown_request(_release)
 
     def _hold_body_memory(self) -> None:
         chunked = "Transfer-Encoding" in request.headers
@@ -75,10 +79,13 @@ class Admission:
             raise
 
 
-def _release_held(response: Response) -> Response:
-    for resource, amount in g.pop("held", []):
-        if resource.until_sent:
-            response.call_on_close(partial(resource.release, amount))
-        else:
-            resource.release(amount)
+def _release_when_sent(response: Response) -> Response:
+    for release in g.pop("held_until_sent", []):
+        response.call_on_close(release)
     return response
+
+
+def _release(_error: BaseException | None) -> None:
+    """Release the rest, even after an exception that left no response to send."""
+    for release in (*g.pop("held", []), *g.pop("held_until_sent", [])):
+        release()

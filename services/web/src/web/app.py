@@ -49,9 +49,9 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.extensions["openapi"] = File("openapi.json", openapi.encode())
     register_error_handlers(app)
     app.before_request(_begin)
+    app.extensions["admission"] = Admission(app, settings)
     app.after_request(_end)
     app.teardown_request(_forget_ids)
-    app.extensions["admission"] = Admission(app, settings)
     if traces:
         traces.watch(app)
     app.wsgi_app = metrics_on_port(settings.web_metrics_port, app.wsgi_app)  # type: ignore[assignment,method-assign]
