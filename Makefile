@@ -9,7 +9,7 @@ WORKERS ?=
 BASE_PORT ?=
 BIN := .venv/bin
 SERVE := .serve/venv
-# Each is on or off, for one command or, in .env, for all of them. An option that is not set is off.
+# Each is on or off: on the command line for one command, or in .env for all. An option that is not set is off.
 OPTIONS := TRACES KEYS RATE_LIMIT TLS
 $(foreach option,$(OPTIONS),$(eval $(option) ?= $(shell sed -n 's/^$(option)=//p' .env 2>/dev/null)))
 $(foreach option,$(OPTIONS),$(if $(filter-out on off,$($(option))),$(error $(option)=$($(option)) is not valid: use on or off)))
@@ -39,8 +39,7 @@ INSTALL = $(@D)/bin/uv pip install --quiet --python $(@D)/bin/python --no-deps
 	@$(INSTALL) --no-build-isolation $(addprefix --editable ,$(PACKAGES))
 	@touch $@
 
-# For `make serve`: what it runs and nothing else. uv builds the kernels and weights in a temporary environment, from locked
-# packages.
+# For `make serve`: only what it runs. uv builds the kernels and weights in a temporary environment, from locked packages.
 $(SERVE)/ready: $(SERVE)/uv requirements/serve.txt $(INSTALLED)
 	@echo "setting up $(@D) (about half a minute the first time)" >&2
 	@$(SYNC) requirements/serve.txt
@@ -54,7 +53,7 @@ $(SERVE)/ready: $(SERVE)/uv requirements/serve.txt $(INSTALLED)
 	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
 	@touch $@
 
-# The files of the options that are on, for tools.serve and for its check of them.
+# Arguments of tools.serve and tools.serve.options: the files of the options that are on.
 FILES = $(if $(KEYS),--keys .secrets/keys) $(if $(RATE_LIMIT),--rate-limit envoy/rate-limit) $(if $(TLS),--edge-tls .secrets/tls/edge)
 
 .PHONY: serve
@@ -62,7 +61,7 @@ serve: $(SERVE)/ready  ## run the whole stack on this machine without containers
 	@set -a; [ ! -f .env ] || . ./.env; exec $(SERVE)/bin/python -m tools.serve --port $(PORT) \
 	  $(if $(WORKERS),--workers $(WORKERS)) $(if $(BASE_PORT),--base-port $(BASE_PORT)) $(FILES)
 
-# Containers run as other users and must be able to read these files, whatever the umask; 0700 on the folder keeps out all
+# Containers run as other users and must be able to read these files, whatever the umask. The folder's mode keeps out all
 # other users of this machine.
 SECRETS = umask 022; mkdir -p -m 700 .secrets; chmod 700 .secrets
 
@@ -100,7 +99,7 @@ COMPOSE = docker compose $(if $(wildcard .env),--env-file .env) --file deploy/do
 .secrets/envoy.yaml:
 	@$(SECRETS); $(PYTHON) tools/edge_tls.py > $@
 
-# With its own tag, and without .env.
+# Images for tests have their own tag and ignore .env.
 BUILD_FOR_TESTS = FACET_TAG=test docker compose --file deploy/docker-compose.yml build
 
 .PHONY: up
@@ -113,8 +112,8 @@ up: $(if $(TLS),.secrets/envoy.yaml)  ## build and start the compose stack and w
 down:  ## stop the compose stack and remove its containers and networks
 	@$(COMPOSE) --profile observability down
 
-# Starts new containers beside the old ones, and stops the old ones when Envoy knows the new ones: at most 2 s for the name
-# and 1 s for the health check. Envoy itself is one container; `make up` replaces it.
+# Starts new containers beside the old ones, and stops the old ones when Envoy knows the new ones, which takes at most 2 s
+# for DNS and 1 s for the health check. Envoy itself is one container; `make up` replaces it.
 .PHONY: upgrade
 upgrade:  ## replace the running containers of inference and web without losing a request
 	@for service in inference web; do \
@@ -135,9 +134,9 @@ test-stack: .venv/ready  ## run the end-to-end tests against a new compose stack
 	@$(BUILD_FOR_TESTS)
 	@exec $(BIN)/python -m pytest --compose tests/stack $(ARGS)
 
-# Runs the long form of tests that measure, with processes or, with CONTAINERS=on, with containers.
+# Runs the long form of tests that measure, and writes their figures.
 # $(1): options of pytest, $(2): section of docs/figures.md, $(3): the command shown there. The page is written even if
-# tests fail (pytest's status 1), but not if the run was interrupted or ARGS= may have selected a part.
+# tests fail (pytest's status 1), but not if the run was interrupted or ARGS= may have selected only a part of it.
 MEASURE = status=0; rm -f benchmarks/results/$(2).jsonl; \
   $(BIN)/python -m pytest --figures=benchmarks/results/$(2).jsonl $(1) $(ARGS) || status=$$?; \
   $(if $(ARGS),,[ $$status -gt 1 ] || $(BIN)/python benchmarks/report.py $(2) benchmarks/results/$(2).jsonl "$(3)";) exit $$status
@@ -148,23 +147,23 @@ faults: .venv/ready  ## kill, stop, overload and restart parts under load for ha
 	@$(call MEASURE,--long $(if $(CONTAINERS),--compose) tests/stack,$(if $(CONTAINERS),containers,faults),make faults$(if $(CONTAINERS), CONTAINERS=on))
 
 .PHONY: hostile
-hostile: .venv/ready  ## fuzz with 100,000 cases, and send decompression bombs; writes docs/figures.md
+hostile: .venv/ready  ## send 100,000 damaged images, requests and frames, and decompression bombs; writes docs/figures.md
 	@$(call MEASURE,--long tests/hostile,hostile,make hostile)
 
 .PHONY: soak
-soak: .venv/ready  ## run load, bad input and kills for half an hour, which writes docs/figures.md, or for MINUTES=, which does not
+soak: .venv/ready  ## run load, bad input and kills for half an hour; writes docs/figures.md (MINUTES=5: for five minutes, without writing)
 	@$(if $(MINUTES),exec $(BIN)/python -m pytest --soak=$(MINUTES) tests/stack/test_soak.py $(ARGS),$(call MEASURE,--soak=30 tests/stack/test_soak.py,soak,make soak))
 
 .PHONY: bench
-bench: .venv/ready  ## measure the whole path beside a tutorial's stack, its overhead and its scaling; writes docs/figures.md (15 minutes)
+bench: .venv/ready  ## compare the whole path with a tutorial's stack, and measure overhead and scaling; writes docs/figures.md (15 minutes)
 	@exec $(BIN)/python benchmarks/path.py $(ARGS)
 
 .PHONY: bench-detector
-bench-detector: .venv/ready  ## measure the detector beside the mtcnn package and a peer (ARGS=--quick: two images)
+bench-detector: .venv/ready  ## compare the detector with the mtcnn package and the fastest other one (ARGS=--quick: two images)
 	@exec $(BIN)/python benchmarks/detector.py $(ARGS)
 
 .PHONY: bench-containers
-bench-containers: .venv/ready  ## measure the compose stack: sizes, time to start and to update, memory
+bench-containers: .venv/ready  ## measure the compose stack: image sizes, start and update times, memory
 	@$(BUILD_FOR_TESTS) --quiet
 	@exec $(BIN)/python benchmarks/containers.py
 
@@ -196,7 +195,7 @@ check: .venv/ready  ## check format, lint, types, generated code, documented set
 	  { echo "requirements/*.txt are behind requirements/*.in; run: make lock" >&2; exit 1; }
 
 .PHONY: secrets
-secrets: .venv/ready  ## look for keys and passwords in the working tree and in all commits
+secrets: .venv/ready  ## search the working tree and all commits for keys and passwords
 	@git ls-files -z --cached --others --exclude-standard | xargs -0 $(BIN)/betterleaks --no-banner --log-level warn
 	@$(BIN)/betterleaks git --no-banner --log-level warn .
 
@@ -216,8 +215,8 @@ settings: .venv/ready  ## write .env.example and docs/settings.md from the setti
 screenshots: .venv/ready  ## take the screenshots of the documents; needs Chromium (ARGS=page: one of them)
 	@exec $(BIN)/python -m tools.screenshots $(ARGS)
 
-# dev is resolved first and constrains the others, so that all images and this machine run the same versions. Pins that still
-# fit are kept; UPGRADE=1 takes the newest versions.
+# dev is resolved first and constrains the others, so that all images and this machine run the same versions. Versions that
+# still fit are kept.
 .PHONY: lock
 lock: .venv/uv  ## write requirements/*.txt from requirements/*.in (UPGRADE=1: newest versions)
 	@cd $(or $(OUT),requirements); for name in dev $(filter-out dev,$(LOCKS)); do \

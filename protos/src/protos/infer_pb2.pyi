@@ -3,8 +3,8 @@
 isort:skip_file
 The contract of facet: an image goes in, faces come out.
 
-There is deliberately no package, so the wire path is /Inference/Predict. The field numbers are public and fixed. New
-fields get the next free numbers and are optional.
+There is no package, so that the wire path is /Inference/Predict. The field numbers are public and fixed. New fields
+are optional and get the next free numbers.
 
 Coordinates are pixels of the upright image (EXIF orientation applied), sub-pixel. The origin is the top left corner.
 """
@@ -44,14 +44,14 @@ class Image(_message.Message):
     """Ignored: the size comes from the header of the file."""
     width: _builtins.int
     image_id: _builtins.str
-    """Any text. The answer repeats it."""
+    """Any text. The response repeats it."""
     @_builtins.property
     def _meta_data(self) -> Global___MetaData: ...
     @_builtins.property
     def options(self) -> Global___DetectOptions: ...
     @_builtins.property
     def drawing(self) -> Global___Drawing:
-        """If set, the answer also has a drawn image."""
+        """If set, the response also contains a drawn image."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ Global___Image: _TypeAlias = Image  # noqa: Y015
 
 @_typing.final
 class DetectOptions(_message.Message):
-    """The options of a request. The server has a default for each field that is not set."""
+    """The service has a default for each field that is not set."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -84,7 +84,7 @@ class DetectOptions(_message.Message):
     min_face_size: _builtins.int
     """The smallest face to look for, as the side of its box in pixels; at least 12. A larger value is faster."""
     min_confidence: _builtins.float
-    """Faces with a lower confidence are omitted, 0 to 1."""
+    """Faces with a lower confidence are dropped; 0 to 1."""
     max_faces: _builtins.int
     """The maximum number of faces; the largest boxes are kept and come first. 0 keeps all faces."""
     def __init__(
@@ -128,13 +128,13 @@ class Drawing(_message.Message):
         BOXES: Drawing._Style.ValueType  # 0
         """Draw boxes and landmarks."""
         BLUR: Drawing._Style.ValueType  # 1
-        """Blur every face that is found, so that people cannot recognise it. Not allowed with max_faces or min_confidence."""
+        """Blur every face that is found. Not allowed with max_faces or min_confidence, which would leave faces unblurred."""
 
     class Style(_Style, metaclass=_StyleEnumTypeWrapper): ...
     BOXES: Drawing.Style.ValueType  # 0
     """Draw boxes and landmarks."""
     BLUR: Drawing.Style.ValueType  # 1
-    """Blur every face that is found, so that people cannot recognise it. Not allowed with max_faces or min_confidence."""
+    """Blur every face that is found. Not allowed with max_faces or min_confidence, which would leave faces unblurred."""
 
     class _Format:
         ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -155,7 +155,7 @@ class Drawing(_message.Message):
     style: Global___Drawing.Style.ValueType
     format: Global___Drawing.Format.ValueType
     labels: _builtins.bool
-    """Write the confidence at each box; the default is true."""
+    """Whether to write the confidence at each box; the default is true."""
     def __init__(
         self,
         *,
@@ -221,7 +221,7 @@ Global___Box: _TypeAlias = Box  # noqa: Y015
 
 @_typing.final
 class Landmarks(_message.Message):
-    """Left and right are those of the viewer."""
+    """Left and right are as seen by the viewer."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -259,7 +259,7 @@ Global___Landmarks: _TypeAlias = Landmarks  # noqa: Y015
 
 @_typing.final
 class Result(_message.Message):
-    """One face."""
+    """A face."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -328,7 +328,7 @@ class MetaData(_message.Message):
     model: _builtins.str
     engine: _builtins.str
     worker: _builtins.str
-    """The id of the worker process that answered. The logs and the traces of the service have the same id."""
+    """The id of the worker process, as in the logs and traces of the service."""
     @_builtins.property
     def milliseconds(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
         """Milliseconds per step: queue, decode, pnet, rnet, onet, ..."""
@@ -354,7 +354,7 @@ Global___MetaData: _TypeAlias = MetaData  # noqa: Y015
 
 @_typing.final
 class InferResults(_message.Message):
-    """The faces of one image, the best confidence first; or, if max_faces left some out, the largest box first."""
+    """The faces of one image, with the highest confidence first; or, if max_faces dropped some, with the largest box first."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -366,7 +366,7 @@ class InferResults(_message.Message):
     PICTURE_FIELD_NUMBER: _builtins.int
     image_id: _builtins.str
     message: _builtins.str
-    """The error; empty if the image was examined. Only PredictStream sets these: an error of Predict is a gRPC status."""
+    """The error; both are empty if the image was examined. Only PredictStream sets them; Predict has a gRPC status instead."""
     code: _builtins.str
     picture: _builtins.bytes
     """The drawn image that `drawing` asks for, up to twice the maximum size of an image. Clients must raise gRPC's limit

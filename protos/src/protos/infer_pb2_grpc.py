@@ -56,8 +56,8 @@ class InferenceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PredictStream(self, request_iterator, context):
-        """Answers in the order of the images. An image that cannot be examined gets an answer with an error, and the stream
-        goes on. The next image is read when the last one is answered, so flow control slows down a fast sender.
+        """Responds in the order of the images. An image that cannot be examined gets a response with an error, and the stream
+        continues. The next image is read after the response to the last, so flow control slows down a fast sender.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -3,8 +3,8 @@
 isort:skip_file
 The contract of facet: an image goes in, faces come out.
 
-There is deliberately no package, so the wire path is /Inference/Predict. The field numbers are public and fixed. New
-fields get the next free numbers and are optional.
+There is no package, so that the wire path is /Inference/Predict. The field numbers are public and fixed. New fields
+are optional and get the next free numbers.
 
 Coordinates are pixels of the upright image (EXIF orientation applied), sub-pixel. The origin is the top left corner.
 """
@@ -39,8 +39,8 @@ class InferenceStub:
     def __new__(cls, channel: _aio.Channel) -> InferenceAsyncStub: ...
     Predict: _grpc.UnaryUnaryMultiCallable[_infer_pb2.Image, _infer_pb2.InferResults]
     PredictStream: _grpc.StreamStreamMultiCallable[_infer_pb2.Image, _infer_pb2.InferResults]
-    """Answers in the order of the images. An image that cannot be examined gets an answer with an error, and the stream
-    goes on. The next image is read when the last one is answered, so flow control slows down a fast sender.
+    """Responds in the order of the images. An image that cannot be examined gets a response with an error, and the stream
+    continues. The next image is read after the response to the last, so flow control slows down a fast sender.
     """
 
 @_typing.type_check_only
@@ -48,8 +48,8 @@ class InferenceAsyncStub(InferenceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Predict: _aio.UnaryUnaryMultiCallable[_infer_pb2.Image, _infer_pb2.InferResults]  # type: ignore[assignment]
     PredictStream: _aio.StreamStreamMultiCallable[_infer_pb2.Image, _infer_pb2.InferResults]  # type: ignore[assignment]
-    """Answers in the order of the images. An image that cannot be examined gets an answer with an error, and the stream
-    goes on. The next image is read when the last one is answered, so flow control slows down a fast sender.
+    """Responds in the order of the images. An image that cannot be examined gets a response with an error, and the stream
+    continues. The next image is read after the response to the last, so flow control slows down a fast sender.
     """
 
 class InferenceServicer(metaclass=_abc_1.ABCMeta):
@@ -66,8 +66,8 @@ class InferenceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_infer_pb2.Image],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_infer_pb2.InferResults], _abc.AsyncIterator[_infer_pb2.InferResults]]:
-        """Answers in the order of the images. An image that cannot be examined gets an answer with an error, and the stream
-        goes on. The next image is read when the last one is answered, so flow control slows down a fast sender.
+        """Responds in the order of the images. An image that cannot be examined gets a response with an error, and the stream
+        continues. The next image is read after the response to the last, so flow control slows down a fast sender.
         """
 
 def add_InferenceServicer_to_server(servicer: InferenceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -23,14 +23,14 @@ class ServiceSettings(BaseSettings):
     """Maximum size of a request body, and so of an image, in bytes. At most 10485760, because Envoy rejects larger
     bodies."""
     deadline_seconds: float = Field(15.0, gt=0, le=15)
-    """Maximum time in seconds of a request, even if its caller allows more. At most 15, because Envoy ends a request
+    """Maximum time in seconds of a request, even if its client allows more. At most 15, because Envoy ends a request
     after 16 s."""
     drain_seconds: float = Field(3.0, ge=0)
     """Time in seconds that a stopping worker or gateway fails its health check before it closes. Envoy needs 2 s to
-    notice; the requests that it still sends to a closed one it has to repeat elsewhere."""
+    notice, and must retry any request that it sends to a closed one."""
     grace_seconds: float = Field(25.0, gt=0, le=28)
-    """Maximum time in seconds of a shutdown; then remaining processes are killed. At most 28, because containers are
-    killed after 30 s."""
+    """Maximum time in seconds of a shutdown; after that, the remaining processes are killed. At most 28, because
+    containers are killed after 30 s."""
 
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
     """Minimum level of the log: DEBUG, INFO, WARNING or ERROR."""
@@ -46,7 +46,7 @@ class ServiceSettings(BaseSettings):
     traces_exporter: Annotated[Literal["", "none", "otlp"], BeforeValidator(str.lower)] = Field(
         "", validation_alias="OTEL_TRACES_EXPORTER"
     )
-    """none turns traces off; otlp turns them on even without an endpoint, for http://localhost:4317."""
+    """none turns traces off. otlp turns them on; without an endpoint, they go to http://localhost:4317."""
     otel_disabled: str = Field("", validation_alias="OTEL_SDK_DISABLED")
     """true turns traces off, whatever else is set."""
 

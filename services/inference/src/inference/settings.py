@@ -32,9 +32,9 @@ class Settings(ServiceSettings):
     engine: str = "openvino"
     """Runtime of the networks: openvino, onnxruntime, or tensorflow (the mtcnn package). All find the same faces."""
     weights: Path | None = None
-    """Directory with your own three networks, see docs/weights.md. Unset: the weights of the mtcnn package."""
+    """Directory with your own three networks (docs/weights.md). Unset: the weights of the mtcnn package."""
     onnxruntime_provider: str = ""
-    """Accelerator of the engine onnxruntime, such as CUDAExecutionProvider. Unset, or if it is missing: the CPU."""
+    """Accelerator for the engine onnxruntime, such as CUDAExecutionProvider. Unset or not available: the CPU."""
 
     max_pixels: int = Field(40_000_000, ge=1)
     """Maximum number of pixels of an image, checked before it is decoded. Larger images need more than 1.5 GiB per
@@ -64,13 +64,13 @@ class Settings(ServiceSettings):
     allows no more to all workers."""
 
     start_seconds: float = Field(120.0, gt=0, le=120)
-    """Maximum time in seconds until a new worker serves; then it is killed. At most 120, because the containers' health
-    checks wait no longer."""
+    """Maximum time in seconds until a new worker serves; after that, it is killed. At most 120, because the containers'
+    health checks wait no longer."""
     stall_seconds: float = Field(20.0, gt=0)
-    """A worker reports NOT_SERVING while it runs an inference for longer than this, in seconds."""
+    """Time in seconds after which a running inference makes its worker report NOT_SERVING, until the inference ends."""
     hang_seconds: float = Field(30.0, gt=0, le=50)
-    """Maximum time in seconds of an inference, or of a silent event loop; then the worker is killed and replaced. At
-    most 50, because Kubernetes restarts a silent container after 60 s."""
+    """Maximum time in seconds of an inference, or of an event loop without a heartbeat; after that, the worker is
+    killed and replaced. At most 50, because Kubernetes restarts a silent container after 60 s."""
 
     @model_validator(mode="after")
     def _refuse_settings_without_effect(self) -> Self:

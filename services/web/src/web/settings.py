@@ -20,7 +20,7 @@ class Settings(ServiceSettings):
     web_metrics_port: int = Field(8001, ge=1, le=65535)
     """Port of /metrics for Prometheus. The edge does not route to it."""
     web_processes: int = Field(2, ge=1)
-    """Number of gunicorn processes. The gateway computes little; with two, one answers while the other is replaced."""
+    """Number of gunicorn processes. The gateway computes little; with two, one serves while the other is replaced."""
     web_threads: int = Field(128, ge=8)
     """Maximum number of simultaneous requests per process, one thread each; more get 503 BUSY. At most 320 in all
     processes together, because the container's number of threads is limited."""
