@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from tests.deploy.conftest import COMPONENTS
-from tests.deploy.manifests import NAME, ROOT, TIERS, Manifests, flatten, render, render_with
+from tests.deploy.manifests import NAME, ROOT, TIERS, Manifests, flatten, render, render_with, selects
 
 DOCUMENT = (ROOT / "docs/kubernetes.md").read_text()
 SNIPPETS = re.findall(r"```yaml\n(.*?)```", DOCUMENT, re.DOTALL)
@@ -23,7 +23,8 @@ VERSIONS = ("1.32", "1.37")  # the oldest and the newest that docs/kubernetes.md
 FOREIGN = {
     ("monitoring.coreos.com/v1", "PodMonitor"): """
         selector.matchLabels.* podMetricsEndpoints.port podMetricsEndpoints.interval
-        podMetricsEndpoints.relabelings.targetLabel podMetricsEndpoints.relabelings.replacement""",
+        podMetricsEndpoints.relabelings.sourceLabels podMetricsEndpoints.relabelings.targetLabel
+        podMetricsEndpoints.relabelings.replacement""",
     ("monitoring.coreos.com/v1", "PrometheusRule"): """
         groups.name groups.rules.record groups.rules.alert groups.rules.expr groups.rules.for groups.rules.labels.*
         groups.rules.annotations.*""",
@@ -79,7 +80,7 @@ def test_every_object_is_valid(combined: Combined, version: str) -> None:
     misspelt["spec"]["template"]["spec"]["containers"][0]["readynessProbe"] = {}
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(misspelt, version, strict=True)
-    misspelt = deepcopy(combined["base", COMPONENTS].one("PodMonitor", "web"))
+    misspelt = deepcopy(combined["base", COMPONENTS].one("PodMonitor", "facet"))
     misspelt["spec"]["podMetricEndpoints"] = misspelt["spec"].pop("podMetricsEndpoints")
     assert "podMetricEndpoints.port" in unknown_fields(misspelt)
 
@@ -221,13 +222,20 @@ def test_the_rules_are_those_of_compose(combined: Combined) -> None:
     assert manifests.one("PrometheusRule", "facet")["spec"] == rules
     compose = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
     jobs = {job["job_name"]: job["dns_sd_configs"][0]["port"] for job in compose["scrape_configs"]}
+    monitor = manifests.one("PodMonitor", "facet")["spec"]
+    (endpoint,) = monitor["podMetricsEndpoints"]
+    assert endpoint["relabelings"] == [
+        {
+            "sourceLabels": ["__meta_kubernetes_pod_label_" + re.sub(r"\W", "_", NAME)],
+            "targetLabel": "job",
+            "replacement": "facet-$1",
+        }
+    ]
     monitored = {}
-    for monitor in manifests.of("PodMonitor"):
-        (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
-        tier = monitor["spec"]["selector"]["matchLabels"][NAME]
-        (relabeling,) = endpoint["relabelings"]
-        assert relabeling["targetLabel"] == "job"
-        monitored[relabeling["replacement"]] = manifests.ports(tier)[endpoint["port"]]
+    for tier in TIERS:
+        labels = manifests.pod(tier)["metadata"]["labels"]
+        assert selects(monitor["selector"], labels)
+        monitored[f"facet-{labels[NAME]}"] = manifests.ports(tier)[endpoint["port"]]
     assert monitored == jobs
 
 

@@ -49,10 +49,12 @@ def test_every_selector_matches_the_tier_of_its_name(overlay: Manifests) -> None
             deployment["selector"],
             {"matchLabels": overlay.one("Service", tier)["spec"]["selector"]},
             overlay.one("PodDisruptionBudget", tier)["spec"]["selector"],
-            *(spread["labelSelector"] for spread in overlay.pod(tier)["spec"]["topologySpreadConstraints"]),
         ]
         for selector in selectors:
             assert {name for name in TIERS if selects(selector, labels[name])} == {tier}
+        for spread in overlay.pod(tier)["spec"]["topologySpreadConstraints"]:
+            assert selects(spread["labelSelector"], labels[tier])
+            assert NAME in spread["matchLabelKeys"]  # only pods of the same tier count
         assert overlay.pod(tier)["spec"]["serviceAccountName"] == tier
         assert tier in overlay.names("ServiceAccount")
     for scaler in overlay.of("HorizontalPodAutoscaler"):
