@@ -53,7 +53,6 @@ def remove_key(file: Path, name: str) -> None:
 
 
 def names(file: Path) -> list[str]:
-    """Return the names of the keys."""
     return [key["kid"] for key in read_keys(file)]
 
 
@@ -86,7 +85,6 @@ def _jwks(config: Any) -> dict[str, str]:
 
 
 def main() -> int:
-    """Make, revoke or list keys."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--add", metavar="NAME", help="make a key and print it")
     parser.add_argument("--days", type=float, help="days for which the key is valid (default: until it is revoked)")

@@ -31,7 +31,6 @@ WARM_UP = 6  # requests; the first ones of a worker are slower than the rest
 
 @contextmanager
 def running_stack() -> Iterator[None]:
-    """Run a stack of processes."""
     command = ["-m", "tools.serve", "--workers=2", f"--base-port={BASE_PORT}", f"--port={PORT}"]
     process = subprocess.Popen([sys.executable, *command], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
@@ -88,7 +87,6 @@ def save(name: str, screenshot: bytes) -> None:
 
 
 def main() -> None:
-    """Take the screenshots named in the arguments, or all."""
     IMAGES.mkdir(exist_ok=True)
     with running_stack():
         for name in sys.argv[1:] or SCREENSHOTS:

@@ -59,7 +59,6 @@ def env_example() -> str:
 
 
 def tables() -> str:
-    """Build the tables of docs/settings.md."""
     sections = services() | {"The compose stack": compose()}
     return "\n".join(f"## {title}\n\n{_table(entries)}" for title, entries in sections.items())
 

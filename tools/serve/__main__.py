@@ -20,7 +20,6 @@ from tools.serve.validation import check_engine, check_extensions
 
 
 def read_plan() -> Plan:
-    """Read the command line."""
     parser = argparse.ArgumentParser(
         prog="make serve", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -50,7 +49,6 @@ def read_plan() -> Plan:
 
 
 def main() -> int:
-    """Serve until Ctrl-C."""
     plan = read_plan()
     for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT is ignored when a shell started this in the background
         signal.signal(number, signal.default_int_handler)

@@ -57,7 +57,6 @@ def _shown(file: Path) -> str:
 
 
 def main() -> int:
-    """Check the options of `make up`."""
     parser = argparse.ArgumentParser(description=__doc__)
     for option in FILES:
         parser.add_argument(f"--{option.replace('_', '-')}", type=Path)

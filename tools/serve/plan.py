@@ -60,7 +60,6 @@ class Plan:
 
     @property
     def scheme(self) -> str:
-        """The scheme of the edge's URLs."""
         return "https" if self.edge_tls else "http"
 
 

@@ -23,8 +23,6 @@ DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.req
 
 
 class Stack:
-    """The processes of one plan."""
-
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._parts: dict[str, subprocess.Popen[bytes]] = {}
@@ -115,7 +113,6 @@ class Stack:
             time.sleep(0.1)
 
     def _ended(self) -> list[str]:
-        """Return the names of the parts that have ended."""
         return [name for name, part in self._parts.items() if part.poll() is not None]
 
     def _why(self, name: str) -> str:

@@ -73,5 +73,4 @@ KINDS: dict[str, type[FacetError]] = {
 
 
 def error_for(code: str, message: str, request_id: str = "", retry_after: float | None = None) -> FacetError:
-    """Return the error for a code."""
     return KINDS.get(code, FacetError)(code, message, request_id, retry_after)

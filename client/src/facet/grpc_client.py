@@ -5,13 +5,14 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any, Self, Unpack
+from typing import Any, Unpack
 from urllib.parse import urlsplit
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from facet import messages
+from facet.closing import AsyncClosing, Closing
 from facet.errors import FacetError, WrongAddress
 from facet.event_loop import iterate, iterate_in_thread, outcome
 from facet.grpc_errors import LOST_UNARY, failure
@@ -39,8 +40,6 @@ CHANNEL_OPTIONS = [
 
 
 class _GrpcClient:
-    """What both clients do."""
-
     def __init__(
         self,
         address: str = DEFAULT_ADDRESS,
@@ -84,44 +83,31 @@ class _GrpcClient:
         return ((REQUEST_ID, request_id), *([("x-api-key", self._key)] if self._key else []))
 
 
-class AsyncGrpcClient(_GrpcClient):
+class AsyncGrpcClient(_GrpcClient, AsyncClosing):
     """A client over gRPC for coroutines; see `GrpcClient`."""
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
     async def close(self) -> None:
-        """Close the connection."""
         self._channel.close()
 
     async def detect(self, image: ImageSource, **options: Unpack[DetectOptions]) -> Detection:
-        """Find the faces in an image."""
         request = await asyncio.to_thread(messages.request, image, **options)
         return await self._predict(request, messages.detection)
 
     async def annotate(self, image: ImageSource, **options: Unpack[DrawOptions]) -> Annotated:
-        """Return the image with its faces drawn or blurred, and the faces."""
-        return await self._predict(
-            await asyncio.to_thread(messages.drawn_request, image, **options), messages.annotated
-        )
+        request = await asyncio.to_thread(messages.drawn_request, image, **options)
+        return await self._predict(request, messages.annotated)
 
     def stream(
         self, images: AsyncIterable[ImageSource] | Iterable[ImageSource], **options: Unpack[Options]
     ) -> AsyncIterator[Detection | FacetError]:
-        """Find the faces in one image after another; see `GrpcClient.stream`."""
         return self._stream(images, partial(messages.request, **options), messages.detection)
 
     def annotate_stream(
         self, images: AsyncIterable[ImageSource] | Iterable[ImageSource], **options: Unpack[DrawOptions]
     ) -> AsyncIterator[Annotated | FacetError]:
-        """Return one image after another with its faces drawn or blurred; see `GrpcClient.stream`."""
         return self._stream(images, partial(messages.drawn_request, **options), messages.annotated)
 
     async def health(self) -> Health:
-        """Return whether the service is there; raises nothing when it is not."""
         began = time.monotonic()
         try:
             return _health(began, await outcome(self._health.Check.future(HEALTH_CHECK, timeout=HEALTH_TIMEOUT)))
@@ -139,7 +125,7 @@ class AsyncGrpcClient(_GrpcClient):
                 await asyncio.sleep(policy.next_delay(_facet_error(error, metadata)))
 
 
-class GrpcClient(_GrpcClient):
+class GrpcClient(_GrpcClient, Closing):
     """A client over gRPC. Threads may share it.
 
     `address` is host:port or a URL; https means TLS. A call takes at most `timeout` seconds. Within them it is tried
@@ -147,18 +133,10 @@ class GrpcClient(_GrpcClient):
     asks for one. The methods raise FacetError, or OSError for an image that cannot be read.
     """
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def close(self) -> None:
-        """Close the connection."""
         self._channel.close()
 
     def detect(self, image: ImageSource, **options: Unpack[DetectOptions]) -> Detection:
-        """Find the faces in an image."""
         return self._predict(messages.request(image, **options), messages.detection)
 
     def annotate(self, image: ImageSource, **options: Unpack[DrawOptions]) -> Annotated:

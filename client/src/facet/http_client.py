@@ -2,12 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any, Self, Unpack, cast
+from collections.abc import Mapping
+from typing import Any, Unpack
 
 import httpx
 
 from facet import http_messages
+from facet.closing import AsyncClosing, Closing
 from facet.errors import FacetError
 from facet.http_messages import DEFAULT_URL
 from facet.messages import DetectOptions, DrawOptions, ImageSource, read_image
@@ -15,7 +16,7 @@ from facet.results import Annotated, Detection, Health
 from facet.retries import DEFAULT_RETRIES, DEFAULT_TIMEOUT, GRACE, HEALTH_TIMEOUT, RetryPolicy
 
 
-class Client:
+class Client(Closing):
     """A client over HTTP. Threads may share it.
 
     A call takes at most about `timeout` seconds. Within them it is tried again up to `retries` times while the service
@@ -34,18 +35,10 @@ class Client:
         self._http = httpx.Client(**http_messages.connection_settings(url, key))
         self._timeout, self._retries = timeout, retries
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def close(self) -> None:
-        """Close the connections."""
         self._http.close()
 
     def detect(self, image: ImageSource, **options: Unpack[DetectOptions]) -> Detection:
-        """Find the faces in an image."""
         return http_messages.read_detection(self._post("/predict", image, options))
 
     def annotate(self, image: ImageSource, **options: Unpack[DrawOptions]) -> Annotated:
@@ -71,18 +64,23 @@ class Client:
                 time.sleep(policy.next_delay(error))
 
     def _answer(self, path: str, content: bytes, options: Mapping[str, Any], seconds: float) -> httpx.Response:
-        due = time.monotonic() + seconds + GRACE
+        due = time.monotonic() + seconds + GRACE  # httpx itself has a timeout for each read, and none for all
         settings = http_messages.request_settings(options, seconds)
         with (
             http_messages.translated_errors(),
             self._http.stream("POST", path, content=content, **settings) as response,
         ):
-            response.stream = _TimedBody(due, cast("httpx.SyncByteStream", response.stream))
-            response.read()
-            return response
+            body = bytearray()
+            for chunk in response.iter_raw():
+                if time.monotonic() > due:
+                    raise httpx.ReadTimeout("the answer trickles")
+                body += chunk
+            return httpx.Response(
+                response.status_code, headers=response.headers, content=bytes(body), request=response.request
+            )
 
 
-class AsyncClient:
+class AsyncClient(AsyncClosing):
     """A client over HTTP for coroutines; see `Client`."""
 
     def __init__(
@@ -96,26 +94,16 @@ class AsyncClient:
         self._http = httpx.AsyncClient(**http_messages.connection_settings(url, key))
         self._timeout, self._retries = timeout, retries
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
     async def close(self) -> None:
-        """Close the connections."""
         await self._http.aclose()
 
     async def detect(self, image: ImageSource, **options: Unpack[DetectOptions]) -> Detection:
-        """Find the faces in an image."""
         return http_messages.read_detection(await self._post("/predict", image, options))
 
     async def annotate(self, image: ImageSource, **options: Unpack[DrawOptions]) -> Annotated:
-        """Return the image with its faces drawn or blurred."""
         return http_messages.read_annotated(await self._post("/annotate", image, options))
 
     async def health(self) -> Health:
-        """Return whether the service is there; raises nothing when it is not."""
         began = time.monotonic()
         try:
             with http_messages.translated_errors():
@@ -136,21 +124,3 @@ class AsyncClient:
         with http_messages.translated_errors():
             async with asyncio.timeout(seconds + GRACE):
                 return await self._http.post(path, content=content, **http_messages.request_settings(options, seconds))
-
-
-class _TimedBody(httpx.SyncByteStream):
-    """A response body with one deadline; httpx has a timeout for each read, which a trickling answer never exceeds."""
-
-    def __init__(self, due: float, body: httpx.SyncByteStream) -> None:
-        self._due = due
-        self._body = body
-
-    def __iter__(self) -> Iterator[bytes]:
-        for chunk in self._body:
-            if time.monotonic() > self._due:
-                raise httpx.ReadTimeout("the answer trickles")
-            yield chunk
-
-    def close(self) -> None:
-        """Close the connection, or return it to the pool."""
-        self._body.close()

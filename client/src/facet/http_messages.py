@@ -111,7 +111,6 @@ def read_annotated(response: httpx.Response) -> Annotated:
 
 
 def read_health(began: float, alive: httpx.Response, ready: httpx.Response) -> Health:
-    """Read the answers of /healthz and /readyz."""
     try:
         check(alive)
         check(ready)

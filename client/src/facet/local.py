@@ -2,8 +2,9 @@
 
 import queue
 import time
-from typing import Self, Unpack
+from typing import Unpack
 
+from facet.closing import Closing
 from facet.errors import error_for
 from facet.messages import DetectOptions, DrawOptions, ImageSource, annotated, detection, drawn_request, request
 from facet.results import Annotated, Detection, Health
@@ -22,7 +23,7 @@ except ModuleNotFoundError as error:
     raise ImportError(f"the detector needs {error.name}: pip install './client[local]' in a clone of facet") from error
 
 
-class LocalClient:
+class LocalClient(Closing):
     """Has the methods of `Client` and the settings of a worker: FACET_ENGINE, FACET_WEIGHTS and the limits.
 
     Threads may share it. Each concurrent call uses its own detector, loaded when it is first needed.
@@ -34,21 +35,12 @@ class LocalClient:
         self._idle: queue.LifoQueue[Detector] = queue.LifoQueue()
         self._idle.put(load(self._settings))
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Do nothing: there is no connection."""
-
     def detect(self, image: ImageSource, **options: Unpack[DetectOptions]) -> Detection:
         """Find the faces in an image. Raises FacetError, or OSError if the image's file cannot be read."""
         return detection(self._answer(request(image, **options)))
 
     def annotate(self, image: ImageSource, **options: Unpack[DrawOptions]) -> Annotated:
-        """Give the image with its faces drawn or blurred, and the faces. Raises the errors of `detect`."""
+        """Return the image with its faces drawn or blurred, and the faces. Raises the errors of `detect`."""
         return annotated(self._answer(drawn_request(image, **options)))
 
     def health(self) -> Health:
@@ -56,8 +48,10 @@ class LocalClient:
         return Health.since(time.monotonic())
 
     def _answer(self, image: infer_pb2.Image) -> infer_pb2.InferResults:
-        """Answer a request as a worker does."""
-        detector = self._detector()
+        try:
+            detector = self._idle.get_nowait()
+        except queue.Empty:
+            detector = load(self._settings)
         try:
             options = read_options(image, self._settings.min_face_size)
             return write_results(examine(image.raw_data, options, detector, self._limits, Steps()), image.image_id)
@@ -66,9 +60,3 @@ class LocalClient:
             raise error_for(code, message) from error
         finally:
             self._idle.put(detector)
-
-    def _detector(self) -> Detector:
-        try:
-            return self._idle.get_nowait()
-        except queue.Empty:
-            return load(self._settings)

@@ -28,12 +28,10 @@ class Box:
 
     @property
     def width(self) -> float:
-        """The width in pixels."""
         return self.lower_right.x - self.up_left.x
 
     @property
     def height(self) -> float:
-        """The height in pixels."""
         return self.lower_right.y - self.up_left.y
 
 
@@ -106,5 +104,4 @@ class Health:
 
     @classmethod
     def failed(cls, began: float, error: FacetError) -> Health:
-        """Return the health found by a check that failed."""
         return cls.since(began, error.message, alive=error.code not in NO_ANSWER)

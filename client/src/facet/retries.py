@@ -15,8 +15,6 @@ MAX_CONNECTION_LOSSES = 1  # an image that kills its worker must not kill them a
 
 
 class RetryPolicy:
-    """The time and the tries of one call."""
-
     def __init__(self, timeout: float, retries: int) -> None:
         self._due = time.monotonic() + timeout
         self._retries = retries

@@ -82,6 +82,5 @@ class Window:
         await self._source.aclose()
 
     def raise_source_error(self) -> None:
-        """Raise what the source raised, if it did."""
         if self._source_error:
             raise self._source_error

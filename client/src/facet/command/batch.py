@@ -45,7 +45,6 @@ class DrawnFolder:
         return self.folder / (path if path.lower().endswith(endings) else path + endings[0])
 
     def is_done(self, image: Input) -> bool:
-        """Whether an earlier run has drawn the image."""
         return self.resume and is_complete(self.target(image))
 
 

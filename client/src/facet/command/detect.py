@@ -116,7 +116,6 @@ def detect(
 
 @contextmanager
 def _reported_errors(display: Display, *, resumable: bool) -> Iterator[None]:
-    """Report what ends a run early in one sentence."""
     try:
         yield
     except (InvalidOption, WrongAddress, LocalSetupError, ImportError) as error:

@@ -1,8 +1,9 @@
 """The detector that a command uses: a service over HTTP or gRPC, or the detector in this process."""
 
 import asyncio
-from typing import Any, Self, Unpack
+from typing import Any, Unpack
 
+from facet.closing import AsyncClosing
 from facet.grpc_client import AsyncGrpcClient
 from facet.http_client import AsyncClient
 from facet.messages import DetectOptions, DrawOptions, ImageSource
@@ -13,7 +14,7 @@ class LocalSetupError(Exception):
     """The settings in the environment do not allow the detector to run in this process."""
 
 
-class AsyncLocalClient:
+class AsyncLocalClient(AsyncClosing):
     """The detector in this process, run in threads. Raises LocalSetupError, or ImportError if it is not installed."""
 
     def __init__(self) -> None:
@@ -27,18 +28,10 @@ class AsyncLocalClient:
                 raise
             raise LocalSetupError(_sentence(error)) from error
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        pass
-
     async def detect(self, image: ImageSource, **options: Unpack[DetectOptions]) -> Detection:
-        """Find the faces in an image."""
         return await asyncio.to_thread(self._local.detect, image, **options)
 
     async def annotate(self, image: ImageSource, **options: Unpack[DrawOptions]) -> Annotated:
-        """Return the image with its faces drawn or blurred."""
         return await asyncio.to_thread(self._local.annotate, image, **options)
 
 

@@ -48,11 +48,9 @@ class Display:
         self._bar.stop()
 
     def expect(self, total: int | None) -> None:
-        """Set the total, or None if it is unknown."""
         self._bar.update(self._task, total=total)
 
     def advance(self, *, failed: bool = False) -> None:
-        """Count one result."""
         self._failed += failed
         self._bar.update(self._task, advance=1, failures=f"{self._failed} failed" if self._failed else "")
 

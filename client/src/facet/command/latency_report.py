@@ -13,7 +13,6 @@ PLOTS = (".png", ".svg")
 
 
 def as_text(found: Report, requests: Sequence[Request]) -> str:
-    """Return the figures and a histogram as lines."""
     rates = f"{found.achieved_rate:g} of {found.rate:g} per second"
     lines = [f"{found.examined} of {found.requests} images examined, {rates}"]
     lines += [f"{count} x {code}" for code, count in found.errors.items()]
@@ -42,7 +41,6 @@ def _bar(low: float, high: float, count: int, longest: int) -> str:
 
 
 def check_plot(path: Path) -> None:
-    """Check before the measurement that the plot can be written."""
     if importlib.util.find_spec("matplotlib") is None:
         raise usage_error("--plot needs matplotlib: pip install './client[plot]' in a clone of facet")
     if path.suffix.lower() not in PLOTS:

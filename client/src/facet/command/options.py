@@ -34,7 +34,6 @@ def usage_error(message: str) -> typer.Exit:
 
 
 def exit_code(error: FacetError) -> int:
-    """Return the exit code for an error that ends a command."""
     return EXIT_NO_SERVICE if isinstance(error, ServiceUnavailable) else EXIT_SOME_FAILED
 
 

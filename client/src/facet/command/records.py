@@ -34,7 +34,6 @@ class JsonLines:
         self._names = names
 
     def record(self, keys: Sequence[Any], result: Detection | FacetError) -> str:
-        """Return a record as one line."""
         record: dict[str, Any] = dict(zip(self._names, keys, strict=True))
         if isinstance(result, FacetError):
             record["error"] = {"code": result.code, "message": result.message}
@@ -70,11 +69,9 @@ class Csv:
 
     @property
     def header(self) -> str:
-        """The names of the columns."""
         return _as_csv([self._columns])
 
     def record(self, keys: Sequence[Any], result: Detection | FacetError) -> str:
-        """Return a record as one row per face, at least one."""
         if isinstance(result, FacetError):
             return _as_csv([[*keys, *[""] * (len(COLUMNS) - 2), result.code, result.message]])
         about = [*keys, result.width, result.height, len(result.faces)]

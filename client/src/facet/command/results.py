@@ -25,8 +25,6 @@ class Result:
 
 @dataclass(slots=True)
 class Summary:
-    """The number of results and faces."""
-
     what: str = "image"
     examined: int = 0
     failed: int = 0
@@ -34,18 +32,15 @@ class Summary:
     began: float = field(default_factory=time.monotonic)
 
     def add(self, result: Result) -> None:
-        """Count a result."""
         self.failed += result.error is not None
         self.examined += result.error is None
         self.faces += result.face_count
 
     @property
     def count(self) -> int:
-        """The number of results."""
         return self.examined + self.failed
 
     def __str__(self) -> str:
-        """Return one line, with the time until now."""
         count, seconds = self.count, time.monotonic() - self.began
         failed = f", {self.failed:,} failed" if self.failed else ""
         rate = count / max(seconds, 0.001)
@@ -68,7 +63,6 @@ def recorder(form: Form | None, write: Callable[[str], None], display: Display) 
 
 
 def as_line(result: Result) -> str:
-    """Return a result as lines for people."""
     if result.error:
         return f"{result.name}: {result.error}"
     line = f"{result.name}: {_number(result.face_count, 'face')}"

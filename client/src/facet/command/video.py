@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, cast
 
+from facet.closing import Closing
 from facet.command.output import write_atomically
 from facet.errors import FacetError
 
@@ -56,7 +57,6 @@ class Video:
         self.live = not Path(source).is_file()
 
     def count(self) -> int | None:
-        """Return the number of frames, or None if it is unknown."""
         if self.live or self._fps:
             return None
         with self._opened() as container:
@@ -123,7 +123,7 @@ class LatestFrame(Iterator[Frame]):
         raise self._end or StopIteration
 
 
-class DrawnVideo:
+class DrawnVideo(Closing):
     """A video of drawn frames at their own times; its name chooses the format. Raises FacetError."""
 
     def __init__(self, path: Path) -> None:
@@ -132,16 +132,12 @@ class DrawnVideo:
             self._container = av.open(path, "w")
         self._stream: av.VideoStream | None = None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         with _writing(self._path), self._container:
             if self._stream:
                 self._container.mux(self._stream.encode())
 
     def write(self, frame: Frame, drawn: bytes) -> None:
-        """Add a drawn frame."""
         with Image.open(io.BytesIO(drawn)) as image:
             pixels = av.VideoFrame.from_image(image)  # type: ignore[no-untyped-call]
         with _writing(self._path):
@@ -159,20 +155,13 @@ class DrawnVideo:
         return stream
 
 
-class DrawnFrames:
+class DrawnFrames(Closing):
     """A folder of drawn frames, as JPEG files. Raises FacetError."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
     def write(self, frame: Frame, drawn: bytes) -> None:
-        """Add a drawn frame."""
         path = self._folder / f"frame-{frame.number:06}.jpg"
         with _writing(path):
             write_atomically(path, drawn)
