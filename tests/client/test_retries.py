@@ -15,6 +15,7 @@ from facet.retries import RetryPolicy
 FOUND = '{"message": "", "imageId": "", "width": 7, "height": 5, "results": [], "metaData": {"width": 7, "height": 5}}'
 BUSY = '{"message": "the service is busy", "code": "BUSY", "requestId": "id-1"}'
 DAMAGED = '{"message": "the image is damaged", "code": "INVALID_IMAGE", "requestId": "id-2"}'
+TOO_LARGE = '{"message": "the image is too large", "code": "BODY_TOO_LARGE", "requestId": "id-3"}'
 CLOSE = 0  # instead of a status: the connection is closed without an answer
 
 
@@ -26,6 +27,7 @@ class StandInService(ThreadingHTTPServer):
         self.answers: list[tuple[int, str]] = []
         self.headers = {"Retry-After": "1"}
         self.trickles = False
+        self.reads = True
         self.waits: list[float] = []
         self.times: list[float] = []
 
@@ -38,7 +40,8 @@ class _Handler(BaseHTTPRequestHandler):
     server: StandInService
 
     def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
+        if self.server.reads:
+            self.rfile.read(int(self.headers["Content-Length"]))
         self.server.waits.append(float(self.headers["X-Request-Timeout"]))
         self.server.times.append(time.monotonic())
         status, body = self.server.answers.pop(0) if len(self.server.answers) > 1 else self.server.answers[0]
@@ -134,6 +137,21 @@ def test_an_image_that_breaks_the_connection_is_sent_once_more(service: StandInS
         with pytest.raises(ServiceUnavailable, match="BROKE_OFF"):
             client.detect(b"x")
     assert len(service.waits) == 4
+
+
+def test_an_answer_before_the_end_of_the_upload_is_read(service: StandInService) -> None:
+    """Envoy rejects a large image early, and closes the connection."""
+    service.answers, service.reads = [(413, TOO_LARGE)], False
+    large = bytes(20_000_000)
+
+    async def ask() -> None:
+        async with AsyncClient(service.url) as client:
+            await client.detect(large)
+
+    with Client(service.url) as client, pytest.raises(ImageRefused, match="BODY_TOO_LARGE"):
+        client.detect(large)
+    with pytest.raises(ImageRefused, match="BODY_TOO_LARGE"):
+        asyncio.run(ask())
 
 
 def test_an_answer_that_trickles_times_out(service: StandInService) -> None:

@@ -9,7 +9,7 @@ import httpx
 
 from facet import http_messages
 from facet.closing import AsyncClosing, Closing
-from facet.errors import FacetError
+from facet.errors import BrokeOff, FacetError
 from facet.http_messages import DEFAULT_URL
 from facet.messages import DetectOptions, DrawOptions, ImageSource, read_image
 from facet.results import Annotated, Detection, Health
@@ -92,6 +92,7 @@ class AsyncClient(AsyncClosing):
         key: str | None = None,
     ) -> None:
         self._http = httpx.AsyncClient(**http_messages.connection_settings(url, key))
+        self._url, self._key = url, key
         self._timeout, self._retries = timeout, retries
 
     async def close(self) -> None:
@@ -114,13 +115,27 @@ class AsyncClient(AsyncClosing):
 
     async def _post(self, path: str, image: ImageSource, options: Mapping[str, Any]) -> httpx.Response:
         policy, content = RetryPolicy(self._timeout, self._retries), await asyncio.to_thread(read_image, image)
+        answer = self._answer
         while True:
             try:
-                return http_messages.check(await self._answer(path, content, options, policy.left))
+                return http_messages.check(await answer(path, content, options, policy.left))
             except FacetError as error:
                 await asyncio.sleep(policy.next_delay(error))
+                if isinstance(error, BrokeOff):
+                    answer = self._answer_in_thread
 
     async def _answer(self, path: str, content: bytes, options: Mapping[str, Any], seconds: float) -> httpx.Response:
         with http_messages.translated_errors():
             async with asyncio.timeout(seconds + GRACE):
                 return await self._http.post(path, content=content, **http_messages.request_settings(options, seconds))
+
+    async def _answer_in_thread(
+        self, path: str, content: bytes, options: Mapping[str, Any], seconds: float
+    ) -> httpx.Response:
+        """Send an image again whose answer may have been lost.
+
+        When a server answers early and closes the connection, as Envoy does for an image above the limit, asyncio fails
+        on the rest of the upload and drops the answer. A blocking socket still reads it.
+        """
+        with Client(self._url, key=self._key) as client:
+            return await asyncio.to_thread(client._answer, path, content, options, seconds)  # noqa: SLF001 - its own kind
