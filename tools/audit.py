@@ -29,8 +29,9 @@ class CannotAudit(Exception):
 def ask() -> list[Dependency]:
     """Look up the packages of every lock; none if the index cannot be reached. Raises CannotAudit."""
     command = [sys.executable, "-m", "pip_audit", "--require-hashes", "--disable-pip", "--format=json"]
-    command += [f"--requirement={lock}" for lock in sorted((ROOT / "requirements").glob("*.txt")) if _is_lock(lock)]
-    done = subprocess.run([*command, "--progress-spinner=off"], capture_output=True, text=True, check=False)
+    locks = [file.with_suffix(".txt") for file in sorted((ROOT / "requirements").glob("*.in"))]
+    command += ["--progress-spinner=off", *(f"--requirement={lock}" for lock in locks)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     try:
         found: list[Dependency] = json.loads(done.stdout)["dependencies"]
     except ValueError:
@@ -38,10 +39,6 @@ def ask() -> list[Dependency]:
             return []
         raise CannotAudit(done.stderr) from None
     return found
-
-
-def _is_lock(path: Path) -> bool:
-    return path.with_suffix(".in").exists()
 
 
 def judge(dependencies: Sequence[Dependency], *, where_possible: bool) -> tuple[int, list[str]]:
@@ -64,7 +61,6 @@ def _line(found: Dependency, fault: dict[str, Any]) -> str:
 
 
 def main() -> int:
-    """Audit the locks and print the report."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--where-possible", action="store_true", help="succeed even if packages cannot be looked up")
     where_possible = parser.parse_args().where_possible

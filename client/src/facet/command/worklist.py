@@ -18,7 +18,9 @@ def list_images(paths: list[str], files_from: str | None, drawn_folder: Path | N
     if STDIN in paths and files_from == STDIN:
         raise usage_error("standard input can be an image or a list, not both")
     try:
-        listed = _read_list(files_from) if files_from else b""
+        listed = b""
+        if files_from:
+            listed = sys.stdin.buffer.read() if files_from == STDIN else Path(files_from).read_bytes()
     except OSError as error:
         raise usage_error(f"{files_from}: {error.strerror}") from None
     images = list_inputs(paths, filter(None, os.fsdecode(listed).splitlines()), drawn_folder)
@@ -27,10 +29,6 @@ def list_images(paths: list[str], files_from: str | None, drawn_folder: Path | N
             f"there is no image in {', '.join(paths)}" if paths else "name an image, a folder or a pattern"
         )
     return images
-
-
-def _read_list(files_from: str) -> bytes:
-    return sys.stdin.buffer.read() if files_from == STDIN else Path(files_from).read_bytes()
 
 
 def remaining(images: list[Input], file: OutputFile | None, drawn: DrawnFolder | None, *, resume: bool) -> list[Input]:
