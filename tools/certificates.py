@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from trustme import CA
 
 FOLDER = Path(__file__).parents[1] / ".secrets/tls"
@@ -17,15 +14,9 @@ VALID = timedelta(days=365)
 
 
 def make_certificate(folder: Path, *names: str) -> None:
-    """Write `edge` for these host names or addresses, signed by `authority`, which is made the first time.
-
-    A certificate of another authority in `edge` stays as it is.
-    """
-    authority, edge = _authority(folder / "authority"), folder / "edge"
-    if (edge / "tls.crt").exists() and not _issued_by(authority, edge / "tls.crt"):
-        print(f"{edge} has a certificate of another authority, which is kept", file=sys.stderr)
-        return
-    issued = authority.issue_cert(*names, not_after=datetime.now(UTC) + VALID)
+    """Write `edge` for these host names or addresses, signed by `authority`, which is made the first time."""
+    issued = _authority(folder / "authority").issue_cert(*names, not_after=datetime.now(UTC) + VALID)
+    edge = folder / "edge"
     # Envoy's user reads the key, whatever the umask. Nobody else on this machine can enter .secrets.
     _write(edge / "tls.key", issued.private_key_pem.bytes(), 0o644)
     _write(edge / "tls.crt", issued.cert_chain_pems[0].bytes(), 0o644)
@@ -41,33 +32,26 @@ def _authority(folder: Path) -> CA:
     return made
 
 
-def _issued_by(authority: CA, file: Path) -> bool:
-    issuer = x509.load_pem_x509_certificate(authority.cert_pem.bytes())
-    try:
-        x509.load_pem_x509_certificate(file.read_bytes()).verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature):
-        return False
-    return True
-
-
 def _write(file: Path, content: bytes, mode: int) -> None:
     """Replace a file at once; its mode never depends on the umask, and nobody else reads it before it has its mode."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.parent.chmod(0o755)
     new = file.with_suffix(".new")
     new.unlink(missing_ok=True)
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as opened:
-        opened.write(content)
+    new.touch(0o600, exist_ok=False)
+    new.write_bytes(content)
     new.chmod(mode)
     new.replace(file)
 
 
 def main() -> None:
-    """Make what the arguments say."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--name", action="append", help="a host name of the service, besides localhost", default=[])
     parser.add_argument("--folder", type=Path, default=FOLDER)
     arguments = parser.parse_args()
+    certificate = arguments.folder / "edge/tls.crt"
+    if certificate.exists():
+        sys.exit(f"{certificate} exists; delete it to make a new certificate")
     make_certificate(arguments.folder, "localhost", "127.0.0.1", "::1", *arguments.name)
 
 
