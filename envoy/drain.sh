@@ -5,7 +5,7 @@
 # this before it stops a pod, and ends it with the pod's grace period.
 set -u
 admin=http://127.0.0.1:9901
-wget="busybox timeout 2 busybox wget -Y off -q"  # -Y off: whatever http_proxy says
+wget="busybox timeout 2 busybox wget -Y off -q"  # -Y off ignores http_proxy
 
 # Succeeds when Envoy has sent all responses, not counting what slow clients have not read yet. A failed request proves
 # nothing.

@@ -1,13 +1,10 @@
 """The application and what it consists of."""
 
-from __future__ import annotations
-
 import logging
 import re
 import time
 import uuid
 from http import HTTPStatus
-from typing import TYPE_CHECKING
 
 from flask import Flask, Response, g, request
 
@@ -21,9 +18,6 @@ from web.openapi import describe
 from web.pages import File, pages
 from web.routes import PROBES, api
 from web.settings import Settings
-
-if TYPE_CHECKING:
-    from web.traces import Traces
 
 log = logging.getLogger("web")
 
@@ -41,7 +35,12 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]  # in the order that the documents show
     # The whole body is bounded; a form field may be as large as the file it should have been.
     app.config["MAX_FORM_MEMORY_SIZE"] = settings.max_body_bytes
-    traces = app.extensions["traces"] = _traces(settings)
+    traces = None
+    if settings.traces:
+        from web.traces import Traces  # noqa: PLC0415 - traces that are off cost nothing
+
+        traces = Traces()
+    app.extensions["traces"] = traces
     app.extensions["inference"] = InferenceClient(settings.inference_target, [traces] if traces else [])
     app.register_blueprint(api)
     app.register_blueprint(pages)
@@ -56,14 +55,6 @@ def create_app(settings: Settings | None = None) -> Flask:
         traces.watch(app)
     app.wsgi_app = metrics_on_port(settings.web_metrics_port, app.wsgi_app)  # type: ignore[assignment,method-assign]
     return app
-
-
-def _traces(settings: Settings) -> Traces | None:
-    if not settings.traces:
-        return None
-    from web.traces import Traces  # noqa: PLC0415 - traces that are off cost nothing
-
-    return Traces()
 
 
 def _begin() -> None:

@@ -13,7 +13,6 @@ _draining = mmap.mmap(-1, 1)  # gunicorn's processes share it: they are forked a
 
 
 def is_draining() -> bool:
-    """Return whether this gateway is about to stop."""
     return _draining[0] == 1
 
 

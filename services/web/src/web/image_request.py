@@ -107,7 +107,6 @@ class _Object(list[tuple[str, Any]]):
         super().__init__((canonical(name), value) for name, value in pairs if value is not None)
 
     def all(self, *names: str) -> list[Any]:
-        """Return the values of the fields with these names."""
         return [value for name, value in self if name in names]
 
 

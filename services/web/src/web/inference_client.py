@@ -27,7 +27,7 @@ CHANNEL_OPTIONS = [
     # Retries are Envoy's, within its budget; no policy here adds any. But when Envoy drains and sends GOAWAY, gRPC
     # itself repeats a call that Envoy has not begun, provided that it still holds the image.
     ("grpc.per_rpc_retry_buffer_size", 16 * 1024 * 1024),
-    # Envoy is in our own network, whatever http_proxy says.
+    # Ignore http_proxy: Envoy is in our own network.
     ("grpc.enable_http_proxy", 0),
     # An Envoy whose machine has gone neither answers nor refuses: give it up within 10 s and call another.
     ("grpc.keepalive_time_ms", 5000),

@@ -18,7 +18,7 @@ View = TypeVar("View", bound=Callable[..., Any])
 Schema = dict[str, Any]
 
 REFERENCE = "#/components/schemas/{model}"
-IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp", "application/octet-stream")
+BARE_IMAGE = dict.fromkeys(("image/jpeg", "image/png", "image/webp", "application/octet-stream"))
 # The failures of any request with an image; 401, 408, 429 and 431 come from Envoy.
 FAILURES = (400, 401, 408, 413, 415, 422, 429, 431, 500, 503, 504)
 SHORTEST_SECONDS = 0.001  # the shortest X-Request-Timeout

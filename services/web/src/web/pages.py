@@ -1,6 +1,5 @@
 """The web pages: the files of static/, Swagger UI and openapi.json. Their headers forbid loading from elsewhere."""
 
-from functools import cached_property
 from hashlib import sha256
 from http import HTTPStatus
 from importlib.resources import files
@@ -21,11 +20,7 @@ class File:
     def __init__(self, name: str, content: bytes) -> None:
         self.content_type = TYPES[name.rpartition(".")[2]]
         self.content = content
-
-    @cached_property
-    def etag(self) -> str:
-        """Identify the content."""
-        return sha256(self.content).hexdigest()[:16]
+        self.etag = sha256(content).hexdigest()[:16]
 
 
 TYPES = {
@@ -56,25 +51,21 @@ HEADERS = {
 
 @pages.get("/")
 def index() -> Response:
-    """Serve the page that finds the faces in images."""
     return _serve(FILES["index.html"])
 
 
 @pages.get("/docs")
 def docs() -> Response:
-    """Serve the API's description as a page to read it and to try it out."""
     return _serve(FILES["docs.html"], DOCS_POLICY)
 
 
 @pages.get("/openapi.json")
 def openapi() -> Response:
-    """Serve the API's description."""
     return _serve(current_app.extensions["openapi"])
 
 
 @pages.get("/static/<name>")
 def static(name: str) -> Response:
-    """Serve a file that a page loads."""
     return _serve(FILES[name]) if name in FILES else abort(HTTPStatus.NOT_FOUND)
 
 

@@ -9,25 +9,14 @@ from flask import Blueprint, Response, current_app, g, jsonify, request
 from google.protobuf.json_format import MessageToDict
 
 from protos import infer_pb2
+from web import schemas
 from web.admission import Admission
 from web.draining import is_draining
 from web.errors import RequestFailed, error_response, signal_backpressure
 from web.image_request import read_body, read_image, read_images
 from web.inference_client import InferenceClient
-from web.openapi import FAILURES, IMAGE_TYPES, SHORTEST_SECONDS, Operation
+from web.openapi import BARE_IMAGE, FAILURES, SHORTEST_SECONDS, Operation
 from web.options import NUMBER, quoted
-from web.schemas import (
-    AnnotateForm,
-    AnnotateJson,
-    AnnotateOptions,
-    Batch,
-    BatchForm,
-    PredictForm,
-    Prediction,
-    PredictJson,
-    PredictOptions,
-    Status,
-)
 from web.settings import Settings
 
 api = Blueprint("api", __name__)
@@ -39,9 +28,9 @@ DRAWN = ("image/jpeg", "image/png")  # what /annotate returns; the first unless 
 
 @api.post("/predict")
 @Operation(
-    answers={200: Prediction},
-    options=PredictOptions,
-    bodies={"multipart/form-data": PredictForm, "application/json": PredictJson, **dict.fromkeys(IMAGE_TYPES)},
+    answers={200: schemas.Prediction},
+    options=schemas.PredictOptions,
+    bodies={"multipart/form-data": schemas.PredictForm, "application/json": schemas.PredictJson, **BARE_IMAGE},
     failures=FAILURES,
 )
 def predict() -> Response:
@@ -53,9 +42,9 @@ def predict() -> Response:
 
 @api.post("/predict/batch")
 @Operation(
-    answers={200: Batch, 207: Batch},
-    options=PredictOptions,
-    bodies={"multipart/form-data": BatchForm},
+    answers={200: schemas.Batch, 207: schemas.Batch},
+    options=schemas.PredictOptions,
+    bodies={"multipart/form-data": schemas.BatchForm},
     failures=FAILURES,
 )
 def predict_batch() -> Response:
@@ -86,8 +75,8 @@ def predict_batch() -> Response:
 @api.post("/annotate")
 @Operation(
     answers={200: DRAWN},
-    options=AnnotateOptions,
-    bodies={"multipart/form-data": AnnotateForm, "application/json": AnnotateJson, **dict.fromkeys(IMAGE_TYPES)},
+    options=schemas.AnnotateOptions,
+    bodies={"multipart/form-data": schemas.AnnotateForm, "application/json": schemas.AnnotateJson, **BARE_IMAGE},
     failures=(*FAILURES, 406),
     headers={"X-Face-Count": "How many faces were found."},
 )
@@ -108,7 +97,7 @@ def annotate() -> Response:
 
 
 @api.get("/healthz")
-@Operation(answers={200: Status})
+@Operation(answers={200: schemas.Status})
 def healthz() -> Response:
     """Report that this process answers."""
     if is_draining() and request.headers.get("User-Agent") == ENVOY_HEALTH_CHECK:
@@ -117,7 +106,7 @@ def healthz() -> Response:
 
 
 @api.get("/readyz")
-@Operation(answers={200: Status}, failures=(503,))
+@Operation(answers={200: schemas.Status}, failures=(503,))
 def readyz() -> Response:
     """Report whether an image would be examined: Envoy reaches a worker that serves."""
     if _client().is_ready():

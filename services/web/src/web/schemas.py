@@ -10,13 +10,8 @@ from pydantic.alias_generators import to_camel
 
 from web.errors import STATUS
 
-BY_ENVOY = (
-    "UNAUTHENTICATED",
-    "REQUEST_TIMEOUT",
-    "RATE_LIMITED",
-    "HEADERS_TOO_LARGE",
-    "REFUSED",
-)  # the codes of envoy.yaml that STATUS does not have
+# The codes of envoy.yaml that STATUS does not have.
+BY_ENVOY = ("UNAUTHENTICATED", "REQUEST_TIMEOUT", "RATE_LIMITED", "HEADERS_TOO_LARGE", "REFUSED")
 INT32_MAX = 2**31 - 1
 
 File = Annotated[str, Field(json_schema_extra={"format": "binary"}, description="The file: JPEG, PNG or WebP.")]
@@ -46,25 +41,19 @@ STYLE = "How faces are marked. `blur` hides them; it cannot be combined with `ma
 LABELS = "Whether each box has its confidence beside it."
 
 
-class PredictOptions(BaseModel):
-    """The options for an image to examine."""
-
+class _Options(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     min_face_size: MinFaceSize = Field(20, description=MIN_FACE_SIZE)
     min_confidence: MinConfidence = Field(0, description=MIN_CONFIDENCE)
     max_faces: MaxFaces = Field(0, description=MAX_FACES)
+
+
+class PredictOptions(_Options):
     image_id: str = Field("", description=IMAGE_ID)
 
 
-class AnnotateOptions(BaseModel):
-    """The options for an image to draw on."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    min_face_size: MinFaceSize = Field(20, description=MIN_FACE_SIZE)
-    min_confidence: MinConfidence = Field(0, description=MIN_CONFIDENCE)
-    max_faces: MaxFaces = Field(0, description=MAX_FACES)
+class AnnotateOptions(_Options):
     style: Literal["boxes", "blur"] = Field("boxes", description=STYLE)
     labels: bool = Field(default=True, description=LABELS)
 
@@ -94,8 +83,6 @@ class _Json(BaseModel):
 
 
 class JsonOptions(_Json):
-    """The options in JSON."""
-
     min_face_size: MinFaceSize | AtLeast12 | None = Field(None, description=MIN_FACE_SIZE)
     min_confidence: MinConfidence | Fraction | None = Field(None, description=MIN_CONFIDENCE)
     max_faces: MaxFaces | Whole | None = Field(None, description=MAX_FACES)
@@ -126,8 +113,6 @@ class PredictJson(_JsonImage):
 
 
 class AnnotateJson(_JsonImage):
-    """An image to draw on, as JSON."""
-
     style: Literal["boxes", "blur"] | None = Field(None, description=STYLE)
     labels: bool | Literal["true", "false"] | None = Field(None, description=LABELS)
 
@@ -140,8 +125,6 @@ class Point(_Json):
 
 
 class Box(_Json):
-    """A bounding box."""
-
     up_left: Point
     lower_right: Point
 
@@ -157,8 +140,6 @@ class Landmarks(_Json):
 
 
 class Face(_Json):
-    """One face."""
-
     box: Box
     landmarks: Landmarks
     confidence: float = Field(ge=0, le=1)
@@ -204,8 +185,6 @@ class Batch(_Json):
 
 
 class Error(_Json):
-    """Every error."""
-
     message: str = Field(min_length=1, description="What is wrong, and what to do.")
     code: Literal[(*STATUS, *BY_ENVOY)]  # type: ignore[valid-type]
     request_id: str | None = Field(
@@ -214,6 +193,4 @@ class Error(_Json):
 
 
 class Status(_Json):
-    """The service's state."""
-
     status: Literal["alive", "ready"]

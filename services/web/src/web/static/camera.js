@@ -5,7 +5,7 @@ import { predict } from "./service.js";
 
 const QUALITY = 0.85; // of the JPEG that is sent
 const APART = 100; // milliseconds between frames at least, so that one page does not keep all workers busy
-const WISH = { width: { ideal: 1280 }, height: { ideal: 720 }, facingMode: "user" };
+const CONSTRAINTS = { width: { ideal: 1280 }, height: { ideal: 720 }, facingMode: "user" };
 
 const REFUSED = {
   NotAllowedError: "the camera was not allowed. Allow it for this page in the browser's settings, then try again",
@@ -36,7 +36,7 @@ export class Camera {
     this.#control = new AbortController();
     const { signal } = this.#control;
     try {
-      const stream = await navigator.mediaDevices.getUserMedia({ video: WISH, audio: false });
+      const stream = await navigator.mediaDevices.getUserMedia({ video: CONSTRAINTS, audio: false });
       if (signal.aborted) switchOff(stream); // stopped while the permission prompt was open
       signal.throwIfAborted();
       this.#stream = this.video.srcObject = stream;
@@ -50,9 +50,9 @@ export class Camera {
   /** Send one frame after another until `stop`; yields { answer, milliseconds }. Throws a Failure. */
   async *answers(minFaceSize) {
     const { signal } = this.#control;
-    const unplugged = this.#stream.getVideoTracks()[0];
+    const track = this.#stream.getVideoTracks()[0];
     while (!signal.aborted) {
-      if (unplugged.readyState === "ended") throw new Failure("the camera has been disconnected. Connect it, then try again");
+      if (track.readyState === "ended") throw new Failure("the camera has been disconnected. Connect it, then try again");
       const began = performance.now();
       try {
         yield await predict(await this.#frame(), minFaceSize(), signal);

@@ -1,5 +1,3 @@
-"use strict";
-
 // Swagger UI with the description of this service.
 window.SwaggerUIBundle({
   url: "/openapi.json",

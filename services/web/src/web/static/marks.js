@@ -1,6 +1,6 @@
 // Boxes, landmarks and confidences on an image: as elements of the page, and painted for the download.
 
-const BRIGHT = "#40e0ff"; // with a dark edge it is visible on any image; the colour of /annotate
+const BRIGHT = "#40e0ff"; // with a dark edge it is visible on any image; the color of /annotate
 const DARK = "#101820";
 const MOST = 1000; // boxes on the page; more could not be told apart
 const NEAR_TOP = 0.08; // of the height: no room for a label above
@@ -47,8 +47,8 @@ export function paintMarks(canvas, faces) {
     const { upLeft, lowerRight } = box;
     const [width, height] = [lowerRight.x - upLeft.x, lowerRight.y - upLeft.y];
     const line = Math.max(1, Math.min(shorter / 250, Math.min(width, height) / 24));
-    for (const [colour, thickness] of [[DARK, 2 * line], [BRIGHT, line]]) {
-      context.strokeStyle = context.fillStyle = colour;
+    for (const [color, thickness] of [[DARK, 2 * line], [BRIGHT, line]]) {
+      context.strokeStyle = context.fillStyle = color;
       context.lineWidth = thickness;
       context.strokeRect(upLeft.x, upLeft.y, width, height);
       for (const { x, y } of Object.values(landmarks)) {

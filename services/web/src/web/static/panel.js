@@ -23,13 +23,8 @@ export function showFaces(list, faces, light) {
 
 function makeFace(light) {
   const item = document.createElement("li");
-  const button = document.createElement("button");
-  button.type = "button";
-  button.append(...["number", "confidence", "place"].map((name) => {
-    const part = document.createElement("span");
-    part.className = name;
-    return part;
-  }));
+  const button = make("button", { type: "button" });
+  button.append(...["number", "confidence", "place"].map((className) => make("span", { className })));
   const on = () => light(Number(item.dataset.face));
   for (const event of ["pointerenter", "focus", "click"]) button.addEventListener(event, on);
   for (const event of ["pointerleave", "blur"]) button.addEventListener(event, () => light(null));
@@ -56,7 +51,10 @@ export function showTimes(section, answer, milliseconds) {
   const longest = Math.max(...Object.values(steps), 0.1);
   const sum = Object.values(steps).reduce((one, other) => one + other, 0);
   section.querySelector("#round-trip").replaceChildren(
-    strong(`${milliseconds.toFixed(0)} ms`), " until the answer arrived, ", strong(`${sum.toFixed(0)} ms`), " of it in the worker",
+    make("strong", { textContent: `${milliseconds.toFixed(0)} ms` }),
+    " until the answer arrived, ",
+    make("strong", { textContent: `${sum.toFixed(0)} ms` }),
+    " of it in the worker",
   );
   section.querySelector("#steps").replaceChildren(
     ...inOrder(steps).map(([name, value]) => row(STEPS[name] ?? name, value, value / longest)),
@@ -70,17 +68,13 @@ function inOrder(steps) {
   return Object.entries(steps).sort(([one], [other]) => place(one) - place(other));
 }
 
-function strong(text) {
-  const element = document.createElement("strong");
-  element.textContent = text;
-  return element;
+function make(tag, properties) {
+  return Object.assign(document.createElement(tag), properties);
 }
 
 function row(name, milliseconds, share) {
   const line = document.createElement("tr");
-  const head = document.createElement("th");
-  head.scope = "row";
-  head.textContent = name;
+  const head = make("th", { scope: "row", textContent: name });
   const bar = document.createElement("i");
   bar.style.width = `${100 * share}%`;
   line.append(head, line.insertCell(), line.insertCell());
