@@ -104,7 +104,7 @@ BUILD_FOR_TESTS = FACET_TAG=test docker compose --file deploy/docker-compose.yml
 
 .PHONY: up
 up: $(if $(TLS),.secrets/envoy.yaml)  ## build and start the compose stack and wait until it is ready (GRPCIO=wheel: without compiling gRPC; TRACES=on, KEYS=on, RATE_LIMIT=on, TLS=on)
-	@$(PYTHON) -m tools.serve.options $(FILES)
+	@$(if $(strip $(FILES)),$(PYTHON) -m tools.serve.options $(FILES))
 	@$(COMPOSE) up --build --wait --wait-timeout 300 $(ARGS) || \
 	  { $(COMPOSE) logs --no-log-prefix --tail 20 inference web | grep -v '"level": "INFO"' >&2; exit 1; }
 

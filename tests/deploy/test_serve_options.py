@@ -127,6 +127,17 @@ def test_containers_need_files_that_everybody_can_read(tmp_path: Path) -> None:
         path.chmod(open_)
 
 
+def test_make_up_without_options_needs_no_python(tmp_path: Path) -> None:
+    """Make and a container engine are enough."""
+    for name in ("Makefile", "deploy", "envoy", "tools"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    options = [f"{option}=" for option in ("KEYS", "RATE_LIMIT", "TLS", "TRACES")]  # whatever this shell has
+    command = ["make", "--dry-run", "up", "PYTHON=absent", *options]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "docker compose" in done.stdout
+    assert "absent" not in done.stdout
+
+
 @pytest.mark.parametrize(("option", "advice"), [("KEYS", "make key"), ("TLS", "make certificates")])
 def test_make_up_checks_before_it_builds(tmp_path: Path, option: str, advice: str) -> None:
     """No container engine is asked: there is none at this address."""

@@ -20,7 +20,7 @@ COLLECTOR = "http://collector:4317"
 
 
 @pytest.fixture(scope="module")
-def told() -> Object:
+def envoy_config() -> Object:
     """Envoy's configuration for traces."""
     config: Object = yaml.safe_load((ROOT / "envoy/traces.yaml").read_text())
     return config
@@ -40,15 +40,15 @@ def address(config: Object) -> Object:
     return found
 
 
-def test_compose_adds_the_file_to_the_command_of_the_image(override: Object, told: Object) -> None:
+def test_compose_adds_the_file_to_the_command_of_the_image(override: Object, envoy_config: Object) -> None:
     """Unchanged, except for the comments."""
     (command,) = re.findall(r"^CMD (\[.*\])$", (ROOT / "envoy/Dockerfile").read_text(), re.MULTILINE)
     *before, skip, flag, text = override["envoy"]["command"]
     assert (before, skip, flag) == (yaml.safe_load(command), "--skip-deprecated-logs", "--config-yaml")
-    assert yaml.safe_load(text.replace("${FACET_TRACE_PERCENT:-100}", "100")) == told
+    assert yaml.safe_load(text.replace("${FACET_TRACE_PERCENT:-100}", "100")) == envoy_config
 
 
-def test_kubernetes_adds_the_same_to_its_command(combined: dict[Any, Manifests], told: Object) -> None:
+def test_kubernetes_adds_the_same_to_its_command(combined: dict[Any, Manifests], envoy_config: Object) -> None:
     """In every overlay, and nothing without the component."""
     for (overlay, components), manifests in combined.items():
         before = combined[overlay, ()].container("envoy")["args"]
@@ -56,14 +56,14 @@ def test_kubernetes_adds_the_same_to_its_command(combined: dict[Any, Manifests],
         if "traces" in components:
             assert added[:-1] == ["--skip-deprecated-logs", "--config-yaml"]
             (percent,) = manifests.container("envoy")["env"]
-            assert yaml.safe_load(added[-1].replace(f"$({percent['name']})", percent["value"])) == told
+            assert yaml.safe_load(added[-1].replace(f"$({percent['name']})", percent["value"])) == envoy_config
         else:
             assert added == []
 
 
-def test_the_collector_has_one_name(combined: dict[Any, Manifests], override: Object, told: Object) -> None:
+def test_the_collector_has_one_name(combined: dict[Any, Manifests], override: Object, envoy_config: Object) -> None:
     """In all tiers, with compose and on Kubernetes."""
-    assert "http://{address}:{port_value}".format(**address(told)) == COLLECTOR
+    assert "http://{address}:{port_value}".format(**address(envoy_config)) == COLLECTOR
     manifests = combined["base", ("traces",)]
     for tier in TIERS[1:]:
         variables = {found["name"]: found.get("value") for found in manifests.container(tier)["env"]}
@@ -109,7 +109,7 @@ def test_the_documents_patches_lead_to_another_collector(tmp_path: Path) -> None
     ],
 )
 def test_the_usual_variables_switch_traces_on(
-    monkeypatch: pytest.MonkeyPatch, told: Object, variables: dict[str, str], collector: tuple[str, int] | None
+    monkeypatch: pytest.MonkeyPatch, envoy_config: Object, variables: dict[str, str], collector: tuple[str, int] | None
 ) -> None:
     """For both services by the same rule, and `make serve` configures Envoy alike."""
     for name, value in variables.items():
@@ -121,8 +121,8 @@ def test_the_usual_variables_switch_traces_on(
         return
     config = yaml.safe_load(arguments[-1])
     assert tuple(address(config).values()) == collector
-    address(config).update(address(told))
-    assert config == told
+    address(config).update(address(envoy_config))
+    assert config == envoy_config
 
 
 @pytest.mark.parametrize(

@@ -141,6 +141,24 @@ def test_a_setting_without_effect_is_refused(
     assert "\n" not in said
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("WORKERS", "1_0"),
+        ("QUEUE_SECONDS", "1_0.5"),
+        ("PORT", "\N{ARABIC-INDIC DIGIT FIVE}0051"),
+        ("DEADLINE_SECONDS", "nan"),
+        ("MAX_SIDE", "0x10"),
+    ],
+)
+def test_a_number_consists_of_ascii_digits(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    """Python would read 1_0 as 10."""
+    monkeypatch.setenv(f"FACET_{name}", value)
+    with pytest.raises(ValidationError) as refused:
+        InferenceSettings()
+    assert f"FACET_{name}: {value!r} is not a number" in InferenceSettings.format_errors(refused.value)
+
+
 def test_a_shorter_deadline_needs_no_other_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     """A wait in the queue ends with the deadline, so its default may exceed it."""
     monkeypatch.setenv("FACET_DEADLINE_SECONDS", "2")

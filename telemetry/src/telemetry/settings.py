@@ -1,15 +1,26 @@
 """The base class of both services' settings, with the settings that both read."""
 
 import os
+import re
 from difflib import get_close_matches
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AliasChoices, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import (
+    AliasChoices,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from telemetry.variables import VARIABLES
 
 PREFIX = "FACET_"
+# Python also reads 1_0 as 10, and digits of other scripts.
+NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 class ServiceSettings(BaseSettings):
@@ -50,6 +61,14 @@ class ServiceSettings(BaseSettings):
     otel_disabled: str = Field("", validation_alias="OTEL_SDK_DISABLED")
     """true turns traces off, whatever else is set."""
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_other_digits(cls, value: Any, info: ValidationInfo) -> Any:
+        numeric = cls.model_fields[info.field_name or ""].annotation in (int, float, int | None)
+        if numeric and isinstance(value, str) and not NUMBER.fullmatch(value.strip()):
+            raise ValueError(f"{value!r} is not a number in the digits 0 to 9")
+        return value
+
     @model_validator(mode="after")
     def _refuse_a_drain_beyond_the_grace(self) -> Self:
         if self.drain_seconds >= self.grace_seconds:
@@ -72,8 +91,9 @@ class ServiceSettings(BaseSettings):
 
     @classmethod
     def _format(cls, message: str, name: int | str = "") -> str:
+        message = message.removeprefix("Value error, ")
         if not name:  # by a validator of several settings, whose message is a whole sentence
-            return message.removeprefix("Value error, ")
+            return message
         described = (
             field.description or ""
             for field_name, field in cls.model_fields.items()
