@@ -366,7 +366,7 @@ class InferResults(_message.Message):
     PICTURE_FIELD_NUMBER: _builtins.int
     image_id: _builtins.str
     message: _builtins.str
-    """The error; both are empty if the image was examined. Only PredictStream sets them; Predict has a gRPC status instead."""
+    """The error; empty if the image was examined. Only PredictStream sets it; Predict fails with a gRPC status instead."""
     code: _builtins.str
     picture: _builtins.bytes
     """The drawn image that `drawing` asks for, up to twice the maximum size of an image. Clients must raise gRPC's limit
