@@ -140,15 +140,15 @@ def test_a_settings_file_cannot_change_addresses_and_ports(project: dict[str, An
         pinned = {key: str(value) for key, value in project["services"][name]["environment"].items()}
         fixed = [field for field in type(settings).model_fields if field.endswith(("port", "host", "target"))]
         for field in fixed:
-            said = pinned[f"FACET_{field.upper()}"]
-            assert said == ("inference-metrics" if field == "metrics_host" else str(getattr(settings, field))), field
+            value = pinned[f"FACET_{field.upper()}"]
+            assert value == ("inference-metrics" if field == "metrics_host" else str(getattr(settings, field))), field
 
 
 def test_nobody_logs_in_to_grafana(project: dict[str, Any]) -> None:
     """There would only be the default password."""
-    said = project["services"]["grafana"]["environment"]
-    assert said["GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION"] == said["GF_AUTH_DISABLE_LOGIN_FORM"] == "true"
-    assert said["GF_AUTH_BASIC_ENABLED"] == "false"
+    variables = project["services"]["grafana"]["environment"]
+    assert variables["GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION"] == variables["GF_AUTH_DISABLE_LOGIN_FORM"] == "true"
+    assert variables["GF_AUTH_BASIC_ENABLED"] == "false"
 
 
 def test_every_alert_is_explained_and_tested() -> None:

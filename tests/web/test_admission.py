@@ -13,6 +13,7 @@ from flask.testing import FlaskClient
 from grpc_health.v1 import health_pb2
 from web.admission import DRAWN_IMAGES, LARGE_FILES
 from web.app import create_app
+from web.metrics import IN_FLIGHT
 from web.settings import Settings
 
 from tests.stack.running import wait_for
@@ -140,9 +141,11 @@ def test_a_request_that_is_aborted_gives_back_what_it_holds(
 ) -> None:
     """An exception that Flask does not catch leaves no response."""
     workers.servicer.drawn = b"drawn"
+    in_flight = IN_FLIGHT._value.get()
     with monkeypatch.context() as patch:
         patch.setattr("web.inference_client.InferenceClient.predict", Mock(side_effect=SystemExit))
         for _ in range(DRAWN_IMAGES + 1):
             with pytest.raises(SystemExit):
                 http.post("/annotate", data=b"image", content_type="image/png")
+    assert IN_FLIGHT._value.get() == in_flight
     assert http.post("/annotate", data=b"image", content_type="image/png").status_code == 200

@@ -50,7 +50,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.before_request(_begin)
     app.extensions["admission"] = Admission(app, settings)
     app.after_request(_end)
-    app.teardown_request(_forget_ids)
+    app.teardown_request(_leave)
     if traces:
         traces.watch(app)
     app.wsgi_app = metrics_on_port(settings.web_metrics_port, app.wsgi_app)  # type: ignore[assignment,method-assign]
@@ -67,7 +67,6 @@ def _begin() -> None:
 
 
 def _end(response: Response) -> Response:
-    IN_FLIGHT.dec()
     seconds = time.monotonic() - g.arrived
     route = request.url_rule.rule if request.url_rule else "none"
     REQUESTS.labels(route, request.method, response.status_code).inc()
@@ -88,8 +87,9 @@ def _end(response: Response) -> Response:
     return response
 
 
-def _forget_ids(_error: BaseException | None) -> None:
-    """Keep the ids out of what gunicorn logs on this thread after the request."""
+def _leave(_error: BaseException | None) -> None:
+    """Count the request as over, whatever happened, and keep its ids out of what gunicorn logs on this thread later."""
+    IN_FLIGHT.dec()
     request_id.set("")
     trace_id.set("")
 

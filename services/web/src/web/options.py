@@ -116,11 +116,6 @@ def canonical(name: str) -> str:
     return SPELLINGS.get(name, name)
 
 
-def _camel(name: str) -> str:
-    head, *tail = name.split("_")
-    return head + "".join(map(str.capitalize, tail))
-
-
 # In proto3 JSON every field has two valid names: `raw_data` and `rawData`.
-FIELDS = ("raw_data", "image_id", "_meta_data", *OPTIONS)
-SPELLINGS = {_camel(name): name for name in FIELDS} | {"metaData": "_meta_data"}
+FIELDS = (*infer_pb2.Image.DESCRIPTOR.fields, *infer_pb2.DetectOptions.DESCRIPTOR.fields)
+SPELLINGS = {field.json_name: field.name for field in FIELDS}
