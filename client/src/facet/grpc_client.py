@@ -58,9 +58,6 @@ class _GrpcClient:
         self._health: Any = health_pb2_grpc.HealthStub(self._channel)
         self._timeout, self._retries, self._key = timeout, retries, key
 
-    def _policy(self) -> RetryPolicy:
-        return RetryPolicy(self._timeout, self._retries)
-
     def _stream(
         self,
         images: AsyncIterable[ImageSource] | Iterable[ImageSource],
@@ -115,7 +112,7 @@ class AsyncGrpcClient(_GrpcClient, AsyncClosing):
             return Health.failed(began, failure(error, ""))
 
     async def _predict(self, image: infer_pb2.Image, read: Read[Answer]) -> Answer:
-        policy, metadata = self._policy(), self._metadata(str(uuid.uuid4()))
+        policy, metadata = RetryPolicy(self._timeout, self._retries), self._metadata(str(uuid.uuid4()))
         while True:
             try:
                 return read(
@@ -166,7 +163,7 @@ class GrpcClient(_GrpcClient, Closing):
             return Health.failed(began, failure(error, ""))
 
     def _predict(self, image: infer_pb2.Image, read: Read[Answer]) -> Answer:
-        policy, metadata = self._policy(), self._metadata(str(uuid.uuid4()))
+        policy, metadata = RetryPolicy(self._timeout, self._retries), self._metadata(str(uuid.uuid4()))
         while True:
             try:
                 return read(self._inference.Predict(image, timeout=policy.left, metadata=metadata))

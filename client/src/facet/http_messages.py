@@ -24,19 +24,14 @@ BY_STATUS: dict[int, str] = {
 
 def connection_settings(url: str, key: str | None) -> dict[str, Any]:
     """Return the arguments of an httpx client. Raises WrongAddress."""
-    headers = {"X-API-Key": key} if key else {}
-    return {"base_url": _url(url), "headers": headers, "limits": httpx.Limits(max_connections=None)}
-
-
-def _url(url: str) -> httpx.URL:
-    """Check an address before it is used. Raises WrongAddress."""
     try:
-        found = httpx.URL(url)
+        base = httpx.URL(url)
     except httpx.InvalidURL as error:
         raise WrongAddress(f"{url!r} is not an address: {error}") from error
-    if found.scheme not in ("http", "https") or not found.host:
+    if base.scheme not in ("http", "https") or not base.host:
         raise WrongAddress(f"{url!r} is not an address; it must be like {DEFAULT_URL}")
-    return found
+    headers = {"X-API-Key": key} if key else {}
+    return {"base_url": base, "headers": headers, "limits": httpx.Limits(max_connections=None)}
 
 
 def request_settings(options: Mapping[str, Any], seconds: float) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO, Literal, TypeAlias, TypedDict, Unpack
 from google.protobuf.json_format import ParseDict, ParseError
 
 from facet.errors import FacetError, InvalidOption, error_for
-from facet.results import Annotated, Box, Detection, Face, Landmarks, Point
+from facet.results import LANDMARKS, Annotated, Box, Detection, Face, Landmarks, Point
 from protos import infer_pb2
 
 INT32_MAX = 2**31 - 1
@@ -137,16 +137,9 @@ def detection_from_json(answer: Any) -> Detection:
 
 
 def _face(result: infer_pb2.Result) -> Face:
-    box, marks = result.box, result.landmarks
     return Face(
-        box=Box(_point(box.up_left), _point(box.lower_right)),
-        landmarks=Landmarks(
-            left_eye=_point(marks.left_eye),
-            right_eye=_point(marks.right_eye),
-            nose=_point(marks.nose),
-            mouth_left=_point(marks.mouth_left),
-            mouth_right=_point(marks.mouth_right),
-        ),
+        box=Box(_point(result.box.up_left), _point(result.box.lower_right)),
+        landmarks=Landmarks(**{name: _point(getattr(result.landmarks, name)) for name in LANDMARKS}),
         confidence=result.confidence,
     )
 

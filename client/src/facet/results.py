@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from facet.errors import FacetError
 
@@ -44,6 +44,9 @@ class Landmarks:
     nose: Point
     mouth_left: Point
     mouth_right: Point
+
+
+LANDMARKS = [field.name for field in fields(Landmarks)]
 
 
 @dataclass(frozen=True, slots=True)

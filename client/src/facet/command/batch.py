@@ -48,13 +48,14 @@ class DrawnFolder:
         return self.resume and is_complete(self.target(image))
 
 
+@dataclass(frozen=True, slots=True)
 class Batch:
     """What to do with each image."""
 
-    def __init__(self, options: Options, drawn: DrawnFolder | None, *, want_faces: bool) -> None:
-        self._options = options
-        self._drawn = drawn
-        self._want_faces = want_faces or not drawn
+    options: Options
+    drawn: DrawnFolder | None
+    want_faces: bool
+    """Whether drawing is not enough: over HTTP the faces need another request."""
 
     async def run(
         self, detector: Detector, images: Iterable[Input], concurrency: int, write: Callable[[Result], None]
@@ -90,11 +91,11 @@ class Batch:
     async def _process(self, detector: Detector, image: Input) -> Result:
         try:
             data = await asyncio.to_thread(image.read)
-            drawn = None if self._drawn and self._drawn.is_done(image) else self._drawn
+            drawn = None if self.drawn and self.drawn.is_done(image) else self.drawn
             annotated = await _draw(detector, drawn, image, data) if drawn else None
-            if annotated and (annotated.detection or not self._want_faces):
+            if annotated and (annotated.detection or not self.want_faces):
                 return Result(image.path, annotated.detection, annotated.face_count)
-            detection = await detector.detect(data, **self._options)
+            detection = await detector.detect(data, **self.options)
         except FacetError as error:
             return Result(image.path, error=error)
         except OSError as error:

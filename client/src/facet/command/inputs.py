@@ -49,7 +49,8 @@ def list_inputs(arguments: Iterable[str], listed: Iterable[str], exclude: Path |
     """
     arguments, listed = list(arguments), list(listed)
     files = [*filter(_is_file, arguments), *listed]
-    common = os.path.commonpath([_absolute(file).parent for file in files]) if files else "."
+    folders = [Path(os.path.abspath(file)).parent for file in files]  # noqa: PTH100 - Path.resolve would follow links
+    common = os.path.commonpath(folders) if folders else "."
     found: dict[str, Input] = {}
     for argument in arguments:
         found |= _below(common, [argument]) if _is_file(argument) else _expand(argument)
@@ -62,11 +63,6 @@ def _is_file(argument: str) -> bool:
     """Whether an argument names one file, which may not exist."""
     path = Path(argument)
     return argument != STDIN and not path.is_dir() and (path.exists() or not glob.has_magic(argument))
-
-
-def _absolute(path: str) -> Path:
-    """Return the path without `..`; links are not resolved."""
-    return Path(os.path.abspath(path))  # noqa: PTH100 - Path.absolute keeps .., and Path.resolve follows links
 
 
 def _expand(argument: str) -> dict[str, Input]:

@@ -28,10 +28,7 @@ def as_text(found: Report, requests: Sequence[Request]) -> str:
         lines += ["", *(_bar(low, high, count, longest) for low, high, count in counted)]
     if not found.kept_up:
         half, most = found.late_ms["50"], found.late_ms["99"]
-        lines += [
-            "",
-            f"requests left late, half of them by {half:.1f} ms or more, 1 % by {most:.1f} ms or more:",
-        ]
+        lines += ["", f"requests left late, half of them by {half:.1f} ms or more, 1 % by {most:.1f} ms or more:"]
         lines += ["this machine had no CPU left, or --in-flight is too low"]
     return "\n".join(lines)
 

@@ -6,13 +6,11 @@ import itertools
 import json
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import fields
 from typing import Any
 
 from facet.errors import FacetError
-from facet.results import Detection, Face, Landmarks, Point
+from facet.results import LANDMARKS, Detection, Face, Point
 
-LANDMARKS = [field.name for field in fields(Landmarks)]
 COLUMNS = [
     *("width", "height", "faces", "face", "confidence", "x1", "y1", "x2", "y2"),
     *(f"{name}_{axis}" for name in LANDMARKS for axis in ("x", "y")),
@@ -44,17 +42,17 @@ class JsonLines:
 
     def complete(self, lines: Iterable[str]) -> Iterator[tuple[str, str]]:
         """Yield the first key and the line of each image that was examined. Raises UnknownFile."""
-        opening, recognised = json.dumps({self._names[0]: ""})[:-2], False
+        opening, recognized = json.dumps({self._names[0]: ""})[:-2], False
         for line in lines:
             try:
                 record = json.loads(line)
                 key, failed = record[self._names[0]], "error" in record
-                recognised = failed or "faces" in record
+                recognized = failed or "faces" in record
             except (ValueError, TypeError, LookupError) as error:
-                if line.endswith("\n") or not (recognised or line.startswith(opening) or opening.startswith(line)):
+                if line.endswith("\n") or not (recognized or line.startswith(opening) or opening.startswith(line)):
                     raise UnknownFile(NO_RECORD) from error
                 return  # the last line is incomplete
-            if not recognised:
+            if not recognized:
                 raise UnknownFile(NO_RECORD)
             if line.endswith("\n") and not failed:
                 yield key, line

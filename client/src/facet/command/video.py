@@ -148,7 +148,7 @@ class DrawnVideo(Closing):
 
     def _stream_for(self, pixels: av.VideoFrame) -> av.VideoStream:
         stream = cast("av.VideoStream", self._container.add_stream(self._container.default_video_codec))
-        # yuv420p stores one colour for 2 x 2 pixels, so both sides must be even.
+        # yuv420p stores one color for 2 x 2 pixels, so both sides must be even.
         stream.width, stream.height = pixels.width // 2 * 2, pixels.height // 2 * 2
         stream.pix_fmt = "yuv420p"
         stream.codec_context.time_base = MILLISECOND
