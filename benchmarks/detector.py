@@ -66,9 +66,6 @@ class Figures:
         self.faces, self.megabytes = other.faces, max(self.megabytes, other.megabytes)
 
 
-# ------------------------------------------------------------------ the images
-
-
 def photographs() -> list[Image.Image]:
     """Open the two portraits of the tests. Both are in the public domain and have one face."""
     with files("matplotlib").joinpath("mpl-data/sample_data/grace_hopper.jpg").open("rb") as file:
@@ -111,9 +108,6 @@ def sample_images(quick: bool) -> dict[str, RGB]:  # noqa: FBT001 - a switch of 
             "mosaic 4000x3000": mosaic(4000, 3000, [astronaut, admiral]),
         }
     return {name: np.asarray(image) for name, image in made.items()}
-
-
-# ------------------------------------------------------------------ the contestants, each in its own process
 
 
 def load(name: str) -> Detect:
@@ -163,9 +157,6 @@ def peak_megabytes() -> float:
     return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
 
 
-# ------------------------------------------------------------------ the floor
-
-
 def multiply_adds(pixels: RGB) -> float:
     """Count the multiply-adds of P-Net over all levels of the pyramid."""
     total = 0
@@ -200,9 +191,6 @@ def multiply_adds_per_second(cpu: int, connection: Connection) -> None:
     connection.send(best)
 
 
-# ------------------------------------------------------------------ the run
-
-
 def start(target: Callable[..., None], *arguments: Any) -> tuple[Connection, multiprocessing.Process]:
     """Start a process with a connection."""
     here, there = multiprocessing.Pipe()
@@ -232,7 +220,7 @@ def measure(images: dict[str, RGB], names: Iterable[str], repeat: int, cpu: int)
     return results
 
 
-def summarise(images: dict[str, RGB], results: dict[str, dict[str, Figures]], rate: float) -> list[dict[str, Any]]:
+def summarize(images: dict[str, RGB], results: dict[str, dict[str, Figures]], rate: float) -> list[dict[str, Any]]:
     """Return the rows of the table."""
     rows = []
     for title, by_name in results.items():
@@ -326,9 +314,9 @@ def main() -> None:
     connection, process = start(multiply_adds_per_second, cpu)
     rate = connection.recv()
     process.join()
-    print(f"best matrix product: {rate / 1e9:.0f} thousand million multiply-adds a second")
+    print(f"best matrix product: {rate / 1e9:.0f} billion multiply-adds per second")
     images = sample_images(arguments.quick)
-    rows = summarise(images, measure(images, names, arguments.repeat, cpu), rate)
+    rows = summarize(images, measure(images, names, arguments.repeat, cpu), rate)
     arguments.out.mkdir(parents=True, exist_ok=True)
     report = {"multiply_adds_per_second": rate, "python": sys.version, "images": rows}
     (arguments.out / "detector.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

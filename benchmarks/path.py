@@ -35,8 +35,8 @@ Part = Callable[[], dict[str, Any]]
 def main() -> int:
     """Measure, save the numbers and write the pages."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=2, help="of everything")
-    parser.add_argument("--quick", action="store_true", help="one short round of little: to see that it runs")
+    parser.add_argument("--rounds", type=int, default=2, help="of every measurement")
+    parser.add_argument("--quick", action="store_true", help="one short round, to see that it runs")
     parser.add_argument("--pages-only", action="store_true", help="write the pages from the numbers of the last run")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for path.json")
     parser.add_argument("--docs", type=Path, default=DOCS, help="folder with the pages; README.md is beside it")
@@ -63,7 +63,7 @@ def measure(rounds: int, raw: Path, *, quick: bool) -> None:
     """
     others = os.getloadavg()[0]
     if others > IDLE:
-        print(f"this machine has other work, a load of {others:.1f}: the figures will be worse", file=sys.stderr)
+        print(f"this machine is busy (load {others:.1f}); the figures will be worse", file=sys.stderr)
     cpus = min(available_cpus(), MOST_IN_QUICK if quick else MAX_WORKERS)
     run: dict[str, Any] = {"machine": machine(), "rounds": 1 if quick else rounds, "load_before": others}
     raw.parent.mkdir(parents=True, exist_ok=True)

@@ -109,7 +109,7 @@ def _grpc(stack: Stack, target: str, image: SampleImage, seconds: float) -> Samp
 def _open(stack: Stack, request: Request, rate: float, seed: int, seconds: float, when: str) -> dict[str, Any]:
     """Send open-loop load; return the latencies in milliseconds, from the scheduled times.
 
-    Who is refused or gets a wrong answer has waited for ever.
+    A rejected request or a wrong answer counts as infinite latency.
     """
 
     def judge(answer: Answer) -> str:

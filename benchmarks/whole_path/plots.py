@@ -10,21 +10,21 @@ from whole_path.load import SIZE
 
 mpl.use("agg")  # draws to files, without a screen
 
-COLOURS = {"facet": "#0b5fa5", "baseline": "#b3541e"}
+COLORS = {"facet": "#0b5fa5", "baseline": "#b3541e"}
 
 
 def plot_callers(run: dict[str, Any], path: Path) -> None:
     """Plot throughput and p95 of both stacks over the number of callers; the baseline has too few answers for p99."""
     callers = sorted({cell["callers"] for cell in run["side_by_side"]["cells"] if cell["size"] == SIZE})
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.4), layout="constrained")
-    for stack, colour in COLOURS.items():
+    for stack, color in COLORS.items():
         samples = [cells(run, stack, SIZE, count) for count in callers]
         rates = [Figure.of(each_rate(each)) for each in samples]
         spread = [[r.middle - r.least for r in rates], [r.most - r.middle for r in rates]]
-        left.errorbar(callers, [r.middle for r in rates], yerr=spread, fmt="o-", capsize=3, color=colour, label=stack)
+        left.errorbar(callers, [r.middle for r in rates], yerr=spread, fmt="o-", capsize=3, color=color, label=stack)
         waited = {count: latencies(each) for count, each in zip(callers, samples, strict=True)}
         p95 = {count: percentile(each, 95) for count, each in waited.items() if enough(each, 95)}
-        right.plot(list(p95), list(p95.values()), "o-", color=colour, label=stack)
+        right.plot(list(p95), list(p95.values()), "o-", color=color, label=stack)
         if p95:  # a short run has none
             right.set_yscale("log")
     for axes, label in ((left, "requests/s"), (right, "p95, ms")):
@@ -42,12 +42,12 @@ def plot_scale(run: dict[str, Any], path: Path) -> None:
     rows, seconds = run["scale"]["rows"], run["scale"]["service_seconds"]
     workers = [row["workers"] for row in rows]
     figure, axes = plt.subplots(figsize=(5.5, 3.4), layout="constrained")
-    axes.plot([0, *workers], [0, *(count / seconds for count in workers)], ":", color="grey", label="the sleep alone")
+    axes.plot([0, *workers], [0, *(count / seconds for count in workers)], ":", color="gray", label="the sleep alone")
     axes.plot(
         workers,
         [Figure.of(each_rate(row["samples"])).middle for row in rows],
         "o-",
-        color=COLOURS["facet"],
+        color=COLORS["facet"],
         label="measured",
     )
     axes.set_xlabel(f"workers that sleep {1000 * seconds:.0f} ms for an image")

@@ -253,7 +253,7 @@ def test_a_stream_may_be_abandoned() -> None:
 
 
 def endless(ahead: threading.Event) -> Iterator[bytes]:
-    """Yield images for ever; set the event when the third is taken, after the first was answered."""
+    """Yield images forever; set the event when the third is taken, after the first was answered."""
     yield from [b"x"] * 2
     ahead.set()
     yield from repeat(b"x")
@@ -271,7 +271,7 @@ with GrpcClient(sys.argv[1]) as client:
 
 
 def test_a_forked_process_may_make_its_own_client() -> None:
-    """Though its parent's background thread is not there."""
+    """It does not have its parent's background thread."""
     with working({}) as worker:
         done = subprocess.run([sys.executable, "-c", FORKS, worker.address], check=False, timeout=60)
     assert done.returncode == 3

@@ -21,7 +21,7 @@ STANDING = (0, 1 << 16, 0, -1 << 16, 0)
 
 @pytest.fixture
 def film(tmp_path: Path) -> str:
-    """Fifty grey frames, 25 per second, each lighter than the one before, with sides of odd length."""
+    """Fifty gray frames, 25 per second, each lighter than the one before, with sides of odd length."""
     path = tmp_path / "film.mp4"
     with DrawnVideo(path) as video:
         for number in range(50):

@@ -20,7 +20,7 @@ def samples() -> tuple[bytes, ...]:
     """Return valid images below 64 pixels per side: all formats, modes and kinds of metadata."""
     face = Image.open(IMAGES / "astronaut.webp").convert("RGB").crop((142, 28, 302, 208)).resize((40, 45))
     noise = Image.fromarray(np.random.default_rng(1).integers(0, 255, (24, 20, 3), dtype=np.uint8))
-    grey = Image.fromarray(np.asarray(face.convert("L")).astype(np.uint16) * 257)
+    gray = Image.fromarray(np.asarray(face.convert("L")).astype(np.uint16) * 257)
     exif = Image.Exif()
     exif[0x0112] = 6
     beside = {"exif": exif, "icc_profile": bytes(200)}
@@ -33,7 +33,7 @@ def samples() -> tuple[bytes, ...]:
         encode(face.convert("L"), "JPEG"),
         encode(face, "MPO", save_all=True, append_images=[noise]),
         *(encode(face.convert(mode)) for mode in ("1", "L", "LA", "P", "RGBA")),
-        encode(grey),
+        encode(gray),
         encode(face, save_all=True, append_images=[face.rotate(90)]),
         encode(face.convert("RGBA"), "WEBP", lossless=True),
         encode(face, "WEBP", save_all=True, append_images=[face.rotate(90)]),

@@ -197,7 +197,7 @@ def test_open_streams_take_no_places_of_requests(attacked: RunningStack, bystand
 
 
 def test_health_watch_is_not_available_at_the_edge(attacked: RunningStack) -> None:
-    """A watch would take a place for ever, without a key; clients stop watching on UNIMPLEMENTED."""
+    """A watch would take a place forever, without a key; clients stop watching on UNIMPLEMENTED."""
     headers = grpc_headers("/grpc.health.v1.Health/Watch")
     with socket.create_connection(address(attacked.edge), timeout=60) as sock:
         sock.sendall(opening() + headers_frame(headers) + data_frames(grpc_message(b"")))

@@ -1,4 +1,4 @@
-"""A collector of traces in this process: it receives spans over OTLP/gRPC and gives them as trees."""
+"""A collector of traces in this process: it receives spans over OTLP/gRPC and returns them as trees."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):
             return list(self._spans)
 
     def trace(self, trace: str, *names: str) -> Trace:
-        """Wait for spans of all these names, two of a name that occurs twice, and give their trace."""
+        """Wait for spans of all these names, two of a name that occurs twice, and return their trace."""
 
         def found() -> list[Span] | None:
             spans = [span for span in self.spans if span.trace == trace]

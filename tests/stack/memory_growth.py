@@ -14,7 +14,7 @@ import psutil
 from tests.stack.running import RunningStack
 
 EVERY_SECONDS = 2.0
-BLOCKS = 12  # averaged: neighbouring samples are correlated, which would make the error too small
+BLOCKS = 12  # averaged: neighboring samples are correlated, which would make the error too small
 STUDENT_T = 3.169  # 99.5 % one-sided, 10 degrees of freedom: BLOCKS points minus two parameters
 MIB = 2**20
 

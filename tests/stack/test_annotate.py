@@ -1,4 +1,4 @@
-"""POST /annotate, through the front door."""
+"""POST /annotate, through the edge."""
 
 import base64
 import io

@@ -1,4 +1,4 @@
-"""What bad input gets through the front door; the next good image is answered exactly as before.
+"""What bad input gets through the edge; the next good image is answered exactly as before.
 
 tests/web/test_image_request.py has what the gateway itself refuses.
 """
@@ -92,18 +92,18 @@ def exif(orientation: int) -> Image.Exif:
 
 def test_an_unusual_image_is_examined(client: httpx.Client, face: Image.Image) -> None:
     """Its one face is found close to where it is in the plain image."""
-    grey = np.asarray(face.convert("L")).astype(np.uint16)
+    gray = np.asarray(face.convert("L")).astype(np.uint16)
     alpha = face.convert("RGBA")
     alpha.putpixel((0, 0), (0, 0, 0, 0))
     other = Image.new("RGB", face.size)
     plain = post(client, "raw", encode(face)).json()["results"][0]["box"]["upLeft"]
     for name, data in {
-        "16 bits": encode(Image.fromarray(grey * 257)),
+        "16 bits": encode(Image.fromarray(gray * 257)),
         "CMYK": encode(face.convert("CMYK"), "JPEG", quality=95),
         "palette": encode(face.convert("P", palette=Image.Palette.ADAPTIVE, colors=256)),
         "alpha": encode(alpha),
-        "grey": encode(face.convert("L")),
-        "grey with alpha": encode(face.convert("LA")),
+        "gray": encode(face.convert("L")),
+        "gray with alpha": encode(face.convert("LA")),
         "MPO": encode(face, "MPO", save_all=True, append_images=[other], quality=95),
         "APNG": encode(face, save_all=True, append_images=[other]),
         "animated WebP": encode(face, "WEBP", save_all=True, append_images=[other], lossless=True),

@@ -164,7 +164,7 @@ def test_the_progress_bar_is_shown_on_a_terminal_only(stack: FrontDoor, folder: 
 
 
 def on_a_terminal(stack: FrontDoor, *arguments: object) -> str:
-    """Run the command on a pseudo-terminal and return what it shows, without colours."""
+    """Run the command on a pseudo-terminal and return what it shows, without colors."""
     master, slave = pty.openpty()
     environment = os.environ | {"FACET_URL": stack.url, "TERM": "xterm", "COLUMNS": "120"}
     with subprocess.Popen([FACET, *map(str, arguments)], env=environment, stderr=slave):

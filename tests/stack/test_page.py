@@ -74,7 +74,7 @@ def test_a_dragged_file_covers_the_page(page: FacetPage) -> None:
 
 
 def test_images_are_chosen_with_the_button(page: FacetPage, portrait: File) -> None:
-    """It opens the browser's dialogue for several files of the accepted types."""
+    """It opens the browser's dialog for several files of the accepted types."""
     with page.tab.expect_file_chooser() as chooser:
         page.tab.get_by_text("Choose pictures").click()
     assert chooser.value.is_multiple()

@@ -14,7 +14,7 @@ from tests.stack.browser import CAMERA, FacetPage, File, chromium
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory, astronaut: Image.Image) -> Iterator[Browser]:
     """Chromium with a camera that shows the astronaut."""
-    frame = Image.new("RGB", (640, 480), "grey")
+    frame = Image.new("RGB", (640, 480), "gray")
     frame.paste(astronaut.resize((480, 480)), (80, 0))
     film = tmp_path_factory.mktemp("camera") / "film.mjpeg"
     film.write_bytes(10 * encode(frame, "JPEG", quality=90))

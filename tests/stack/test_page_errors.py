@@ -87,10 +87,8 @@ def test_a_service_that_cannot_be_reached_can_be_tried_again(page: FacetPage, fa
     ("status", "body"),
     [(502, "<h1>Bad gateway</h1>"), (502, '{"error": "Bad gateway"}'), (200, '{"results": []}'), (200, "null")],
 )
-def test_an_answer_of_somebody_else_is_not_taken_for_ours(
-    page: FacetPage, face_file: bytes, status: int, body: str
-) -> None:
-    """A proxy's page of HTML, say, or JSON that is not of our form; a request's id is shown where there is one."""
+def test_an_answer_of_another_server_is_an_error(page: FacetPage, face_file: bytes, status: int, body: str) -> None:
+    """Such as a proxy's HTML page, or other JSON. The request id is shown if there is one."""
     answer = {"status": status, "body": body, "headers": {"X-Request-ID": "42"}}
     page.tab.route("**/predict?*", lambda route: route.fulfill(**answer))
     page.choose(("face.png", "image/png", face_file))

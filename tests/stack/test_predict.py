@@ -1,4 +1,4 @@
-"""Images through the front door: HTTP in three forms, gRPC in two, and what comes with an answer."""
+"""Images through the edge: HTTP in three forms, gRPC in two, and what comes with an answer."""
 
 import base64
 import io

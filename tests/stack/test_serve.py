@@ -87,7 +87,7 @@ def is_free(port: int) -> bool:
 
 
 def test_one_line_says_where_it_answers_and_ctrl_c_leaves_nothing(tmp_path: Path, face_file: bytes) -> None:
-    """What is promised when the line is there is true at once; Ctrl-C ends all of it."""
+    """The service is ready when the line appears; Ctrl-C stops everything."""
     base = free_base_port()
     with make_serve(base, tmp_path) as serve:
         serve.wait_for_line()
@@ -158,7 +158,7 @@ def test_a_part_that_is_killed_takes_the_rest_with_it(tmp_path: Path, part: str)
 
 
 def test_the_health_check_of_the_image_asks_over_grpc(processes: RunningStack) -> None:
-    """0 where a worker serves, 1 and a word where none does."""
+    """It exits with 0 if a worker serves, otherwise with 1 and the reason."""
     command = [sys.executable, "-m", "inference.process.healthcheck"]
     assert subprocess.run([*command, processes.shared], check=False).returncode == 0
     with socket.socket() as nobody:

@@ -70,7 +70,7 @@ def test_an_image_is_examined_over_https_and_over_grpc(secure: SecureStack, face
 
 
 def test_the_edge_serves_nothing_without_tls(secure: SecureStack) -> None:
-    """And a client that does not know the authority rejects the certificate."""
+    """A client that does not know the authority rejects the certificate."""
     with pytest.raises(httpx.TransportError):
         httpx.get(f"http://{secure.stack.edge}/healthz", timeout=60)
     with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
@@ -78,7 +78,7 @@ def test_the_edge_serves_nothing_without_tls(secure: SecureStack) -> None:
 
 
 def test_the_metrics_are_served_without_tls(secure: SecureStack) -> None:
-    """They are on ports of their own, which the edge does not lead to."""
+    """They have separate ports, which the edge does not route to."""
     for url in secure.stack.metrics_urls.values():
         assert httpx.get(url, timeout=60).status_code == 200
 

@@ -19,7 +19,7 @@ from tests.stack.load import Load
 from tests.stack.running import ROOT, RunningStack, running_stack, wait_for
 
 STEPS = ["queue", "decode", "pyramid", "pnet", "boxes", "nms", "crops", "rnet", "onet"]
-# The names from the front door to the worker, over HTTP; gRPC goes straight from the edge.
+# The names from the edge to the worker, over HTTP; gRPC goes straight from the edge.
 OVER_HTTP = [
     "facet-envoy: edge",
     "facet-envoy: edge to web",
@@ -47,7 +47,7 @@ def traced(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> It
 
 
 def begun(sampled: bool = True) -> tuple[str, dict[str, str]]:  # noqa: FBT001, FBT002 - the one thing to say
-    """Start a trace as a caller does: give its id and the header that carries it."""
+    """Start a trace as a caller does: return its id and the header that carries it."""
     trace = secrets.token_hex(16)
     return trace, {"traceparent": f"00-{trace}-{'cd' * 8}-{'01' if sampled else '00'}"}
 
@@ -169,7 +169,7 @@ def test_a_missed_deadline_is_an_error_where_it_is_enforced(
     assert not worker.failed
 
 
-def test_a_caller_who_hangs_up_is_no_error(traced: RunningStack, collector: Collector, slow_file: bytes) -> None:
+def test_a_caller_that_hangs_up_is_not_an_error(traced: RunningStack, collector: Collector, slow_file: bytes) -> None:
     """The spans of the gateway and of the worker record that the caller left."""
     trace_id, headers = begun()
     with pytest.raises(httpx.ReadTimeout):
