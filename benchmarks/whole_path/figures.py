@@ -152,7 +152,7 @@ def against_the_baseline(run: dict[str, Any]) -> list[Target]:
         Target(f"requests per CPU-second, {both}", 6, 10, over(per_cpu_second(ours), per_cpu_second(theirs)), "x"),
         Target(f"requests/s, {both}", 8, 12, over(each_rate(ours), each_rate(theirs)), "x"),
         Target(f"p99, baseline over facet, {cell}", 8, 15, worst_of(theirs, ours), "x"),
-        Target("memory of all processes, baseline over facet, as many workers", 3, 5, lighter(run), "x"),
+        Target("memory of all processes, baseline over facet, same number of workers", 3, 5, lighter(run), "x"),
     ]
 
 

@@ -65,7 +65,7 @@ def headline(run: dict[str, Any]) -> str:
     rows = [
         ["requests/s", rate],
         ["requests per CPU-second", cpu],
-        ["memory, as many workers", f"{1 / lighter(run).middle:.2f}x"],
+        ["memory, same number of workers", f"{1 / lighter(run).middle:.2f}x"],
     ]
     return lay_out([f"facet over baseline, {SIZE}, {CALLERS} callers", ""], rows)
 
@@ -118,9 +118,9 @@ def comparison(run: dict[str, Any]) -> str:
         {both["processes"]} processes get the same requests in turns: JSON with base64, and three images per size, one
         with one face, one with several and one with none. Figures are medians over {run["rounds"]} rounds, with their
         range; "ratio" compares round by round. Percentiles cover all requests; p99 needs at least a hundred. The rate
-        excludes the last responses, after the callers have stopped sending. The callers wait for each response and run
-        on the same CPUs. They use {generator} ms of CPU time per request, which is not counted. The load average of the
-        machine was {run["load_before"]:.1f} at the start.
+        excludes responses that arrive after the callers have stopped sending. The callers wait for each response and
+        run on the same CPUs. They use {generator} ms of CPU time per request, which is not counted. The load average of
+        the machine was {run["load_before"]:.1f} at the start.
     """)
     plot = "![Requests per second and p95 over the callers](images/callers.png)"
     return "\n\n".join([text, lay_out(head, rows), spread(run), plot])
