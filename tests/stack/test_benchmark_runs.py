@@ -73,6 +73,6 @@ def test_the_benchmark_of_the_whole_path_compares_equal_stacks_and_fills_its_pag
     assert report.count("| yes") + report.count("| **falls short**") == 8
     assert all(measured["machine"] in page.read_text() for page in pages.values())
     assert "| 10,000 | " in pages["scaling"].read_text()
-    assert "| memory, as many workers | 0." in pages["headline"].read_text()
+    assert "| memory, same number of workers | 0." in pages["headline"].read_text()
     for plot in ("callers.png", "scale.png"):
         assert (docs / "images" / plot).read_bytes().startswith(b"\x89PNG")
