@@ -1,5 +1,5 @@
 #!/usr/local/bin/busybox sh
-# drain SECONDS: let traffic leave before Envoy stops, since Envoy drops all requests in progress as soon as it is told to.
+# drain SECONDS: let traffic leave before Envoy stops, since Envoy drops all requests in progress at SIGTERM.
 # From now on Envoy reports that it is not ready, and asks each client to reconnect with its next response. It keeps
 # serving for at least SECONDS, while load balancers turn away, and then until no request is in progress. Kubernetes runs
 # this before it stops a pod, and ends it with the pod's grace period.

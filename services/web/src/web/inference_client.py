@@ -29,7 +29,7 @@ CHANNEL_OPTIONS = [
     ("grpc.per_rpc_retry_buffer_size", 16 * 1024 * 1024),
     # Ignore http_proxy: Envoy is in our own network.
     ("grpc.enable_http_proxy", 0),
-    # An Envoy whose machine has gone neither answers nor refuses: give it up within 10 s and call another.
+    # An Envoy whose machine is gone neither answers nor refuses: give up on it within 10 s and call another.
     ("grpc.keepalive_time_ms", 5000),
     ("grpc.keepalive_timeout_ms", 5000),
     # Reconnect within a second after Envoy has been away; gRPC's default grows to two minutes.

@@ -4,6 +4,7 @@ Import it only when traces are on (`Settings.traces`): OpenTelemetry takes memor
 """
 
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 
 import grpc
@@ -12,8 +13,6 @@ from opentelemetry.trace import Span
 
 from telemetry.traces import Tracer, record_error, record_status
 from web.routes import PROBES
-
-SERVER_ERROR = 500
 
 
 class Traces(grpc.UnaryUnaryClientInterceptor):
@@ -46,7 +45,7 @@ class Traces(grpc.UnaryUnaryClientInterceptor):
             span.set_attribute("http.response.status_code", response.status_code)
             if code := g.get("code"):
                 span.set_attribute("facet.code", code)
-            if response.status_code >= SERVER_ERROR:
+            if response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
                 record_error(span, str(response.status_code))
             span.end()
         return response

@@ -2,13 +2,13 @@
 
 const BRIGHT = "#40e0ff"; // with a dark edge it is visible on any image; the color of /annotate
 const DARK = "#101820";
-const MOST = 1000; // boxes on the page; more could not be told apart
+const MAX_BOXES = 1000; // boxes on the page; more could not be told apart
 const NEAR_TOP = 0.08; // of the height: no room for a label above
 const FAR_RIGHT = 0.7; // of the width: a label would extend beyond the image
 
 /** Show faces (each { number, box, landmarks, confidence }) on a layer that covers an image of width x height. */
 export function showMarks(layer, faces, width, height) {
-  layer.replaceChildren(...faces.slice(0, MOST).map((face) => mark(face, width, height)));
+  layer.replaceChildren(...faces.slice(0, MAX_BOXES).map((face) => mark(face, width, height)));
 }
 
 function mark({ number, box, landmarks, confidence }, width, height) {

@@ -1,6 +1,6 @@
 // The panel beside the image: the list of faces, the times, the JSON.
 
-const MOST = 200; // faces in the list; the JSON has all
+const MAX_LISTED = 200; // faces in the list; the JSON has all
 const STEPS = {
   queue: "Waiting in line",
   decode: "Decoding",
@@ -15,7 +15,7 @@ const STEPS = {
 
 /** List the faces; `light(number)` is called for the face that is pointed at or focused, and with null afterwards. */
 export function showFaces(list, faces, light) {
-  const shown = faces.slice(0, MOST);
+  const shown = faces.slice(0, MAX_LISTED);
   while (list.children.length > shown.length) list.lastChild.remove();
   while (list.children.length < shown.length) list.append(makeFace(light));
   shown.forEach((face, index) => fillFace(list.children[index], face));
