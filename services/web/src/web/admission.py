@@ -1,4 +1,4 @@
-"""Admits requests to one gateway process: shared resources are bounded, and refused when used up.
+"""Admits requests to one gateway process: shared resources are bounded, and a request is refused when one is used up.
 
 A request holds what it took until its response is made, or, where the response itself occupies the memory or the
 thread, until the response is sent.

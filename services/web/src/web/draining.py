@@ -1,4 +1,4 @@
-"""Draining: on SIGTERM a gateway first fails its health check, and stops when Envoy has turned to another gateway.
+"""Draining: on SIGTERM a gateway first fails its health check, and stops once Envoy has moved to another gateway.
 
 gunicorn by itself stops accepting at once, but its listening socket stays open until the last request is answered.
 Envoy could still connect; its requests would wait in the socket's backlog, and would all be reset at the same time.

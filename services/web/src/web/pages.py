@@ -12,9 +12,9 @@ pages = Blueprint("pages", __name__)
 
 
 class File:
-    """A file to serve, in memory: its name cannot lead elsewhere, and its ETag follows the content.
+    """A file to serve, in memory: no name can reach outside the folder, and the ETag follows the content.
 
-    The modification times of an image's files may all be the same.
+    In a container image all files may have the same modification time.
     """
 
     def __init__(self, name: str, content: bytes) -> None:
