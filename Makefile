@@ -159,7 +159,7 @@ bench: .venv/ready  ## compare the whole path with a tutorial's stack, and measu
 	@exec $(BIN)/python benchmarks/path.py $(ARGS)
 
 .PHONY: bench-detector
-bench-detector: .venv/ready  ## compare the detector with the mtcnn package and the fastest other one (ARGS=--quick: two images)
+bench-detector: .venv/ready  ## compare the detector with the mtcnn package and the fastest other implementation (ARGS=--quick: two images)
 	@exec $(BIN)/python benchmarks/detector.py $(ARGS)
 
 .PHONY: bench-containers

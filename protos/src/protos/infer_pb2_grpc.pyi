@@ -6,7 +6,7 @@ The contract of facet: an image goes in, faces come out.
 There is no package, so that the wire path is /Inference/Predict. The field numbers are public and fixed. New fields
 are optional and get the next free numbers.
 
-Coordinates are pixels of the upright image (EXIF orientation applied), sub-pixel. The origin is the top left corner.
+Coordinates are pixels, with fractions, of the upright image (EXIF orientation applied), from its top left corner.
 """
 
 from collections import abc as _abc
