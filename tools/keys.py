@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 FILE = ROOT / ".secrets/keys/keys.yaml"
 SECONDS_PER_DAY = 86400
 NAME = re.compile(r"[A-Za-z0-9._@-]{1,64}")  # it appears in a header and in the log
-# A placeholder for an empty list, which Envoy would reject and so keep admitting the keys of before.
+# A placeholder: Envoy rejects an empty list, and would keep accepting the previous keys.
 NOBODY = "nobody: all keys are revoked"
 
 Jwk = dict[str, str]

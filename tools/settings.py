@@ -31,7 +31,7 @@ Entries = dict[str, tuple[str, str]]  # by the variable's name: default and mean
 
 
 def services() -> dict[str, Entries]:
-    """Give the services' settings, by who reads them."""
+    """Return the settings by the service that reads them."""
     shared = ServiceSettings.model_fields
     own = {"inference": InferenceSettings.model_fields, "web": WebSettings.model_fields}
     return {
@@ -41,7 +41,7 @@ def services() -> dict[str, Entries]:
 
 
 def compose() -> Entries:
-    """Give each ${NAME:-default} of the compose files that has a comment at the end of its line."""
+    """Return each ${NAME:-default} of the compose files that has a comment at the end of its line."""
     text = "".join(path.read_text() for path in COMPOSE)
     found = re.findall(r"\$\{(\w+):-([^}]*)\}.*?  # (.+)$", text, re.MULTILINE)
     of_services = {name for entries in services().values() for name in entries}
@@ -71,7 +71,7 @@ def _entries(fields: dict[str, FieldInfo]) -> Entries:
 
 
 def _variable(name: str, field: FieldInfo) -> str:
-    """Give the name of a setting's variable; of two OpenTelemetry variables, the more general one."""
+    """Return the name of a setting's variable; of two OpenTelemetry variables, the more general one."""
     alias = field.validation_alias
     standard = alias.choices[-1] if isinstance(alias, AliasChoices) else alias
     return str(standard or f"FACET_{name.upper()}")

@@ -1,8 +1,8 @@
 """Runs the whole stack on this machine without containers: `make serve`.
 
 The parts are the real ones: the supervisor with its workers, gunicorn with the gateway, and Envoy with
-envoy/envoy.yaml. All of them listen on loopback. They end together: on Ctrl-C, when one of them ends, or when this
-process is killed.
+envoy/envoy.yaml. All of them listen on loopback. They end together: on Ctrl-C, when all replicas of a part have ended,
+or when this process is killed.
 """
 
 import argparse

@@ -41,7 +41,7 @@ def _check_file(option: str, file: Path, *, containers: bool) -> None:
         raise CannotServe(f"{_shown(file)} cannot be read: {error.strerror}") from error
     for path, needed in ((file.parent, stat.S_IROTH | stat.S_IXOTH), (file, stat.S_IROTH)):
         if containers and needed & ~path.stat().st_mode:
-            raise CannotServe(f"{_shown(path)} is closed to Envoy's user; run `chmod -R o+rX {_shown(file.parent)}`")
+            raise CannotServe(f"Envoy's user cannot read {_shown(path)}; run `chmod -R o+rX {_shown(file.parent)}`")
 
 
 def _check_certificate(certificate: Path, key: Path) -> None:

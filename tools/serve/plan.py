@@ -23,25 +23,16 @@ class Ports:
     web_metrics: int = 8001
     internal: int = 50050
     shared: int = 50051
-    inference_metrics: int = 50052
-    worker: int = 50061
     admin: int = 9901
+    inference_metrics: int = 50052
     envoy_metrics: int = 9902
+    worker: int = 50061
+    """That of the first worker; the others follow."""
 
     @classmethod
     def from_base(cls, edge: int, base: int) -> Ports:
-        """Put all listeners but the edge on `base` and the 23 ports above it, for another stack on this machine."""
-        return cls(
-            edge,
-            web=base,
-            web_metrics=base + 1,
-            internal=base + 2,
-            shared=base + 3,
-            admin=base + 4,
-            inference_metrics=base + 5,
-            envoy_metrics=base + 6,
-            worker=base + 7,
-        )
+        """Put all listeners but the edge on `base` and the 23 ports above it, in this order, for a second stack."""
+        return cls(edge, *range(base, base + 8))
 
 
 @dataclass(frozen=True)

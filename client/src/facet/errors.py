@@ -36,7 +36,7 @@ class InvalidOption(FacetError):
 
 
 class KeyRefused(FacetError):
-    """The service asks for an API key and got no valid one."""
+    """The service requires a valid API key."""
 
 
 class TimedOut(FacetError):

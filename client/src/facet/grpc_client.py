@@ -127,7 +127,7 @@ class GrpcClient(_GrpcClient, Closing):
 
     `address` is host:port or a URL; https means TLS. A call takes at most `timeout` seconds. Within them it is tried
     again up to `retries` times while the service is busy, not ready or away. `key` is an API key, for a service that
-    asks for one. The methods raise FacetError, or OSError for an image that cannot be read.
+    requires one. The methods raise FacetError, or OSError for an image that cannot be read.
     """
 
     def close(self) -> None:

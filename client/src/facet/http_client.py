@@ -20,7 +20,7 @@ class Client(Closing):
     """A client over HTTP. Threads may share it.
 
     A call takes at most about `timeout` seconds. Within them it is tried again up to `retries` times while the service
-    is busy, not ready or away. `key` is an API key, for a service that asks for one. The methods raise FacetError, or
+    is busy, not ready or away. `key` is an API key, for a service that requires one. The methods raise FacetError, or
     OSError for an image that cannot be read.
     """
 
@@ -64,7 +64,7 @@ class Client(Closing):
                 time.sleep(policy.next_delay(error))
 
     def _answer(self, path: str, content: bytes, options: Mapping[str, Any], seconds: float) -> httpx.Response:
-        due = time.monotonic() + seconds + GRACE  # httpx itself has a timeout for each read, and none for all
+        due = time.monotonic() + seconds + GRACE  # httpx limits each read, but not the whole answer
         settings = http_messages.request_settings(options, seconds)
         with (
             http_messages.translated_errors(),
@@ -76,7 +76,11 @@ class Client(Closing):
                     raise httpx.ReadTimeout("the answer trickles")
                 body += chunk
             return httpx.Response(
-                response.status_code, headers=response.headers, content=bytes(body), request=response.request
+                response.status_code,
+                headers=response.headers,
+                content=bytes(body),
+                extensions=response.extensions,
+                request=response.request,
             )
 
 
@@ -138,4 +142,4 @@ class AsyncClient(AsyncClosing):
         on the rest of the upload and drops the answer. A blocking socket still reads it.
         """
         with Client(self._url, key=self._key) as client:
-            return await asyncio.to_thread(client._answer, path, content, options, seconds)  # noqa: SLF001 - its own kind
+            return await asyncio.to_thread(client._answer, path, content, options, seconds)  # noqa: SLF001 - of this module

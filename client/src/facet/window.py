@@ -16,7 +16,7 @@ WINDOW_SIZE = 2
 class Window:
     """Takes images from their source as there is room, and keeps them until they are answered.
 
-    A source that has no image yet delays no answer. The next image is taken when it can be sent, so a camera gives its
+    A source without an image does not delay answers. The next image is taken when it can be sent, so a camera gives its
     latest.
     """
 

@@ -56,9 +56,9 @@ def bench(
     facet bench photos --rate 20 --grpc localhost:8080 --json
     facet bench photo.jpg --rate 80 --plot latency.svg
 
-    Latency counts from the time for which a request was scheduled. So it includes the wait behind a slow request, and
-    that of requests that timed out. Nothing is retried. Raise the rate until the high percentiles grow without end:
-    that is the capacity of the service.
+    Latency counts from the scheduled time of a request, so it includes the wait behind slow requests. Requests that
+    timed out count too. Nothing is retried. To find the capacity of the service, raise the rate until the high
+    percentiles keep growing.
 
     The exit code is 0 when every image was examined, 1 when one was not, 2 when the command line is wrong, 3 without a
     service, and 130 after Ctrl-C, which ends the measurement and shows the figures until then.

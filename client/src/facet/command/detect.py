@@ -70,7 +70,7 @@ def detect(
     facet detect photos --annotate hidden --style blur
     facet detect --local - --json < photo.jpg          # without a service
 
-    Links to folders are not followed. An image that cannot be examined has an error, and the others continue. Records
+    Links to folders are not followed. An image that cannot be examined gets an error; the others continue. Records
     are in the order of the images. Nothing is overwritten: --resume keeps what FILE or DIR has, examines new and failed
     images, and appends their records.
 

@@ -3,7 +3,7 @@
 import glob
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -76,19 +76,14 @@ def _expand(argument: str) -> dict[str, Input]:
 
 def _search(folder: str) -> dict[str, Input]:
     errors: list[OSError] = []
-    found = _below(folder, _walk(folder, errors.append))
+    paths: list[str] = []
+    for parent, folders, names in os.walk(folder, onerror=errors.append):
+        folders.sort()
+        paths += [os.path.join(parent, name) for name in sorted(names)]  # noqa: PTH118 - a Path would drop a leading ./
+    found = _below(folder, filter(_is_image, paths))
     for error in errors:
         found[error.filename] = Input(error.filename, os.path.relpath(error.filename, folder), error)
     return found
-
-
-def _walk(folder: str, on_error: Callable[[OSError], None]) -> Iterator[str]:
-    for parent, folders, names in os.walk(folder, onerror=on_error):
-        folders.sort()
-        for name in sorted(names):
-            path = os.path.join(parent, name)  # noqa: PTH118 - a Path would drop the leading ./ of a path as given
-            if _is_image(path):
-                yield path
 
 
 def _is_image(path: str) -> bool:

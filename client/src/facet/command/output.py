@@ -82,7 +82,7 @@ def write_atomically(path: Path, data: bytes) -> None:
         with part.open("wb") as file:
             file.write(data)
             _sync(file)
-        if not _is_empty(path):
+        if is_complete(path) or not path.exists():
             path.touch(exist_ok=False)  # fails if there is a file
         part.replace(path)
     finally:
@@ -91,11 +91,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 def is_complete(path: Path) -> bool:
     """Whether `write_atomically` has finished a file: an empty one is not finished."""
-    return path.exists() and not _is_empty(path)
-
-
-def _is_empty(path: Path) -> bool:
-    return path.exists() and path.stat().st_size == 0
+    return path.exists() and path.stat().st_size > 0
 
 
 def _part(path: Path) -> Path:

@@ -64,10 +64,7 @@ class Csv:
     def __init__(self, *names: str) -> None:
         self._columns = [*names, *COLUMNS]
         self._faces = self._columns.index("faces")
-
-    @property
-    def header(self) -> str:
-        return _as_csv([self._columns])
+        self.header = _as_csv([self._columns])
 
     def record(self, keys: Sequence[Any], result: Detection | FacetError) -> str:
         if isinstance(result, FacetError):
