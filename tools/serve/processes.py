@@ -17,7 +17,7 @@ from tools.serve.rendering import envoy_binary, envoy_traces, write_envoy_config
 
 READY_SECONDS = 180  # a cold start of the slowest engine on a busy machine
 STOP_SECONDS = 30  # above the grace periods of the parts
-UNVERIFIED = ssl._create_unverified_context()  # noqa: S323, SLF001 - our own Envoy, whatever name its certificate is for
+UNVERIFIED = ssl._create_unverified_context()  # noqa: S323, SLF001 - our own Envoy; its certificate may have any name
 # The address is on loopback, so http_proxy does not apply.
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=UNVERIFIED))
 

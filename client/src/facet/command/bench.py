@@ -60,8 +60,8 @@ def bench(
     timed out count too. Nothing is retried. To find the capacity of the service, raise the rate until the high
     percentiles keep growing.
 
-    The exit code is 0 when every image was examined, 1 when one was not, 2 when the command line is wrong, 3 without a
-    service, and 130 after Ctrl-C, which ends the measurement and shows the figures until then.
+    The exit code is 0 when every image was examined, 1 when one was not, 2 when the command line is wrong, and 3
+    without a service. Ctrl-C ends the measurement early and shows its figures; the exit code is then 130.
     """  # noqa: D301 - click keeps the line breaks of a paragraph that begins with a backspace
     options.check_target(context, grpc=grpc)
     if plot:
