@@ -36,23 +36,19 @@ OPSET = 17
 Arrays = Iterator[NDArray[np.float32]]
 
 
-class UnknownResult(Exception):
-    """The conversion wrote another file than the one that was compared with the reference."""
-
-
-class UnknownSource(Exception):
-    """The mtcnn package is missing, or its weights are not those of version 1.0.0."""
+class UnknownWeights(Exception):
+    """The mtcnn package is missing, or its files or their conversions do not have the known hashes."""
 
 
 def read(name: str) -> Arrays:
     """Read a network's arrays in the order of Keras. It does not import mtcnn, which would import TensorFlow."""
     package = find_spec("mtcnn")
     if package is None or package.origin is None:
-        raise UnknownSource("the package mtcnn is not installed: pip install -r requirements/build.txt")
+        raise UnknownWeights("the package mtcnn is not installed: pip install -r requirements/build.txt")
     file = Path(package.origin).parent / "assets/weights" / f"{name}.lz4"
     content = file.read_bytes()
     if hashlib.sha256(content).hexdigest() != SOURCES[name]:
-        raise UnknownSource(f"{file} is not the file of mtcnn 1.0.0, so it is not unpickled; install mtcnn==1.0.0")
+        raise UnknownWeights(f"{file} is not the file of mtcnn 1.0.0, so it is not unpickled; install mtcnn==1.0.0")
     return iter([np.asarray(array, np.float32) for array in joblib.load(io.BytesIO(content))])
 
 
@@ -137,20 +133,10 @@ def make_pnet(directory: Path, arrays: Arrays) -> None:
     graph.save(directory)
 
 
-def make_rnet(directory: Path, arrays: Arrays) -> None:
-    """Write R-Net."""
-    _make_crop_network(directory, arrays, "rnet", 24, [(3, "same"), (3, "valid"), None], 5)
-
-
-def make_onet(directory: Path, arrays: Arrays) -> None:
-    """Write O-Net."""
-    _make_crop_network(directory, arrays, "onet", 48, [(3, "same"), (3, "valid"), (2, "same"), None], 15)
-
-
-def _make_crop_network(
+def make_crop_network(
     directory: Path, arrays: Arrays, name: str, side: int, poolings: list[tuple[int, str] | None], outputs: int
 ) -> None:
-    """Write a network of convolutions, each with its pooling if any, a fully connected layer and the heads."""
+    """Write R-Net or O-Net: convolutions, each with its pooling if any, a fully connected layer and the heads."""
     graph = Graph(name, "crops", ("n", 3, side, side))
     for pooling in poolings:
         graph.convolution(arrays)
@@ -163,15 +149,15 @@ def _make_crop_network(
 
 
 def make_weights(directory: Path) -> None:
-    """Write pnet.onnx, rnet.onnx and onet.onnx. Raises UnknownSource, UnknownResult."""
+    """Write pnet.onnx, rnet.onnx and onet.onnx. Raises UnknownWeights."""
     directory.mkdir(parents=True, exist_ok=True)
     make_pnet(directory, read("pnet"))
-    make_rnet(directory, read("rnet"))
-    make_onet(directory, read("onet"))
+    make_crop_network(directory, read("rnet"), "rnet", 24, [(3, "same"), (3, "valid"), None], 5)
+    make_crop_network(directory, read("onet"), "onet", 48, [(3, "same"), (3, "valid"), (2, "same"), None], 15)
     for name, wanted in RESULTS.items():
         found = hashlib.sha256((directory / f"{name}.onnx").read_bytes()).hexdigest()
         if found != wanted:
-            raise UnknownResult(
+            raise UnknownWeights(
                 f"{name}.onnx differs from the known result: its SHA-256 is {found}; if a new onnx version wrote it, "
                 "check that `make test` finds the same faces and update the hash in make_weights.py"
             )
@@ -182,5 +168,5 @@ if __name__ == "__main__":
         sys.exit(__doc__)
     try:
         make_weights(Path(sys.argv[1]))
-    except (UnknownSource, UnknownResult) as error:
+    except UnknownWeights as error:
         sys.exit(str(error))

@@ -34,7 +34,7 @@ def pixels(data: bytes) -> np.ndarray:
 
 
 def a_face(left: float, top: float, right: float, bottom: float, confidence: float = 0.987) -> Face:
-    """Give a face with all landmarks at the centre of its box."""
+    """Give a face with all landmarks at the center of its box."""
     middle = Point((left + right) / 2, (top + bottom) / 2)
     return Face(Box(Point(left, top), Point(right, bottom)), Landmarks(*[middle] * 5), confidence)
 
@@ -51,10 +51,8 @@ def test_a_box_is_visible_at_any_size_on_any_background_and_leaves_the_face_visi
     left, top = (width - side) // 2, (height - side) // 2
     face = a_face(left, top, left + side, top + side)
     drawn = pixels(draw(decoded(Image.new("RGB", size, background)), [face], BOXES, PLENTY))
-    row = [
-        tuple(colour) for colour in drawn[top + side // 4, : left + side // 4]
-    ]  # over the left edge, beside the dots
-    assert [colour for colour, _ in groupby(row) if colour in (BRIGHT, DARK)] == [DARK, BRIGHT, DARK]
+    row = [tuple(color) for color in drawn[top + side // 4, : left + side // 4]]  # over the left edge, beside the dots
+    assert [color for color, _ in groupby(row) if color in (BRIGHT, DARK)] == [DARK, BRIGHT, DARK]
     assert row[0] == row[-1] == tuple(drawn[0, 0])
     inside = drawn[top : top + side, left : left + side]
     assert (inside == drawn[0, 0]).all(axis=2).mean() > 0.5
@@ -69,7 +67,7 @@ def test_a_label_is_whole(box: tuple[float, float, float, float]) -> None:
     blank = decoded(Image.new("RGB", (300, 300), "white"))
     with_label, without = (pixels(draw(blank, [a_face(*box)], options, PLENTY)) for options in (LABELS, BOXES))
     label = (with_label != without).any(axis=2)
-    text = label & (with_label[..., 1] > sum(colour[1] for colour in (BRIGHT, DARK)) / 2)
+    text = label & (with_label[..., 1] > sum(color[1] for color in (BRIGHT, DARK)) / 2)
     (rows, columns), (text_rows, text_columns) = np.nonzero(label), np.nonzero(text)
     assert text_rows.size > 20
     assert rows.min() < text_rows.min() <= text_rows.max() < rows.max()
@@ -125,8 +123,8 @@ def test_a_file_that_would_be_too_large_is_refused() -> None:
     assert len(draw(DecodedImage(noise, 1), [], DrawOptions(), 100_000)) < 100_000
 
 
-def test_the_colour_profile_is_kept(astronaut: Image.Image) -> None:
-    """A phone's image has a wider range of colours, and looks pale without its profile."""
+def test_the_color_profile_is_kept(astronaut: Image.Image) -> None:
+    """A phone's image has a wider range of colors, and looks pale without its profile."""
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     file = io.BytesIO()
     astronaut.save(file, "PNG", icc_profile=profile)

@@ -84,7 +84,7 @@ def test_a_full_queue_is_resource_exhausted(face_file: bytes) -> None:
             worker.engine.go.clear()
             calls = [worker.stub.Predict(infer_pb2.Image(raw_data=face_file)) for _ in range(2)]
             await worker.until(worker.engine.entered.is_set)
-            await worker.until(lambda: worker.worker.waiting == 1)
+            await worker.until(lambda: worker.worker.queue.waiting == 1)
             with refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "1 requests are waiting"):
                 await worker.stub.Predict(infer_pb2.Image(raw_data=face_file))
             worker.engine.go.set()
@@ -229,7 +229,7 @@ def test_the_wait_in_the_queue_is_timed(face_file: bytes) -> None:
         async with serving_worker() as worker:
             worker.engine.go.clear()
             calls = [worker.stub.Predict(infer_pb2.Image(raw_data=face_file)) for _ in range(2)]
-            await worker.until(lambda: worker.worker.waiting == 1)
+            await worker.until(lambda: worker.worker.queue.waiting == 1)
             await asyncio.sleep(0.2)
             worker.engine.go.set()
             queued = max([(await call)._meta_data.milliseconds["queue"] for call in calls])

@@ -87,7 +87,7 @@ def test_a_draining_worker_is_not_serving_and_still_answers(face_file: bytes) ->
             worker.worker.stop()
             await worker.becomes(NOT_SERVING)
             late = worker.stub.Predict(infer_pb2.Image(raw_data=face_file))
-            await worker.until(lambda: worker.worker.waiting == 1)
+            await worker.until(lambda: worker.worker.queue.waiting == 1)
             worker.engine.go.set()
             assert [len((await call).results) for call in (running, late)] == [3, 3]
 

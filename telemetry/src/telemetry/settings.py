@@ -99,7 +99,8 @@ class ServiceSettings(BaseSettings):
             for field_name, field in cls.model_fields.items()
             if name == field_name or name in getattr(field.validation_alias, "choices", [field.validation_alias])
         )
-        return f"{_variable(str(name))}: {message}. {' '.join(next(described).split())}"
+        variable = f"{PREFIX}{str(name).upper()}" if name in cls.model_fields else name
+        return f"{variable}: {message}. {' '.join(next(described).split())}"
 
 
 def unknown_variables() -> list[str]:
@@ -112,7 +113,3 @@ def unknown_variables() -> list[str]:
             hint = f"did you mean {PREFIX}{close[0]}?" if close else "docs/settings.md lists the settings"
             sentences.append(f"{name} is not a setting of facet and has no effect; {hint}")
     return sentences
-
-
-def _variable(name: str) -> str:
-    return name if name.startswith("OTEL_") else f"{PREFIX}{name.upper()}"

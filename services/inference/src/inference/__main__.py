@@ -13,11 +13,12 @@ from inference.settings import Settings
 from telemetry import logs
 from telemetry.settings import unknown_variables
 
-EXIT_BAD_SETTINGS = 2
-EXIT_PORT_IN_USE = 2
+EXIT_CANNOT_START = 2
 
-# Makes workers faster. Their libraries read it when they are loaded.
+# Variables that the libraries of a worker read when they are loaded.
 WORKER_ENVIRONMENT = {
+    "GRPC_ENABLE_FORK_SUPPORT": "0",  # no process forks after gRPC has started in it
+    "GRPC_VERBOSITY": "NONE",  # a caller's bad header would make gRPC write a log line that is not JSON
     "OPENBLAS_NUM_THREADS": "1",  # by default NumPy's library starts a thread for each CPU of the host
     # Keeps the memory of an image's arrays in the process for the next image. By default glibc returns it to the system
     # and gets it back page by page, zeroed, which takes 2 of 30 ms for 640x480. After a large image glibc would raise
@@ -32,7 +33,7 @@ def main() -> int:
         settings = Settings()
     except ValidationError as error:
         print(Settings.format_errors(error), file=sys.stderr)  # noqa: T201 - logging is not set up yet
-        return EXIT_BAD_SETTINGS
+        return EXIT_CANNOT_START
     logs.configure(settings.log_level, tier="inference", part="supervisor")
     for sentence in unknown_variables():
         logging.getLogger(__name__).warning(sentence)
@@ -43,11 +44,7 @@ def main() -> int:
         metrics_address = own_address(settings.metrics_host or settings.host, settings.metrics_port)
     except PortInUse as error:
         logging.getLogger(__name__).critical(str(error))
-        return EXIT_PORT_IN_USE
-    # No process forks after gRPC has started in it, so gRPC's fork handlers have nothing to do.
-    os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
-    # A caller's bad header would make gRPC write a log line that is not JSON.
-    os.environ["GRPC_VERBOSITY"] = "NONE"
+        return EXIT_CANNOT_START
     for name, value in WORKER_ENVIRONMENT.items():
         os.environ[name] = value
     policy = Policy(
@@ -63,7 +60,6 @@ def main() -> int:
 
 
 def worker_command(slot: int, heartbeat_fd: int, worker_id: str) -> list[str]:
-    """Give the command line of a worker."""
     return [
         sys.executable,
         "-m",

@@ -65,9 +65,10 @@ def examine(image: bytes, options: Options, detector: Detector, limits: ImageLim
     if options.draw:
         with steps("draw"):
             drawn = draw(decoded, faces, options.draw, DRAWN_PER_RECEIVED * limits.max_bytes)
+    height, width = decoded.pixels.shape[:2]
     return Examination(
-        width=decoded.width,
-        height=decoded.height,
+        width=width,
+        height=height,
         orientation=decoded.orientation,
         faces=faces,
         drawn=drawn,

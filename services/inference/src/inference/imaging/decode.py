@@ -74,22 +74,12 @@ class ImageLimits:
 class DecodedImage:
     """An upright image: `pixels` (height, width, 3) uint8 RGB, and the EXIF orientation that was undone (1: none).
 
-    `icc_profile` is the file's ICC colour profile; empty if it has none that fits RGB.
+    `icc_profile` is the file's ICC color profile; empty if it has none that fits RGB.
     """
 
     pixels: RGB
     orientation: int
     icc_profile: bytes = b""
-
-    @property
-    def width(self) -> int:
-        """Pixels."""
-        return int(self.pixels.shape[1])
-
-    @property
-    def height(self) -> int:
-        """Pixels."""
-        return int(self.pixels.shape[0])
 
 
 class _File(io.BytesIO):
@@ -120,7 +110,7 @@ def decode(data: bytes, limits: ImageLimits) -> DecodedImage:
     try:
         image.load()
         orientation = _orientation(image)
-        profile = image.info.get("icc_profile") if image.mode == "RGB" else None  # a grey profile does not fit RGB
+        profile = image.info.get("icc_profile") if image.mode == "RGB" else None  # a gray profile does not fit RGB
         image = _to_rgb(image)
     except (MemoryError, InvalidImage):
         raise
@@ -182,8 +172,8 @@ def _orientation(image: Image.Image) -> int:
 def _to_rgb(image: Image.Image) -> Image.Image:
     """Convert any mode to 8-bit RGB as a viewer shows it: transparency over white, 16 bits scaled and not clipped."""
     if image.mode.startswith("I"):
-        grey = np.asarray(image).astype(np.int64).clip(0, 0xFFFF) >> 8
-        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+        gray = np.asarray(image).astype(np.int64).clip(0, 0xFFFF) >> 8
+        return Image.fromarray(gray.astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         white = Image.new("RGBA", layer.size, "white")

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from inference.imaging.decode import DecodedImage
 from inference.imaging.errors import ImageTooLarge
-from inference.mtcnn.detector import Box, Face, Point
+from inference.mtcnn.detector import Box, Face
 
 # A bright line between dark ones is visible on any background.
 BRIGHT, DARK = (64, 224, 255), (16, 24, 32)
@@ -83,8 +83,8 @@ def _boxes(image: Image.Image, faces: Sequence[Face], *, labels: bool) -> None:
         canvas.rectangle(corners, outline=BRIGHT, width=line)
         radius = max(line / 2, _side(corners) * DOT_SHARE)
         for point in (marks.left_eye, marks.right_eye, marks.nose, marks.mouth_left, marks.mouth_right):
-            for size, colour in ((radius + line / 2, DARK), (radius, BRIGHT)):
-                canvas.ellipse(_grown((point.x, point.y, point.x, point.y), size), fill=colour)
+            for size, color in ((radius + line / 2, DARK), (radius, BRIGHT)):
+                canvas.ellipse(_grown((point.x, point.y, point.x, point.y), size), fill=color)
     if labels:  # last, so that no box covers a label
         for face in faces:
             _label(canvas, image, face)
@@ -129,9 +129,8 @@ def _side(corners: Corners) -> float:
 
 def _corners(box: Box) -> Corners:
     """Give left, top, right, bottom, sorted because the regression can swap the corners of a box."""
-    first: Point = box.up_left
-    second: Point = box.lower_right
-    (left, right), (top, bottom) = sorted((first.x, second.x)), sorted((first.y, second.y))
+    left, right = sorted((box.up_left.x, box.lower_right.x))
+    top, bottom = sorted((box.up_left.y, box.lower_right.y))
     return left, top, right, bottom
 
 

@@ -6,10 +6,12 @@ Corners are (n, 4) float64: x1, y1, x2, y2 in pixels of the image. Regressions a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from inference.mtcnn.detector import Box, Face, Landmarks, Point
 from inference.mtcnn.kernels import Kernels
 from inference.mtcnn.steps import Steps
 
@@ -91,8 +93,15 @@ def place_landmarks(corners: NDArray[np.float64], landmarks: Floats) -> Floats:
     return (np.repeat(sides, 5, axis=1) * landmarks + np.repeat(corners[:, :2], 5, axis=1) - 1).astype(np.float32)
 
 
+def make_face(corners: NDArray[np.float64], score: float, landmarks: NDArray[Any]) -> Face:
+    """Make a face of its corners (4), its score, and its landmarks (10: five x, five y), in pixels of the image."""
+    x1, y1, x2, y2 = map(float, corners)
+    points = [Point(float(x), float(y)) for x, y in zip(landmarks[:5], landmarks[5:], strict=True)]
+    return Face(Box(Point(x1, y1), Point(x2, y2)), Landmarks(*points), float(score))
+
+
 def make_square(corners: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Extend each box to a square around its centre."""
+    """Extend each box to a square around its center."""
     sides = corners[:, 2:] - corners[:, :2]
     largest = sides.max(axis=1, keepdims=True)
     up_left = corners[:, :2] + sides * 0.5 - largest * 0.5

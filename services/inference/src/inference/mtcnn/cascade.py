@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from inference.mtcnn import boxes
 from inference.mtcnn.boxes import Candidates, Cells, Floats
-from inference.mtcnn.detector import RGB, Box, CascadeSettings, Face, Landmarks, Point
+from inference.mtcnn.detector import RGB, CascadeSettings, Face
 from inference.mtcnn.kernels import Kernels
 from inference.mtcnn.networks import Networks, Program
 from inference.mtcnn.pyramid import MARGIN, Canvas, Level, build_pyramid, lay_out
@@ -112,7 +112,7 @@ class Cascade:
         kept = boxes.suppress(final, NMS_ONET, self._kernels, steps, by_smaller=True)
         with steps("boxes"):
             corners = boxes.clip(final.corners[kept], *pixels.shape[:2])
-            return [_face(*face) for face in zip(corners, final.scores[kept], landmarks[kept], strict=True)]
+            return [boxes.make_face(*face) for face in zip(corners, final.scores[kept], landmarks[kept], strict=True)]
 
     def _suppress(self, candidates: Candidates, limit: float, steps: Steps) -> Candidates:
         return candidates.take(boxes.suppress(candidates, limit, self._kernels, steps))
@@ -143,9 +143,3 @@ class Cascade:
 def _logit(score: float) -> float:
     """Turn a threshold of the softmax into one of the difference of the logits, which saves an exponential per cell."""
     return math.log(score / (1 - score)) if 0 < score < 1 else math.copysign(math.inf, score - 0.5)
-
-
-def _face(corners: NDArray[np.float64], score: float, landmarks: Floats) -> Face:
-    x1, y1, x2, y2 = map(float, corners)
-    points = [Point(float(x), float(y)) for x, y in zip(landmarks[:5], landmarks[5:], strict=True)]
-    return Face(Box(Point(x1, y1), Point(x2, y2)), Landmarks(*points), float(score))

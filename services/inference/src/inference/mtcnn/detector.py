@@ -94,17 +94,9 @@ class Detector:
     model = "mtcnn"
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    @property
-    def engine(self) -> str:
-        """The engine's name."""
-        return self._engine.name
-
-    @property
-    def device(self) -> str:
-        """The device that the engine computes on: CPU, or a provider of ONNX Runtime."""
-        return self._engine.device
+        self.engine = engine.name
+        self.device = engine.device  # CPU, or a provider of ONNX Runtime
+        self._find_faces = engine.find_faces
 
     def detect(self, pixels: RGB, options: DetectOptions, steps: Steps) -> list[Face]:
         """Find the faces in an upright image, `pixels` (height, width, 3) uint8 RGB.
@@ -114,7 +106,7 @@ class Detector:
         """
         if min(pixels.shape[:2]) < SMALLEST_FACE:
             return []
-        faces = self._engine.find_faces(pixels, options.min_face_size, steps)
+        faces = self._find_faces(pixels, options.min_face_size, steps)
         faces = [face for face in faces if face.confidence >= options.min_confidence]
         if 0 < options.max_faces < len(faces):
             faces = sorted(faces, key=lambda face: face.box.area, reverse=True)[: options.max_faces]

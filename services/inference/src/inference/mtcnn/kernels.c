@@ -21,7 +21,7 @@ enum { LANES = 4, GROUP = 10 };
 #else
 enum { LANES = 4, GROUP = 5 };
 #endif
-enum { COLOURS = 3, CHANNELS = 10, RING = 4, PAGE = 4096, CACHE_LINE = 64 };
+enum { COLORS = 3, CHANNELS = 10, RING = 4, PAGE = 4096, CACHE_LINE = 64 };
 
 typedef float floats __attribute__((vector_size(4 * LANES)));
 typedef int32_t ints __attribute__((vector_size(4 * LANES)));
@@ -73,16 +73,16 @@ typedef struct {
     int taps;               /* the largest number of image columns under one column of the tile */
     int *firsts;            /* [columns]: the first of them, relative to `from` */
     float *weights;         /* [columns][taps], padded with 0 */
-    float *sum;             /* [(to - from + taps) * COLOURS] */
+    float *sum;             /* [(to - from + taps) * COLORS] */
     int plane;              /* floats from one plane of a row to the next */
 } Tile;
 
 /* Add weighted rows of the image, four at once because loading and storing the sums costs more than adding. In a large
  * image each row lies on another page, and processors do not prefetch across pages. */
 static void add_rows(const Tile *tile, Span rows) {
-    const int values = COLOURS * (tile->to - tile->from);
-    const ptrdiff_t stride = COLOURS * (ptrdiff_t)tile->width;
-    const uint8_t *in = tile->pixels + rows.first * stride + COLOURS * tile->from;
+    const int values = COLORS * (tile->to - tile->from);
+    const ptrdiff_t stride = COLORS * (ptrdiff_t)tile->width;
+    const uint8_t *in = tile->pixels + rows.first * stride + COLORS * tile->from;
     float *sum = tile->sum;
     const float mean = MEAN * total(rows);
     for (int i = 0; i < values; i++) sum[i] = -mean;
@@ -109,13 +109,13 @@ INLINE void weigh(const Tile *tile, int taps, float *planes) {
     for (int x = 0; x < tile->columns; x++) {
         const float *in = tile->sum + tile->firsts[x], *weights = tile->weights + (ptrdiff_t)taps * x;
         pixel value = {0};
-        for (int i = 0; i < taps; i++) value += load_pixel(in + COLOURS * i) * weights[i];
+        for (int i = 0; i < taps; i++) value += load_pixel(in + COLORS * i) * weights[i];
         float *out = planes + (x & 1) * tile->plane + (x >> 1);
-        for (int colour = 0; colour < COLOURS; colour++) out[2 * colour * tile->plane] = value[colour];
+        for (int color = 0; color < COLORS; color++) out[2 * color * tile->plane] = value[color];
     }
 }
 
-/* One row, normalised, as six planes: for each colour the even columns, then the odd ones. */
+/* One row, normalized, as six planes: for each color the even columns, then the odd ones. */
 static void area_row(const Tile *tile, int row, float *planes) {
     add_rows(tile, span(tile->top + row, tile->y_scale, tile->height));
     switch (tile->taps) { /* constant counts let the compiler unroll the loop */
@@ -128,7 +128,7 @@ static void area_row(const Tile *tile, int row, float *planes) {
 
 /* ---------------------------------------------------------------- P-Net's first layer */
 
-typedef struct { float weight[3][COLOURS][3][CHANNELS], bias[CHANNELS], slope[CHANNELS]; } Layer;
+typedef struct { float weight[3][COLORS][3][CHANNELS], bias[CHANNELS], slope[CHANNELS]; } Layer;
 
 INLINE floats prelu(floats value, float slope) { return choose(value > 0, value, value * slope); }
 
@@ -139,12 +139,12 @@ INLINE void convolve(const float *const rows[3], const Tile *tile, int at, const
     floats even[GROUP], odd[GROUP];
     for (int c = 0; c < GROUP; c++) even[c] = odd[c] = (floats){0} + layer->bias[group + c];
     for (int y = 0; y < 3; y++)
-        for (int colour = 0; colour < COLOURS; colour++) {
-            const float *evens = rows[y] + 2 * colour * tile->plane + at, *odds = evens + tile->plane;
+        for (int color = 0; color < COLORS; color++) {
+            const float *evens = rows[y] + 2 * color * tile->plane + at, *odds = evens + tile->plane;
             const floats column[4] = {load(evens), load(odds), load(evens + 1), load(odds + 1)};
             for (int x = 0; x < 3; x++)
                 for (int c = 0; c < GROUP; c++) {
-                    const float weight = layer->weight[y][colour][x][group + c];
+                    const float weight = layer->weight[y][color][x][group + c];
                     even[c] += column[x] * weight;
                     odd[c] += column[x + 1] * weight;
                 }
@@ -162,18 +162,18 @@ EXPORT int first_layer(const uint8_t *pixels, int height, int width, int level_h
     Tile tile = {.pixels = pixels, .height = height, .width = width, .top = top, .columns = columns,
                  .y_scale = height / (float)level_height, .x_scale = width / (float)level_width,
                  .plane = (columns + 1) / 2 + LANES + 1}; /* loads can begin one after the last column */
-    const ptrdiff_t row_size = 2 * COLOURS * tile.plane;
+    const ptrdiff_t row_size = 2 * COLORS * tile.plane;
     const Span first = span(left, tile.x_scale, width), last = span(left + columns - 1, tile.x_scale, width);
     tile.from = first.first, tile.to = last.first + last.count, tile.taps = (int)ceilf(tile.x_scale) + 1;
     float *ring = calloc(RING * row_size, sizeof(float));
     tile.firsts = malloc(columns * sizeof(int));
     tile.weights = calloc((ptrdiff_t)columns * tile.taps, sizeof(float));
-    tile.sum = calloc(COLOURS * (tile.to - tile.from + tile.taps) + 1, sizeof(float));
+    tile.sum = calloc(COLORS * (tile.to - tile.from + tile.taps) + 1, sizeof(float));
     const int failed = !ring || !tile.firsts || !tile.weights || !tile.sum;
     const float share = 1 / (tile.x_scale * tile.y_scale * SPREAD);
     for (int x = 0; x < columns && !failed; x++) {
         const Span s = span(left + x, tile.x_scale, width);
-        tile.firsts[x] = COLOURS * (s.first - tile.from);
+        tile.firsts[x] = COLORS * (s.first - tile.from);
         for (int i = 0; i < s.count; i++) tile.weights[x * tile.taps + i] = share * weight_of(s, i);
     }
 
@@ -223,24 +223,24 @@ static Sample sample(float begin, float end, int at, int size, int limit) {
 
 EXPORT void crop(const uint8_t *pixels, int height, int width, const float *boxes, int count, int size, float *out) {
     Sample columns[48];
-    for (int i = 0; i < count; i++, boxes += 4, out += COLOURS * size * size) {
+    for (int i = 0; i < count; i++, boxes += 4, out += COLORS * size * size) {
         for (int x = 0; x < size; x++) columns[x] = sample(boxes[0], boxes[2], x, size, width);
         for (int y = 0; y < size; y++) {
             const Sample row = sample(boxes[1], boxes[3], y, size, height);
-            const uint8_t *upper = pixels + COLOURS * (ptrdiff_t)row.first * width;
-            const uint8_t *lower = pixels + COLOURS * (ptrdiff_t)row.second * width;
+            const uint8_t *upper = pixels + COLORS * (ptrdiff_t)row.first * width;
+            const uint8_t *lower = pixels + COLORS * (ptrdiff_t)row.second * width;
             for (int x = 0; x < size; x++) {
                 const Sample column = columns[x];
                 const int outside = row.first < 0 || column.first < 0;
-                for (int colour = 0; colour < COLOURS; colour++) {
+                for (int color = 0; color < COLORS; color++) {
                     float value = 0;
                     if (!outside) {
-                        const int l = COLOURS * column.first + colour, r = COLOURS * column.second + colour;
+                        const int l = COLORS * column.first + color, r = COLORS * column.second + color;
                         const float above = upper[l] + (upper[r] - upper[l]) * column.share;
                         const float below = lower[l] + (lower[r] - lower[l]) * column.share;
                         value = (above + (below - above) * row.share - MEAN) / SPREAD;
                     }
-                    out[(colour * size + y) * size + x] = value;
+                    out[(color * size + y) * size + x] = value;
                 }
             }
         }

@@ -38,13 +38,13 @@ class KernelsMissing(Exception):
 
 
 class FirstLayer(ctypes.Structure):
-    """The weights of P-Net's first layer in the kernel's order: [row][colour][column][channel]."""
+    """The weights of P-Net's first layer in the kernel's order: [row][color][column][channel]."""
 
     _fields_ = (("weight", ctypes.c_float * 270), ("bias", ctypes.c_float * 10), ("slope", ctypes.c_float * 10))
 
     @classmethod
     def of(cls, weight: NDArray[np.float32], bias: NDArray[np.float32], slope: NDArray[np.float32]) -> FirstLayer:
-        """Convert from ONNX order: weight (10, 3, 3, 3) as [channel][colour][row][column], bias and slope (10,)."""
+        """Convert from ONNX order: weight (10, 3, 3, 3) as [channel][color][row][column], bias and slope (10,)."""
         values = np.concatenate([weight.transpose(2, 1, 3, 0).ravel(), bias.ravel(), slope.ravel()])
         return cls.from_buffer_copy(values.astype(np.float32).tobytes())
 
@@ -88,7 +88,7 @@ class Kernels:
             raise MemoryError
 
     def crop(self, pixels: RGB, corners: NDArray[np.float64], crops: NDArray[np.float32]) -> None:
-        """Fill `crops` (n, 3, side, side) float32 with the normalised pixels in `corners` (n, 4: x1, y1, x2, y2).
+        """Fill `crops` (n, 3, side, side) float32 with the normalized pixels in `corners` (n, 4: x1, y1, x2, y2).
 
         As in `tf.image.crop_and_resize`: bilinear, both corners included, 0 outside the image.
         """

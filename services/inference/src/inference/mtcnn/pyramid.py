@@ -10,7 +10,7 @@ side. A cell is one output of P-Net and sees 5x5 features. Canvases and tiles ar
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from inference.mtcnn.detector import SMALLEST_FACE
 
@@ -53,6 +53,15 @@ class Canvas:
     tiles: list[Tile]
 
 
+@dataclass(slots=True)
+class _Shelf:
+    """A strip of a canvas, filled from the left. Its first tile is the highest."""
+
+    tiles: list[Tile]  # of the whole canvas
+    y: int
+    x: int = 0
+
+
 def build_pyramid(height: int, width: int, min_face_size: int, factor: float) -> list[Level]:
     """List the levels of an image, largest first. The count and the sizes are rounded as in the mtcnn package.
 
@@ -82,27 +91,14 @@ def lay_out(levels: list[Level]) -> list[Canvas]:
             if top + tile.rows > CANVAS_SIDE:
                 canvases.append([])
                 top = 0
-            shelf = _Shelf(len(canvases) - 1, top)
+            shelf = _Shelf(canvases[-1], top)
             shelves.append(shelf)
             top += tile.rows
-        canvases[shelf.canvas].append(shelf.put(tile))
+        shelf.tiles.append(replace(tile, canvas_y=shelf.y, canvas_x=shelf.x))
+        shelf.x += tile.columns
         if shelf.x > CANVAS_SIDE - MARGIN:
             shelves.remove(shelf)
     return [Canvas(_height(placed), placed) for placed in canvases]
-
-
-class _Shelf:
-    """A strip of a canvas, filled from the left. Its first tile is the highest."""
-
-    def __init__(self, canvas: int, y: int) -> None:
-        self.canvas = canvas
-        self.y = y
-        self.x = 0
-
-    def put(self, tile: Tile) -> Tile:
-        placed = Tile(tile.level, tile.top, tile.left, tile.rows, tile.columns, self.y, self.x)
-        self.x += tile.columns
-        return placed
 
 
 def _cut(number: int, level: Level) -> list[Tile]:

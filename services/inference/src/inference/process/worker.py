@@ -71,11 +71,11 @@ class Worker:
         self._load = load
         self._max_message_bytes = settings.max_body_bytes + MESSAGE_OVERHEAD
         memory = max(MEMORY, settings.max_body_bytes)
-        self._queue = InferenceQueue(settings.queue_places, settings.queue_seconds, memory=memory)
+        self.queue = InferenceQueue(settings.queue_places, settings.queue_seconds, memory=memory)
         self._health = health.aio.HealthServicer()
         self._traces = _traces(settings, worker_id)
         self._servicer = InferenceServicer(
-            self._queue,
+            self.queue,
             ImageLimits(settings.max_body_bytes, settings.max_pixels, settings.max_side),
             max_message_bytes=self._max_message_bytes,
             min_face_size=settings.min_face_size,
@@ -86,7 +86,7 @@ class Worker:
             traces=self._traces,
         )
         self._watchdog = Watchdog(
-            self._queue,
+            self.queue,
             heartbeat_fd,
             self._set_serving,
             stall_seconds=settings.stall_seconds,
@@ -94,18 +94,13 @@ class Worker:
         )
         self._stopping = asyncio.Event()
 
-    @property
-    def waiting(self) -> int:
-        """The number of callers that wait for an inference."""
-        return self._queue.waiting
-
     def stop(self) -> None:
         """Start draining."""
         self._stopping.set()
 
     async def run(self) -> None:
         """Serve until `stop` is called, then drain. Raises CannotStart, or what `load` raises."""
-        await self._set_health(NOT_SERVING)  # the health service starts with SERVING
+        await self._set_serving(serving=False)  # the health service starts with SERVING
         await prove_reuse_port()
         own = self._server(self.address, reuse_port=False)
         await own.start()
@@ -128,7 +123,7 @@ class Worker:
         # hide a double start. It starts only now, because the kernel gives connections to every listening worker.
         shared = self._server(f"{self._settings.host}:{self._settings.port}", reuse_port=True)
         await shared.start()
-        await self._set_health(SERVING)
+        await self._set_serving(serving=True)
         log.info("serving", extra={"address": self.address})
         watching = asyncio.create_task(self._watchdog.run())
         await stopping
@@ -167,11 +162,8 @@ class Worker:
         return server
 
     async def _set_serving(self, serving: bool) -> None:  # noqa: FBT001 - its only argument
-        await self._set_health(SERVING if serving else NOT_SERVING)
-
-    async def _set_health(self, status: int) -> None:
         for name in HEALTH_NAMES:
-            await self._health.set(name, status)
+            await self._health.set(name, SERVING if serving else NOT_SERVING)
 
 
 def _traces(settings: Settings, worker_id: str) -> Traces | None:

@@ -50,7 +50,6 @@ STATUS: dict[type[Exception], tuple[StatusCode, str]] = {
     NotReady: (StatusCode.UNAVAILABLE, "NOT_READY"),
     DeadlineExceeded: (StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED"),
 }
-INTERNAL = (StatusCode.INTERNAL, "INTERNAL")
 
 
 def describe(error: Exception) -> tuple[StatusCode, str, str]:
@@ -60,7 +59,8 @@ def describe(error: Exception) -> tuple[StatusCode, str, str]:
     """
     if type(error) in STATUS:
         return *STATUS[type(error)], str(error)
-    return *INTERNAL, "the image could not be examined because of a fault in the service; the log has the details"
+    message = "the image could not be examined because of a fault in the service; the log has the details"
+    return StatusCode.INTERNAL, "INTERNAL", message
 
 
 def rich_status(code: StatusCode, reason: str, message: str) -> status_pb2.Status:

@@ -41,22 +41,22 @@ class MessageParser(grpc.aio.ServerInterceptor):
         return handler._replace(request_deserializer=None, **changed)
 
 
-def _parse_one(parse: Callable[[bytes], Any], behaviour: Any, max_bytes: int) -> Any:
+def _parse_one(parse: Callable[[bytes], Any], behavior: Any, max_bytes: int) -> Any:
     """Wrap a coroutine function that takes one message."""
 
     async def answer(data: bytes, context: Context) -> Any:
         if len(data) > max_bytes:  # checked here, because parsing would make another copy
             await _refuse(context, BodyTooLarge(len(data), max_bytes))
-        return await behaviour(await _message(parse, data, context), context)
+        return await behavior(await _message(parse, data, context), context)
 
     return answer
 
 
-def _parse_each(parse: Callable[[bytes], Any], behaviour: Any) -> Any:
+def _parse_each(parse: Callable[[bytes], Any], behavior: Any) -> Any:
     """Wrap an asynchronous generator that takes a stream of messages."""
 
     async def answers(requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
-        async with aclosing(behaviour(_Messages(parse, requests, context), context)) as answering:
+        async with aclosing(behavior(_Messages(parse, requests, context), context)) as answering:
             async for answer in answering:
                 yield answer
 

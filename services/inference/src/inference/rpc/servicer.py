@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 import grpc
 from grpc_status import rpc_status
 
-from inference.examination import Examination, examine
+from inference.examination import examine
 from inference.imaging.decode import ImageLimits
 from inference.mtcnn.detector import Detector
 from inference.mtcnn.steps import Abandoned, Steps
@@ -141,20 +141,16 @@ class InferenceServicer(infer_pb2_grpc.InferenceServicer):
                 f"no answer within {seconds:.3g} s; allow more time, send a smaller image or raise min_face_size"
             ) from None
         self._metrics.examined(len(examination.faces), steps)
-        _log_examination(examination, len(image))
+        log.info(
+            "predict",
+            extra={
+                "faces": len(examination.faces),
+                "bytes": len(image),
+                "size": f"{examination.width}x{examination.height}",
+                "ms": {name: round(ms, 1) for name, ms in examination.milliseconds.items()},
+            },
+        )
         return write_results(examination, request.image_id, self._worker)
-
-
-def _log_examination(examination: Examination, size: int) -> None:
-    log.info(
-        "predict",
-        extra={
-            "faces": len(examination.faces),
-            "bytes": size,
-            "size": f"{examination.width}x{examination.height}",
-            "ms": {name: round(ms, 1) for name, ms in examination.milliseconds.items()},
-        },
-    )
 
 
 def _log_and_describe(error: Exception) -> tuple[grpc.StatusCode, str, str]:

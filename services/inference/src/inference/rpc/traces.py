@@ -57,7 +57,16 @@ class Traces:
             _record_failure(span, *describe(error))
             raise
         else:
-            _record_answer(span, answer)
+            record_status(span, StatusCode.OK, "")
+            done = answer._meta_data  # noqa: SLF001 - the contract's name
+            span.set_attributes(
+                {
+                    "facet.faces": len(answer.results),
+                    "facet.width": done.width,
+                    "facet.height": done.height,
+                    "facet.engine": done.engine,
+                }
+            )
             return answer
         finally:
             if span.is_recording():
@@ -76,19 +85,6 @@ class Traces:
     def close(self) -> None:
         """Send the remaining spans."""
         self._tracer.close()
-
-
-def _record_answer(span: Span, answer: infer_pb2.InferResults) -> None:
-    record_status(span, StatusCode.OK, "")
-    done = answer._meta_data  # noqa: SLF001 - the contract's name
-    span.set_attributes(
-        {
-            "facet.faces": len(answer.results),
-            "facet.width": done.width,
-            "facet.height": done.height,
-            "facet.engine": done.engine,
-        }
-    )
 
 
 def _record_failure(span: Span, status: StatusCode, code: str, message: str) -> None:

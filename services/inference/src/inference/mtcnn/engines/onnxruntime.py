@@ -38,13 +38,10 @@ class OnnxRuntimeModel:
         self.outputs = {argument.name: _tensor_type(argument) for argument in self._session.get_outputs()}
 
     def compile(self, output: str, shape: tuple[int, ...]) -> Program:
-        """See `networks.Model`."""
         return _Program(self._session, output, shape)
 
 
 class _Program:
-    """See `networks.Program`."""
-
     def __init__(self, session: ort.InferenceSession, output: str, shape: tuple[int, ...]) -> None:
         self.input: Floats = np.zeros(shape, np.float32)
         self._session = session

@@ -38,7 +38,6 @@ class OpenVinoModel:
         self.outputs = {port.any_name: _tensor_type(port) for port in self._model.outputs}
 
     def compile(self, output: str, shape: tuple[int, ...]) -> Program:
-        """See `networks.Model`."""
         whole = self._model.clone()
         model = ov.Model([whole.output(output).node], whole.get_parameters())
         model.reshape(shape)
@@ -46,8 +45,6 @@ class OpenVinoModel:
 
 
 class _Program:
-    """See `networks.Program`."""
-
     def __init__(self, compiled: ov.CompiledModel) -> None:
         self._request = compiled.create_infer_request()
         self.input: Floats = self._request.get_input_tensor().data

@@ -13,7 +13,8 @@ from mtcnn import MTCNN
 from mtcnn.stages import StageONet, StagePNet, StageRNet
 from numpy.typing import NDArray
 
-from inference.mtcnn.detector import RGB, SMALLEST_FACE, Box, CascadeSettings, Face, Landmarks, Point
+from inference.mtcnn.boxes import make_face
+from inference.mtcnn.detector import RGB, SMALLEST_FACE, CascadeSettings, Face
 from inference.mtcnn.steps import Steps
 
 
@@ -100,11 +101,5 @@ class TensorFlowEngine:
             )
         except NoCandidates:
             return []
-        return [_face(row) for row in np.asarray(rows, dtype=np.float64)]
-
-
-def _face(row: NDArray[np.float64]) -> Face:
-    """Convert a row of the package: [image, x1, y1, x2, y2, confidence, five x of landmarks, five y]."""
-    _, x1, y1, x2, y2, confidence, *landmarks = map(float, row)
-    points = [Point(x, y) for x, y in zip(landmarks[:5], landmarks[5:], strict=True)]
-    return Face(Box(Point(x1, y1), Point(x2, y2)), Landmarks(*points), confidence)
+        # A row is the number of the image, the corners, the confidence and the landmarks.
+        return [make_face(row[1:5], row[5], row[6:]) for row in np.asarray(rows, dtype=np.float64)]
