@@ -65,14 +65,14 @@ def test_the_arrows_of_the_inference_service_point_one_way(package: str, parts: 
 
 @pytest.mark.parametrize("package", ["mtcnn", "imaging", "examination.py"])
 def test_the_domain_knows_no_transport_and_no_settings(package: str) -> None:
-    """It could be used without the service, as `facet detect --local` does."""
+    """`facet detect --local` uses it without the service."""
     transport = ("grpc", "grpc_health", "grpc_status", "google", "protos", "pydantic_settings", "logging")
     assert offenders(f"inference/src/inference/{package}", *transport) == []
     assert offenders("inference/src/inference/mtcnn", "PIL") == []
 
 
 def test_the_supervisor_starts_without_grpc_and_without_a_model_runtime() -> None:
-    """Each worker is a fresh interpreter that imports its own."""
+    """Each worker is a new interpreter, which imports them itself."""
     program = "import sys, inference.__main__; print(*{name.partition('.')[0] for name in sys.modules})"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     imported = set(done.stdout.split())
@@ -82,34 +82,34 @@ def test_the_supervisor_starts_without_grpc_and_without_a_model_runtime() -> Non
 
 
 def test_the_gateway_knows_the_contract_and_nothing_of_the_workers() -> None:
-    """And the workers nothing of the gateway."""
+    """The workers know nothing of the gateway either."""
     assert offenders("web/src/web", "inference", "numpy", "PIL") == []
     assert offenders("inference/src/inference", "web", "flask") == []
 
 
 def test_only_the_two_traces_know_opentelemetry() -> None:
-    """Whoever imports it does so when traces are on."""
+    """They are imported only when traces are on."""
     for package in ("inference/src/inference", "web/src/web"):
         known = offenders(package, "opentelemetry", "telemetry.traces")
         assert {found.partition(":")[0] for found in known} == {"traces.py"}
 
 
 def test_the_telemetry_knows_neither_service() -> None:
-    """Nor gunicorn and Flask. Only its traces know gRPC and OpenTelemetry, and no other module of it imports them."""
+    """It does not know gunicorn and Flask either, and only its traces know gRPC and OpenTelemetry."""
     package = "../telemetry/src/telemetry"
     assert offenders(package, "inference", "web", "protos", "flask", "gunicorn", "telemetry.traces") == []
     assert {found.partition(":")[0] for found in offenders(package, "grpc", "opentelemetry")} == {"traces.py"}
 
 
 def test_the_client_knows_the_contract_and_is_known_to_nobody() -> None:
-    """One of its modules, which is imported for `--local` alone, knows the detector."""
+    """One of its modules, imported only for `--local`, knows the detector."""
     assert {name.partition(":")[0] for name in offenders(CLIENT, "inference")} == {"local.py"}
     assert offenders(CLIENT, "web", "flask", "numpy", "pydantic") == []
     assert offenders("inference/src/inference", "facet") == offenders("web/src/web", "facet") == []
 
 
 def test_only_the_settings_read_the_environment() -> None:
-    """Setting a variable for a library is another matter: `environ[...] = ...` is allowed."""
+    """They may set a variable for a library: `environ[...] = ...` is allowed."""
     for package in ("inference/src/inference", "web/src/web", "../telemetry/src/telemetry"):
         for path in files(package):
             text = "" if path.name == "settings.py" else path.read_text()

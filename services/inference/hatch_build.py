@@ -16,8 +16,6 @@ BUILT = ROOT / "src/inference/mtcnn/built"
 
 
 class CustomBuildHook(BuildHookInterface):  # type: ignore[type-arg]
-    """The hook, which hatchling finds by its name."""
-
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002 - the hook's interface
         """Compile and convert, then tag the wheel for this kind of machine."""
         sys.path.insert(0, str(ROOT))

@@ -1,6 +1,4 @@
-"""Compile the kernels once for each instruction set.
-
-    python services/inference/make_kernels.py DIRECTORY
+"""Compile the kernels once for each instruction set. hatch_build.py calls it.
 
 The compiler is Zig's clang, which is a Python package, so a machine without a C compiler builds the same kernels.
 """
@@ -10,6 +8,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 SOURCE = Path(__file__).parent / "src/inference/mtcnn/kernels.c"
@@ -46,18 +45,11 @@ def make_kernels(directory: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         # The compiler's caches are temporary, unless the environment names directories for them.
         environment = {"ZIG_GLOBAL_CACHE_DIR": scratch, "ZIG_LOCAL_CACHE_DIR": scratch} | os.environ
+        run = partial(subprocess.run, check=True, env=environment)
         for name, processor in PROCESSORS[machine].items():
             compiled = f"{scratch}/{name}.o"
-            subprocess.run([*compiler, f"-mcpu={processor}", "-o", compiled], check=True, env=environment)
+            run([*compiler, f"-mcpu={processor}", "-o", compiled])
             # Without libraries: Zig would compile them first, at 4 s of CPU time each. malloc, calloc, free and memcpy
             # are in the process that loads the kernels.
             library = str(directory / f"kernels-{name}.so")
-            subprocess.run(
-                [*zig, "ld.lld", "-shared", "-z", "now", "-o", library, compiled], check=True, env=environment
-            )
-
-
-if __name__ == "__main__":
-    if len(sys.argv) != 2:  # noqa: PLR2004
-        sys.exit(__doc__)
-    make_kernels(Path(sys.argv[1]))
+            run([*zig, "ld.lld", "-shared", "-z", "now", "-o", library, compiled])

@@ -150,7 +150,7 @@ def test_each_kind_of_bad_image_has_its_own_error(data: bytes, error: type[Image
 
 @pytest.mark.parametrize("form", ["GIF", "TIFF", "BMP"])
 def test_another_format_is_named(face: Image.Image, form: str) -> None:
-    """The message names the format that was recognised and those that are accepted."""
+    """The message names the format that was recognized and those that are accepted."""
     with pytest.raises(UnsupportedFormat, match=f"{form}.*JPEG, PNG or WebP"):
         decode(encode(face, form), LIMITS)
 

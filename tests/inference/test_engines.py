@@ -67,7 +67,7 @@ def test_each_part_of_the_cascade_is_a_step(
 
 
 def test_small_images_have_no_face_and_raise_nothing(openvino: Detector) -> None:
-    """Also if the pyramid has no level at all."""
+    """The pyramid of some of them has no level."""
     for height, width, size in product([1, 12, 19, 40], [1, 11, 12, 13, 20, 33], [12, 20, 50]):
         noise = np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
         assert openvino.detect(noise, DetectOptions(min_face_size=size), Steps()) == [], (height, width, size)

@@ -6,7 +6,7 @@ from inference.imaging.errors import ImageError
 from inference.rpc import errors
 
 
-def test_every_error_for_the_sender_has_a_status_and_a_reason_of_its_own() -> None:
+def test_every_error_for_the_sender_has_a_status_and_its_own_reason() -> None:
     """An error that is missing from the table would be reported as INTERNAL."""
     assert set(errors.STATUS) == {*errors.RequestError.__subclasses__(), *ImageError.__subclasses__(), InvalidOption}
     reasons = [reason for _, reason in errors.STATUS.values()]

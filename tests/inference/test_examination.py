@@ -67,6 +67,6 @@ def test_an_examination_stops_when_nobody_waits(openvino: Detector, face: Image.
     ],
 )
 def test_an_option_out_of_range_is_refused(detect: DetectOptions, draw: DrawOptions | None, message: str) -> None:
-    """Before any image is decoded."""
+    """It is refused before any image is decoded."""
     with pytest.raises(InvalidOption, match=message):
         Options(detect, draw)

@@ -106,7 +106,7 @@ def test_suppression_is_that_of_the_full_matrix(
     by_smaller: bool,  # noqa: FBT001 - drawn
     cut: int,
 ) -> None:
-    """Also for empty and inverted boxes, and if the rows are split over two calls."""
+    """Empty and inverted boxes are among them, and the rows are split over two calls."""
     corners = np.array(boxes, np.float64).reshape(-1, 4)
     x1, y1, x2, y2 = corners.T
     area = (x2 - x1) * (y2 - y1)

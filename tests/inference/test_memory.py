@@ -83,7 +83,7 @@ def examine(file: bytes, engine: str, min_face_size: int, last_step: str = "none
 
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
 def test_forty_megapixels_of_noise_fit_into_the_memory(engine: str) -> None:
-    """On each engine. The drawn PNG would be too large, so drawing it ends early."""
+    """The drawn PNG would be too large, so drawing it ends early."""
     outcome, megabytes = examine(as_jpeg(noise()), engine, min_face_size=20)
     assert outcome == "too large to draw"
     assert megabytes < LIMIT_MB

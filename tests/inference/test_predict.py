@@ -18,7 +18,7 @@ from tests.inference.worker_in_process import (
 
 
 def test_an_answer_has_the_faces_and_how_they_were_found(face_file: bytes) -> None:
-    """Also the id of the request, the size, the engine, the worker and the times."""
+    """It also has the id of the request, the size, the engine, the worker and the times."""
 
     async def main() -> infer_pb2.InferResults:
         async with serving_worker() as worker:
@@ -214,7 +214,7 @@ def test_an_image_above_the_limit_is_refused_by_a_status_with_a_reason() -> None
                 with pytest.raises(grpc.aio.AioRpcError, match=text) as caught:
                     await worker.stub.Predict(infer_pb2.Image(raw_data=bytes(size)))
                 assert (caught.value.code(), reason(caught.value)) == (grpc.StatusCode.INVALID_ARGUMENT, expected)
-            # gRPC itself refuses still larger messages. The client recognises them by these words.
+            # gRPC itself refuses still larger messages. The client recognizes them by these words.
             with refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "larger than max"):
                 await worker.stub.Predict(infer_pb2.Image(raw_data=bytes(3 * 2**20)))
             assert worker.engine.begun == 0
@@ -223,7 +223,7 @@ def test_an_image_above_the_limit_is_refused_by_a_status_with_a_reason() -> None
 
 
 def test_the_wait_in_the_queue_is_timed(face_file: bytes) -> None:
-    """The time in the queue is a step of its own."""
+    """The time in the queue is one of the steps."""
 
     async def main() -> None:
         async with serving_worker() as worker:

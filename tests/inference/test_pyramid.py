@@ -16,7 +16,7 @@ def test_the_levels_are_those_of_the_package() -> None:
 
 @pytest.mark.parametrize(("height", "width", "smallest"), [(12, 12, 20), (100, 100, 500), (16, 4000, 80)])
 def test_an_image_too_small_for_the_face_has_no_level(height: int, width: int, smallest: int) -> None:
-    """Nor a canvas."""
+    """It has no canvas either."""
     assert build_pyramid(height, width, smallest, 0.709) == []
     assert lay_out([]) == []
 

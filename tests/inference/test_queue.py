@@ -1,4 +1,4 @@
-"""The queue in front of the inference: one work at a time, and a bounded wait."""
+"""The queue in front of the inference: one piece of work at a time, and a bounded wait."""
 
 import asyncio
 import threading
@@ -15,7 +15,7 @@ from inference.rpc.queue import REMEMBERED, InferenceQueue
 
 @pytest.fixture
 def release() -> Iterator[threading.Event]:
-    """What the works wait for; set at the end, so that a test that fails leaves no thread behind."""
+    """What the work waits for; set at the end, so that a test that fails leaves no thread behind."""
     event = threading.Event()
     yield event
     event.set()
@@ -147,7 +147,7 @@ def test_a_waiting_stream_counts_and_is_not_refused(release: threading.Event) ->
 
 
 def test_a_caller_that_would_wait_too_long_is_refused_at_once() -> None:
-    """The last works tell how long; a single one that took longer does not count."""
+    """The estimate follows the last runs; a single longer one does not count."""
 
     async def wait_behind(queue: InferenceQueue, count: int) -> None:
         release = threading.Event()

@@ -62,7 +62,7 @@ def test_a_larger_min_face_size_still_finds_the_face(
 
 
 def test_small_images_have_no_face_and_raise_nothing(detector: Detector) -> None:
-    """Also if the pyramid has no level at all."""
+    """The pyramid of some of them has no level."""
     for height, width, size in product([1, 11, 12, 19, 40], [1, 11, 12, 13, 20, 33], [12, 20, 50]):
         noise = np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
         assert detector.detect(noise, DetectOptions(min_face_size=size), Steps()) == [], (height, width, size)

@@ -54,7 +54,7 @@ def test_a_step_that_ran_elsewhere_is_recorded_afterwards(steps: Steps) -> None:
 
 
 def test_no_step_begins_after_it_was_abandoned(steps: Steps) -> None:
-    """None is recorded either."""
+    """It is not recorded either."""
     steps.abandon()
     with pytest.raises(Abandoned), steps("decode"):
         pytest.fail("it was run")

@@ -238,7 +238,7 @@ def test_a_stop_during_the_start_leaves_no_process(start: Start) -> None:
 
 
 def test_a_port_in_use_is_named() -> None:
-    """Also if the other program listens with SO_REUSEPORT."""
+    """That also holds if the other program listens with SO_REUSEPORT."""
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         other.bind(("127.0.0.1", 0))

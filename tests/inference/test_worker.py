@@ -128,7 +128,7 @@ from inference.settings import Settings
 from inference.process.watchdog import EXIT_HUNG
 from inference.process.worker import Worker
 class Hanging:
-    name = "hanging"
+    name = device = "hanging"
     def find_faces(self, *_):
         threading.Event().wait()
 logs.configure("INFO", tier="inference", part="worker")
@@ -139,7 +139,7 @@ asyncio.run(main())
 
 
 def test_an_inference_that_hangs_ends_the_worker(face_file: bytes) -> None:
-    """It has an exit code of its own, and the log has the id of the request."""
+    """It ends with a separate exit code, and the log has the id of the request."""
     base = free_base_port()
     settings = {"FACET_HOST": "127.0.0.1", "FACET_PORT": str(base), "FACET_WORKER_PORT": str(base + 1)}
     worker = subprocess.Popen(
@@ -178,7 +178,7 @@ def test_two_workers_cannot_share_an_own_port() -> None:
 
 
 def test_reflection_lists_the_service() -> None:
-    """So grpcurl needs no .proto file."""
+    """With it, grpcurl needs no .proto file."""
 
     async def main() -> None:
         async with serving_worker() as worker:

@@ -28,7 +28,7 @@ except ZeroDivisionError:
 
 
 def test_a_line_is_one_json_object() -> None:
-    """So are Python's warnings and exceptions with a traceback. Nothing goes to stderr."""
+    """Python's warnings and exceptions with a traceback are such lines too. Nothing goes to stderr."""
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
     assert done.stderr == ""
     first, warning, second = map(json.loads, done.stdout.splitlines())

@@ -75,6 +75,5 @@ def record_status(span: Span, status: StatusCode, error_type: str, message: str 
 
 
 def record_error(span: Span, error_type: str, message: str | None = None) -> None:
-    """Mark a span as failed."""
     span.set_attribute("error.type", error_type)
     span.set_status(Status(SpanStatus.ERROR, message))

@@ -23,7 +23,6 @@ class Options:
     draw: DrawOptions | None = None
 
     def __post_init__(self) -> None:
-        """Check each option against its range."""
         detect = self.detect
         if detect.min_face_size < SMALLEST_FACE:
             raise InvalidOption(f"min_face_size is {detect.min_face_size}; it must be at least {SMALLEST_FACE} pixels")

@@ -15,8 +15,6 @@ WORKER_BYTES = 1.5 * 1024**3
 
 
 class Settings(ServiceSettings):
-    """The settings of the supervisor and its workers."""
-
     workers: int | None = Field(None, ge=1, le=MAX_WORKERS)
     """Number of worker processes, 1 to 16. Unset: one per CPU that the cgroup grants and per 1.5 GiB of memory."""
     host: str = "0.0.0.0"  # noqa: S104 - containers listen on all their addresses; `make serve` on loopback
@@ -106,6 +104,5 @@ class Settings(ServiceSettings):
 
     @property
     def worker_count(self) -> int:
-        """The number of workers to run."""
         by_memory = max(1.0, available_memory() / WORKER_BYTES)
         return self.workers or int(min(MAX_WORKERS, available_cpus(), by_memory))

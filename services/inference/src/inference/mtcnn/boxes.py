@@ -40,7 +40,6 @@ class Candidates:
 
 
 def join(parts: list[Candidates]) -> Candidates:
-    """Concatenate candidates."""
     if not parts:
         return Candidates(np.empty((0, 4)), np.empty(0))
     return Candidates(np.concatenate([part.corners for part in parts]), np.concatenate([part.scores for part in parts]))

@@ -35,7 +35,6 @@ class Cascade:
         self._settings = settings
 
     def find_faces(self, pixels: RGB, min_face_size: int, steps: Steps) -> list[Face]:
-        """See `detector.Engine`."""
         pixels = np.ascontiguousarray(pixels)
         with np.errstate(over="ignore", invalid="ignore"):  # scores near 0 overflow; a user's weights may give NaN
             candidates = self._propose(pixels, min_face_size, steps)
@@ -86,9 +85,7 @@ class Cascade:
     def _refine(self, pixels: RGB, candidates: Candidates, steps: Steps) -> Candidates:
         """R-Net: drop most candidates and move the boxes of the rest."""
         # 1. Run the network on the square around each candidate.
-        with steps("boxes"):
-            squares = boxes.make_square(candidates.corners)
-        outputs = self._run(self._networks.rnet, "rnet", pixels, squares, steps)
+        squares, outputs = self._run(self._networks.rnet, "rnet", pixels, candidates, steps)
         # 2. Move the boxes by the regression and keep the likely ones.
         with steps("boxes"):
             refined = Candidates(boxes.regress(squares, outputs[:, 1:5]), boxes.face_score(outputs[:, 0]))
@@ -99,9 +96,7 @@ class Cascade:
     def _finish(self, pixels: RGB, candidates: Candidates, steps: Steps) -> list[Face]:
         """O-Net: decide, and place the landmarks."""
         # 1. Run the network on the square around each candidate.
-        with steps("boxes"):
-            squares = boxes.make_square(candidates.corners)
-        outputs = self._run(self._networks.onet, "onet", pixels, squares, steps)
+        squares, outputs = self._run(self._networks.onet, "onet", pixels, candidates, steps)
         # 2. Move the boxes by the regression and keep the likely ones.
         with steps("boxes"):
             landmarks = boxes.place_landmarks(squares, outputs[:, 5:])
@@ -118,26 +113,28 @@ class Cascade:
         return candidates.take(boxes.suppress(candidates, limit, self._kernels, steps))
 
     def _run(
-        self, programs: dict[int, Program], name: str, pixels: RGB, squares: NDArray[np.float64], steps: Steps
-    ) -> Floats:
-        """Run a network on the pixels in each square, in batches of the compiled sizes, the largest first."""
-        order = np.argsort(squares[:, 1])  # from top to bottom, so that neighbours share the cache
-        squares = squares[order]
+        self, programs: dict[int, Program], name: str, pixels: RGB, candidates: Candidates, steps: Steps
+    ) -> tuple[NDArray[np.float64], Floats]:
+        """Run a network on the square around each candidate, in batches. Give the squares and the outputs."""
+        with steps("boxes"):
+            squares = boxes.make_square(candidates.corners)
+        order = np.argsort(squares[:, 1])  # from top to bottom, so that neighbors share the cache
+        sorted_squares = squares[order]
         outputs: list[Floats] = []
         done = 0
-        for size, program in programs.items():
-            while len(squares) - done >= size:
+        for size, program in programs.items():  # the largest batch first
+            while len(order) - done >= size:
                 with steps("crops"):
-                    self._kernels.crop(pixels, squares[done : done + size], program.input)
+                    self._kernels.crop(pixels, sorted_squares[done : done + size], program.input)
                 with steps(name):
                     outputs.append(program().copy())
                 done += size
         if not outputs:
-            return np.empty((0, 15), np.float32)
-        unordered = np.concatenate(outputs)
-        ordered = np.empty_like(unordered)
-        ordered[order] = unordered
-        return ordered
+            return squares, np.empty((0, 15), np.float32)
+        in_order = np.concatenate(outputs)
+        results = np.empty_like(in_order)
+        results[order] = in_order
+        return squares, results
 
 
 def _logit(score: float) -> float:

@@ -32,7 +32,6 @@ class Box:
 
     @property
     def area(self) -> float:
-        """Square pixels."""
         return (self.lower_right.x - self.up_left.x) * (self.lower_right.y - self.up_left.y)
 
 

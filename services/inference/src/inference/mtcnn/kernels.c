@@ -34,7 +34,7 @@ INLINE floats load(const float *from) { floats value; memcpy(&value, from, sizeo
 INLINE pixel load_pixel(const float *from) { pixel value; memcpy(&value, from, sizeof value); return value; }
 INLINE floats choose(ints mask, floats yes, floats no) { return (floats)((mask & (ints)yes) | (~mask & (ints)no)); }
 
-/* ---------------------------------------------------------------- area resize, one row at a time */
+/* Area resize, one row at a time. */
 
 /* The image pixels under one pixel of a level: `count` from `first` on, the outer two perhaps covered in part. */
 typedef struct { int first, count; float first_weight, last_weight; } Span;
@@ -126,13 +126,13 @@ static void area_row(const Tile *tile, int row, float *planes) {
     }
 }
 
-/* ---------------------------------------------------------------- P-Net's first layer */
+/* P-Net's first layer. */
 
 typedef struct { float weight[3][COLORS][3][CHANNELS], bias[CHANNELS], slope[CHANNELS]; } Layer;
 
 INLINE floats prelu(floats value, float slope) { return choose(value > 0, value, value * slope); }
 
-/* Convolve three rows at the columns 2 * at, 2 * at + 1, ... and keep the larger of each even and odd neighbour. Where
+/* Convolve three rows at the columns 2 * at, 2 * at + 1, ... and keep the larger of each even and odd neighbor. Where
  * `pair` is not set, there is no odd one. Store the results in `best`, or with `replace` unset only the larger ones. */
 INLINE void convolve(const float *const rows[3], const Tile *tile, int at, const Layer *layer, int group, ints pair,
                      floats best[GROUP], int replace) {
@@ -207,7 +207,7 @@ EXPORT int first_layer(const uint8_t *pixels, int height, int width, int level_h
     return failed;
 }
 
-/* ---------------------------------------------------------------- crops */
+/* Crops. */
 
 /* The position of a crop's row or column: between two pixels, or outside the image (first < 0). */
 typedef struct { int first, second; float share; } Sample;
@@ -247,7 +247,7 @@ EXPORT void crop(const uint8_t *pixels, int height, int width, const float *boxe
     }
 }
 
-/* ---------------------------------------------------------------- non-maximum suppression */
+/* Non-maximum suppression. */
 
 EXPORT void suppress(const double *boxes, const int64_t *ranks, int64_t from, int64_t to, int64_t count, double limit,
                      int by_smaller, uint8_t *suppressed) {

@@ -71,8 +71,7 @@ class Kernels:
         target = canvas[:, tile.canvas_y :, tile.canvas_x :]
         failed = self._library.first_layer(
             _address(pixels, np.uint8),
-            pixels.shape[0],
-            pixels.shape[1],
+            *pixels.shape[:2],
             level.height,
             level.width,
             2 * tile.top,
@@ -116,7 +115,7 @@ class Kernels:
     ) -> None:
         """Set `suppressed` at the rank of each box that a box of better rank overlaps by more than `limit`.
 
-        `corners` (n, 4) are sorted by x1, so that only near neighbours are compared. This call compares `rows` with all
+        `corners` (n, 4) are sorted by x1, so that only near neighbors are compared. This call compares `rows` with all
         boxes after them. The overlap is the shared area divided by the union, or by the smaller box.
         """
         self._library.suppress(

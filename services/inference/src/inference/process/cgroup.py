@@ -1,4 +1,4 @@
-"""The CPUs and the memory that this process may use: the least of affinity mask and cgroup limits, version 1 or 2."""
+"""The CPUs and the memory that this process may use, by its affinity mask and the limits of its cgroup (v1 or v2)."""
 
 import math
 import os

@@ -15,7 +15,6 @@ TIMEOUT_SECONDS = 2
 
 
 def main() -> int:
-    """Check once, and print what is wrong to stderr."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("target", nargs="?", default=TARGET)
     target = parser.parse_args().target

@@ -19,7 +19,6 @@ class SupervisorMetrics:
         self._supervisor = supervisor
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the current values, as prometheus_client's collectors do."""
         counts = self._supervisor.counts()
         for slot in range(counts.wanted + 1):
             if slot not in counts.slots:  # the requests that its last worker had in flight are gone

@@ -25,8 +25,6 @@ LATE_SECONDS = 0.5
 STABLE_SECONDS = 10.0
 MAX_BACKOFF_SECONDS = 30.0
 EXIT_KILLED = 1
-# The id of a worker process in logs, answers and traces. It is random, so that callers learn no address from it.
-WORKER_ID_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -107,8 +105,8 @@ class Supervisor:
                     self._receive_heartbeat(key.data)
             self._reap()
             self._forgive_own_pause()
-            self._kill_hung()
             if self._stop_by is None:
+                self._kill_hung()
                 self._start_missing()
                 self._hand_over()
             elif self._children and time.monotonic() > self._stop_by:
@@ -214,8 +212,6 @@ class Supervisor:
 
     def _kill_hung(self) -> None:
         """Kill workers that start or stop too slowly, or send no heartbeat (stopped, or stuck in C code)."""
-        if self._stop_by is not None:
-            return
         now = time.monotonic()
         for child in self._children:
             if child.last_beat is None:
@@ -254,8 +250,9 @@ class Supervisor:
         used = {child.slot for child in self._children}
         slot = next(slot for slot in range(self._policy.workers + 1) if slot not in used)
         reading, writing = os.pipe()
+        # In logs, answers and traces. It is random, so that callers learn no address from it.
+        worker_id = secrets.token_hex(4)
         # In its own process group, so that Ctrl-C at a terminal reaches the supervisor alone.
-        worker_id = secrets.token_hex(WORKER_ID_BYTES)
         process = subprocess.Popen(  # noqa: S603 - the same interpreter, and a module of this package
             self._command(slot, writing, worker_id), pass_fds=[writing], stdin=subprocess.DEVNULL, process_group=0
         )

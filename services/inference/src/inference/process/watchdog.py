@@ -37,23 +37,21 @@ class Watchdog:
         self._hang_seconds = hang_seconds
 
     async def run(self) -> None:
-        """Watch until cancelled."""
         stalled, busy_for, before = False, 0.0, None
         while True:
             # Counted in heartbeats, so that time for which the process was stopped does not count.
             running = self._queue.running
             busy_for = busy_for + HEARTBEAT_SECONDS if running is not None and running is before else 0.0
             before = running
+            extra = {"seconds": busy_for}
             if running is not None and busy_for > self._hang_seconds:
-                running.run(log.critical, "the inference hangs; the worker is exiting", extra={"seconds": busy_for})
+                running.run(log.critical, "the inference hangs; the worker is exiting", extra=extra)
                 logging.shutdown()
                 os._exit(EXIT_HUNG)
             if stalled != (busy_for > self._stall_seconds):
                 stalled = not stalled
                 if running is not None and stalled:
-                    running.run(
-                        log.warning, "the inference stalls; not serving until it ends", extra={"seconds": busy_for}
-                    )
+                    running.run(log.warning, "the inference stalls; not serving until it ends", extra=extra)
                 else:
                     log.warning("the stalled inference ended; serving again")
                 await self._set_serving(not stalled)

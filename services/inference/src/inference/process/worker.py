@@ -194,7 +194,6 @@ def load(settings: Settings) -> Detector:
 
 
 def main() -> None:
-    """Run a worker with the arguments of the supervisor."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--slot", type=int, required=True)
     parser.add_argument("--id", required=True)

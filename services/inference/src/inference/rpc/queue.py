@@ -52,12 +52,10 @@ class InferenceQueue:
 
     @property
     def waiting(self) -> int:
-        """The number of callers that wait."""
         return len(self._waiters)
 
     @property
     def waiting_bytes(self) -> int:
-        """The bytes of the images that wait."""
         return sum(waiter.size for waiter in self._waiters)
 
     async def run(self, work: Callable[[], T], steps: Steps, *, size: int = 0, streaming: bool = False) -> T:

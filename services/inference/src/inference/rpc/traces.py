@@ -22,8 +22,6 @@ EARLY_SECONDS = 0.25
 
 
 class Traces:
-    """Makes the spans of one worker."""
-
     def __init__(self, worker: str) -> None:
         self._tracer = Tracer("facet-inference", service_instance_id=worker)
 
@@ -70,20 +68,14 @@ class Traces:
             return answer
         finally:
             if span.is_recording():
-                self._add_steps(span, steps, since_epoch)
+                # A step's span starts with its first piece and is as long as all its pieces together. A step that still
+                # runs, although nobody waits for it, lasts until now.
+                for name, seconds, milliseconds in steps.until_now():
+                    started = since_epoch + round(seconds * 1e9)
+                    self._tracer.add_span(name, span, started, started + round(milliseconds * 1e6))
             span.end(since_epoch + time.monotonic_ns())
 
-    def _add_steps(self, span: Span, steps: Steps, since_epoch: int) -> None:
-        """Add a span for each step. It starts with the step's first piece and is as long as all its pieces together.
-
-        A step that still runs, although nobody waits for it, lasts until now.
-        """
-        for name, seconds, milliseconds in steps.until_now():
-            began = since_epoch + round(seconds * 1e9)
-            self._tracer.add_span(name, span, began, began + round(milliseconds * 1e6))
-
     def close(self) -> None:
-        """Send the remaining spans."""
         self._tracer.close()
 
 

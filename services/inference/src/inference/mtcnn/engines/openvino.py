@@ -20,7 +20,7 @@ SETTINGS = {
     "ENABLE_CPU_PINNING": False,
 }
 _core = ov.Core()
-# Named explicitly: `Core.read_model` tries every format and writes complaints to stderr.
+# Named explicitly: `Core.read_model` tries every format and writes messages to stderr.
 _onnx = FrontEndManager().load_by_framework("onnx")
 
 

@@ -66,7 +66,7 @@ class _PNetStage(_Stage):
             raise NoCandidates(self._name)
         if usable == planned:
             return arguments
-        # The package uses the shape only to count the levels, so a smaller shape leaves out the unusable ones.
+        # The package uses the shape only to count the levels, so a smaller shape drops the unusable ones.
         side = SMALLEST_FACE * factor ** -(usable + 1)
         return arguments | {"images_oshapes": np.array([[side, side, 3.0]])}
 
