@@ -1,6 +1,7 @@
 """The images that a command line names: files, folders, patterns, lists and standard input."""
 
 import glob
+import itertools
 import os
 import sys
 from collections.abc import Iterable
@@ -96,9 +97,4 @@ def _below(folder: str, paths: Iterable[str]) -> dict[str, Input]:
 
 def _fixed_part(pattern: str) -> str:
     """Return the folder that a pattern begins with: photos for photos/**/*.jpg."""
-    parts: list[str] = []
-    for part in Path(pattern).parts:
-        if glob.has_magic(part):
-            break
-        parts.append(part)
-    return str(Path(*parts))
+    return str(Path(*itertools.takewhile(lambda part: not glob.has_magic(part), Path(pattern).parts)))
