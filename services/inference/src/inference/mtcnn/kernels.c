@@ -126,8 +126,7 @@ static void area_row(const Tile *tile, int row, float *planes) {
     }
 }
 
-/* P-Net's first layer. */
-
+/* The weights of P-Net's first layer. */
 typedef struct { float weight[3][COLORS][3][CHANNELS], bias[CHANNELS], slope[CHANNELS]; } Layer;
 
 INLINE floats prelu(floats value, float slope) { return choose(value > 0, value, value * slope); }
@@ -207,8 +206,6 @@ EXPORT int first_layer(const uint8_t *pixels, int height, int width, int level_h
     return failed;
 }
 
-/* Crops. */
-
 /* The position of a crop's row or column: between two pixels, or outside the image (first < 0). */
 typedef struct { int first, second; float share; } Sample;
 
@@ -246,8 +243,6 @@ EXPORT void crop(const uint8_t *pixels, int height, int width, const float *boxe
         }
     }
 }
-
-/* Non-maximum suppression. */
 
 EXPORT void suppress(const double *boxes, const int64_t *ranks, int64_t from, int64_t to, int64_t count, double limit,
                      int by_smaller, uint8_t *suppressed) {

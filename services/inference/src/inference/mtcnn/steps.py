@@ -12,9 +12,9 @@ class Abandoned(Exception):
 class Steps:
     """Times the steps of one examination, and stops it when its result is no longer wanted.
 
-    `deadline` is a time of `time.monotonic()` in seconds; `clock` gives the time for measuring. A step can run in
-    pieces: `began` holds the start of its first piece, `milliseconds` the total of its finished pieces. `abandon` and
-    `until_now` may be called from another thread.
+    `deadline` is a time of `time.monotonic()` in seconds; `clock` times the steps. A step can run in pieces: `began`
+    holds the start of its first piece, `milliseconds` the total of its finished pieces. `abandon` and `until_now` may
+    be called from another thread.
     """
 
     def __init__(self, deadline: float = float("inf"), clock: Callable[[], float] = time.monotonic) -> None:

@@ -200,7 +200,7 @@ class Supervisor:
         log.info("replacing the worker", extra={"in_seconds": round(self._not_before - now, 1)})
 
     def _forgive_own_pause(self) -> None:
-        """Extend all deadlines by the time for which this process itself was stopped (a frozen container)."""
+        """Extend the workers' deadlines by the time for which this process was stopped (a frozen container)."""
         now = time.monotonic()
         late = now - self._ticked - TICK_SECONDS
         if late > LATE_SECONDS:

@@ -51,8 +51,7 @@ WARM_UP_LIMITS = ImageLimits(max_bytes=100_000, max_pixels=100_000, max_side=100
 # A message holds a few fields besides the image.
 MESSAGE_OVERHEAD = 1024 * 1024
 # gRPC ends a call or a stream with a larger message as RESOURCE_EXHAUSTED, which looks like overload. A worker receives
-# up to this multiple of its limit, so that it can refuse an image with a reason and go on with the stream. Refused
-# unparsed, such a message takes no more memory than one at the limit, of which parsing makes a third copy.
+# up to this multiple of its limit, so that it can refuse an image with a reason and go on with the stream.
 RECEIVED_PER_ACCEPTED = 1.5
 
 EXIT_CANNOT_START = 3
@@ -185,7 +184,7 @@ def load(settings: Settings) -> Detector:
     engine = EngineSettings(cascade, settings.weights, settings.onnxruntime_provider)
     detector = load_detector(settings.engine, engine)
     log.info("loaded", extra={"engine": detector.engine, "device": detector.device})
-    if detector.engine == "onnxruntime" and settings.onnxruntime_provider not in ("", detector.device):
+    if settings.onnxruntime_provider not in ("", detector.device):
         log.warning("%s is not available; the networks run on the CPU", settings.onnxruntime_provider)
     image = files("inference").joinpath("warm_up.webp").read_bytes()
     if not examine(image, Options(), detector, WARM_UP_LIMITS, Steps()).faces:

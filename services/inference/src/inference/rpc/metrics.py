@@ -41,7 +41,7 @@ class WorkerMetrics:
         )
         self._steps = Histogram(
             "facet_inference_step_seconds",
-            "Time of each step of the detection",
+            "Time of each step of an examination",
             ["step"],
             buckets=SECONDS,
             **in_files,
