@@ -20,7 +20,7 @@ fi
 batch=${BASH_REMATCH[1]} object=${BASH_REMATCH[2]}
 errors=$(c++ -Wfatal-errors "$@" 2>&1) && exit
 [ "$(wc -l < "$batch.cc")" -gt 1 ] || { echo "$errors" >&2; exit 1; }
-# Two sources can define the same name, most often neighbours: compile every other source separately and join the objects.
+# Two sources can define the same name, most often neighbors: compile every other source separately and join the objects.
 split --number=r/2 --suffix-length=1 --additional-suffix=.cc "$batch.cc" "$batch-"
 for half in "$batch-a" "$batch-b"; do "$0" "${@//"$batch."/"$half."}"; done
 ld -r -o "$object.o" "$object-a.o" "$object-b.o"

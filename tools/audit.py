@@ -4,8 +4,6 @@ pip-audit asks the package index, which not every network reaches and not every 
 looked up are reported and fail the audit, unless --where-possible is given.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import subprocess
@@ -22,12 +20,8 @@ UNREACHABLE = "Could not connect to"  # in the output of pip-audit
 Dependency = dict[str, Any]  # as pip-audit reports it: name, and either version and vulns, or skip_reason
 
 
-class CannotAudit(Exception):
-    """Pip-audit failed, and not because of the network; the message is its own."""
-
-
 def ask() -> list[Dependency]:
-    """Look up the packages of every lock; none if the index cannot be reached. Raises CannotAudit."""
+    """Look up the packages of every lock; none if the index cannot be reached."""
     command = [sys.executable, "-m", "pip_audit", "--require-hashes", "--disable-pip", "--format=json"]
     locks = [file.with_suffix(".txt") for file in sorted((ROOT / "requirements").glob("*.in"))]
     command += ["--progress-spinner=off", *(f"--requirement={lock}" for lock in locks)]
@@ -37,7 +31,7 @@ def ask() -> list[Dependency]:
     except ValueError:
         if UNREACHABLE in done.stderr:
             return []
-        raise CannotAudit(done.stderr) from None
+        sys.exit(f"error: pip-audit failed: {done.stderr}")
     return found
 
 
@@ -63,12 +57,7 @@ def _line(found: Dependency, fault: dict[str, Any]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--where-possible", action="store_true", help="succeed even if packages cannot be looked up")
-    where_possible = parser.parse_args().where_possible
-    try:
-        exit_code, report = judge(ask(), where_possible=where_possible)
-    except CannotAudit as error:
-        print(f"error: pip-audit failed: {error}", file=sys.stderr)
-        return UNKNOWN
+    exit_code, report = judge(ask(), where_possible=parser.parse_args().where_possible)
     print("\n".join(report))
     return exit_code
 

@@ -1,7 +1,5 @@
 """Makes an authority and a certificate to try TLS with: `make certificates`. For production, use your own authority."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from datetime import UTC, datetime, timedelta

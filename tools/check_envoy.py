@@ -1,7 +1,5 @@
 """Has Envoy validate every form of its configuration, for `make check`. A warning fails, too."""
 
-from __future__ import annotations
-
 import sys
 import tempfile
 from dataclasses import replace

@@ -3,8 +3,6 @@
 It needs only the standard library: running containers requires no virtual environment.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from textwrap import indent

@@ -3,8 +3,6 @@
 A key is printed once and stored nowhere. The file that Envoy reads holds the public half of each key, by name.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import re

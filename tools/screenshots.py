@@ -3,8 +3,6 @@
 It starts a stack as `make serve` does, and needs Chromium: apt-get install chromium.
 """
 
-from __future__ import annotations
-
 import io
 import shutil
 import signal

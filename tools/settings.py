@@ -3,8 +3,6 @@
 The services' settings come from their settings classes, those of the compose stack from its files in deploy/.
 """
 
-from __future__ import annotations
-
 import re
 import sys
 import textwrap
@@ -23,8 +21,8 @@ EXAMPLE = ROOT / ".env.example"
 COMPOSE = [ROOT / "deploy/docker-compose.yml", ROOT / "deploy/docker-compose.traces.yml"]
 BEGIN, END = "<!-- settings: make settings -->\n", "<!-- end of settings -->\n"
 HEAD = """# The settings of facet with their defaults, written by `make settings`. Copy this file to .env and change it;
-# `make up` and `make serve` read it. `make serve` chooses addresses and ports itself (PORT=, BASE_PORT=), and its
-# WORKERS= takes precedence over FACET_WORKERS.
+# `make up` and `make serve` read it. Both choose the services' addresses and ports themselves; see FACET_PUBLISH for
+# `make up`, PORT= and BASE_PORT= for `make serve`. WORKERS= of `make serve` takes precedence over FACET_WORKERS.
 """
 
 Entries = dict[str, tuple[str, str]]  # by the variable's name: default and meaning

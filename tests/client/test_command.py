@@ -128,6 +128,8 @@ def test_an_error_without_a_record_is_printed(tmp_path: Path) -> None:
         ("FACET_ENGINE", "bogus", "bogus"),
         ("FACET_WEIGHTS", "/nowhere", "/nowhere"),
         ("FACET_MAX_SIDE", "0", "FACET_MAX_SIDE: Input should be"),
+        ("FACET_STALL_SECONDS", "40", "must be below FACET_HANG_SECONDS"),
+        ("OTEL_TRACES_EXPORTER", "other", "OTEL_TRACES_EXPORTER: Input should be"),
     ],
 )
 def test_an_invalid_setting_of_the_local_detector_is_one_sentence(name: str, value: str, says: str) -> None:

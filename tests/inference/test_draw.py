@@ -132,6 +132,6 @@ def test_the_color_profile_is_kept(astronaut: Image.Image) -> None:
     for options in (DrawOptions(), DrawOptions(png=True)):
         drawn = Image.open(io.BytesIO(draw(decode(file.getvalue(), limits), [], options, PLENTY)))
         assert drawn.info["icc_profile"] == profile
-    grey = io.BytesIO()
-    astronaut.convert("L").save(grey, "PNG", icc_profile=profile)
-    assert decode(grey.getvalue(), limits).icc_profile == b""  # the profile is for one channel
+    gray = io.BytesIO()
+    astronaut.convert("L").save(gray, "PNG", icc_profile=profile)
+    assert decode(gray.getvalue(), limits).icc_profile == b""  # the profile is for one channel

@@ -120,6 +120,6 @@ def test_a_setting_out_of_range_is_named() -> None:
     ended = start(FACET_WORKERS="17", FACET_MAX_PIXELS="many", OTEL_TRACES_EXPORTER="console")
     assert ended.returncode == 2
     assert "FACET_WORKERS: Input should be less than or equal to 16" in ended.stderr
-    assert "FACET_MAX_PIXELS: 'many' is not a number in the digits 0 to 9" in ended.stderr
+    assert "FACET_MAX_PIXELS: 'many' is not a number; write it with the digits 0 to 9" in ended.stderr
     assert "OTEL_TRACES_EXPORTER: Input should be '', 'none' or 'otlp'" in ended.stderr
     assert "Traceback" not in ended.stderr

@@ -18,19 +18,19 @@ from inference.process.ports import PortInUse, check_ports, own_address
 
 from tests.stack.running import gone, wait_for
 
-# A worker without gRPC: `python stand_in.py SLOT HEARTBEAT_FD BEHAVIOUR`.
+# A worker without gRPC: `python stand_in.py SLOT HEARTBEAT_FD BEHAVIOR`.
 STAND_IN = """
 import os, signal, sys, time
-slot, beat, behaviour = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+slot, beat, behavior = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 stopping = []
 signal.signal(signal.SIGTERM, lambda *_: stopping.append(True))
-if behaviour == "cannot start":
+if behavior == "cannot start":
     sys.exit(7)
-if behaviour == "never serves":
+if behavior == "never serves":
     time.sleep(600)
-quiet_after = time.monotonic() + 0.3 if behaviour == "stops its heartbeats" and slot == 0 else float("inf")
-fails_after = time.monotonic() + 0.1 if behaviour == "keeps failing" and slot == 0 else float("inf")
-while behaviour == "does not stop" or not stopping:
+quiet_after = time.monotonic() + 0.3 if behavior == "stops its heartbeats" and slot == 0 else float("inf")
+fails_after = time.monotonic() + 0.1 if behavior == "keeps failing" and slot == 0 else float("inf")
+while behavior == "does not stop" or not stopping:
     if time.monotonic() < quiet_after:
         os.write(beat, b".")
     if time.monotonic() > fails_after:
@@ -38,18 +38,18 @@ while behaviour == "does not stop" or not stopping:
     time.sleep(0.02)
 time.sleep(0.1)
 """
-# Runs the supervisor on the stand-in: `python supervise.py STAND_IN BEHAVIOUR WORKERS START HANG GRACE`.
+# Runs the supervisor on the stand-in: `python supervise.py STAND_IN BEHAVIOR WORKERS START HANG GRACE`.
 SUPERVISE = """
 import sys
 from telemetry import logs
 from inference.process.supervisor import Policy, Supervisor
-stand_in, behaviour, workers, *seconds = sys.argv[1:]
+stand_in, behavior, workers, *seconds = sys.argv[1:]
 start, hang, grace = map(float, seconds)
 logs.configure("INFO", tier="inference", part="supervisor")
 policy = Policy(
     int(workers), start_seconds=start, hang_seconds=hang, handover_seconds=0.1, grace_seconds=grace
 )
-command = lambda slot, beat, _: [sys.executable, stand_in, str(slot), str(beat), behaviour]
+command = lambda slot, beat, _: [sys.executable, stand_in, str(slot), str(beat), behavior]
 sys.exit(Supervisor(policy, command).run())
 """
 
@@ -57,7 +57,7 @@ sys.exit(Supervisor(policy, command).run())
 class Running:
     """A running supervisor and its log."""
 
-    def __init__(self, folder: Path, behaviour: str, workers: int, seconds: tuple[float, float, float]) -> None:
+    def __init__(self, folder: Path, behavior: str, workers: int, seconds: tuple[float, float, float]) -> None:
         (folder / "stand_in.py").write_text(STAND_IN)
         (folder / "supervise.py").write_text(SUPERVISE)
         self._log = folder / "log"
@@ -67,7 +67,7 @@ class Running:
                     sys.executable,
                     folder / "supervise.py",
                     folder / "stand_in.py",
-                    behaviour,
+                    behavior,
                     str(workers),
                     *map(str, seconds),
                 ],
@@ -97,9 +97,9 @@ def start(tmp_path: Path) -> Iterator[Start]:
     started: list[Running] = []
 
     def start(
-        behaviour: str = "", workers: int = 2, *, start: float = 60, hang: float = 60, grace: float = 60
+        behavior: str = "", workers: int = 2, *, start: float = 60, hang: float = 60, grace: float = 60
     ) -> Running:
-        started.append(Running(tmp_path, behaviour, workers, (start, hang, grace)))
+        started.append(Running(tmp_path, behavior, workers, (start, hang, grace)))
         return started[-1]
 
     yield start

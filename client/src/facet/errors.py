@@ -27,6 +27,10 @@ class WrongAddress(ValueError):
     """The address is not valid."""
 
 
+class LocalSetupError(ValueError):
+    """The settings in the environment do not allow the detector to run in this process."""
+
+
 class ImageRefused(FacetError):
     """The image cannot be examined: it is empty, damaged, too large, or in an unsupported format."""
 

@@ -5,7 +5,7 @@ import time
 from typing import Unpack
 
 from facet.closing import Closing
-from facet.errors import error_for
+from facet.errors import LocalSetupError, error_for
 from facet.messages import DetectOptions, DrawOptions, ImageSource, annotated, detection, drawn_request, request
 from facet.results import Annotated, Detection, Health
 from protos import infer_pb2
@@ -14,11 +14,15 @@ try:
     from inference.examination import examine
     from inference.imaging.decode import ImageLimits
     from inference.mtcnn.detector import Detector
+    from inference.mtcnn.engines import EngineNotInstalled, UnknownEngine
+    from inference.mtcnn.kernels import KernelsMissing
+    from inference.mtcnn.networks import BadWeights
     from inference.mtcnn.steps import Steps
     from inference.process.worker import load
     from inference.rpc.errors import describe
     from inference.rpc.messages import read_options, write_results
     from inference.settings import Settings
+    from pydantic import ValidationError
 except ModuleNotFoundError as error:
     raise ImportError(f"the detector needs {error.name}: pip install './client[local]' in a clone of facet") from error
 
@@ -26,14 +30,20 @@ except ModuleNotFoundError as error:
 class LocalClient(Closing):
     """Has the methods of `Client` and the settings of a worker: FACET_ENGINE, FACET_WEIGHTS and the limits.
 
-    Threads may share it. Each concurrent call uses its own detector, loaded when it is first needed.
+    Threads may share it. Each concurrent call uses its own detector, loaded when it is first needed. Raises
+    LocalSetupError.
     """
 
     def __init__(self) -> None:
-        self._settings = Settings()
-        self._limits = ImageLimits(self._settings.max_body_bytes, self._settings.max_pixels, self._settings.max_side)
         self._idle: queue.LifoQueue[Detector] = queue.LifoQueue()
-        self._idle.put(load(self._settings))
+        try:
+            self._settings = Settings()
+            self._idle.put(load(self._settings))
+        except ValidationError as error:
+            raise LocalSetupError(Settings.format_errors(error)) from error
+        except (UnknownEngine, EngineNotInstalled, BadWeights, KernelsMissing) as error:
+            raise LocalSetupError(str(error)) from error
+        self._limits = ImageLimits(self._settings.max_body_bytes, self._settings.max_pixels, self._settings.max_side)
 
     def detect(self, image: ImageSource, **options: Unpack[DetectOptions]) -> Detection:
         """Find the faces in an image. Raises FacetError, or OSError if the image's file cannot be read."""

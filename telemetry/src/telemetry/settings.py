@@ -66,7 +66,7 @@ class ServiceSettings(BaseSettings):
     def _refuse_other_digits(cls, value: Any, info: ValidationInfo) -> Any:
         numeric = cls.model_fields[info.field_name or ""].annotation in (int, float, int | None)
         if numeric and isinstance(value, str) and not NUMBER.fullmatch(value.strip()):
-            raise ValueError(f"{value!r} is not a number in the digits 0 to 9")
+            raise ValueError(f"{value!r} is not a number; write it with the digits 0 to 9")
         return value
 
     @model_validator(mode="after")

@@ -12,13 +12,13 @@ import typer
 
 from facet.command import options
 from facet.command.batch import Batch, DrawnFolder, ServiceGone
-from facet.command.detector import LocalSetupError, open_detector
+from facet.command.detector import open_detector
 from facet.command.display import Display
 from facet.command.inputs import read_stdin
 from facet.command.output import OutputFailed, OutputFile
 from facet.command.results import Result, Summary, recorder
 from facet.command.worklist import list_images, remaining
-from facet.errors import InvalidOption, WrongAddress
+from facet.errors import InvalidOption, LocalSetupError, WrongAddress
 from facet.http_messages import DEFAULT_URL
 from facet.messages import DrawOptions, Options
 from facet.retries import DEFAULT_RETRIES, DEFAULT_TIMEOUT
