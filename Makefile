@@ -80,7 +80,7 @@ test: .venv/ready $(SERVE)/ready  ## run all tests that need no container engine
 	@exec $(BIN)/python -m pytest $(or $(ARGS),--numprocesses=3 --dist=loadfile --no-loadscope-reorder)
 
 .PHONY: test-fast
-test-fast: .venv/ready  ## run the tests that need no running stack, within a minute (ARGS= is added)
+test-fast: .venv/ready  ## run the tests that need no running stack, without those of hostile input, within a minute (ARGS= is added)
 	@exec $(BIN)/python -m pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder --ignore=tests/stack --ignore=tests/hostile $(ARGS)
 
 .PHONY: fuzz

@@ -1,6 +1,8 @@
 """The manifests, rendered once: unchanged, and in every combination of overlay and components; and a umask."""
 
+import fcntl
 import os
+import pickle
 from collections.abc import Iterator
 from itertools import chain, combinations
 
@@ -26,10 +28,18 @@ def overlay(request: pytest.FixtureRequest) -> Manifests:
 
 
 @pytest.fixture(scope="session")
-def combined(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, tuple[str, ...]], Manifests]:
-    """Every overlay with every set of components."""
+def combined(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> dict[tuple[str, tuple[str, ...]], Manifests]:
+    """Every overlay with every set of components; the first process of pytest-xdist renders them for all."""
     combinations = [(overlay, components) for overlay in OVERLAYS for components in SETS]
-    return dict(zip(combinations, render_all(combinations, tmp_path_factory.mktemp("k8s")), strict=True))
+    own = tmp_path_factory.getbasetemp()
+    shared = (own if worker_id == "master" else own.parent) / "manifests.pickle"
+    with shared.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not shared.exists():
+            rendered = render_all(combinations, tmp_path_factory.mktemp("k8s"))
+            shared.write_bytes(pickle.dumps(dict(zip(combinations, rendered, strict=True))))
+    found: dict[tuple[str, tuple[str, ...]], Manifests] = pickle.loads(shared.read_bytes())
+    return found
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Fixtures for the tests of the detector: a photograph and the engines."""
 
 from importlib.resources import files
+from typing import Any
 
 import pytest
 from inference.mtcnn.detector import Detector
@@ -17,8 +18,17 @@ def admiral() -> Image.Image:
 
 @pytest.fixture(scope="session")
 def reference() -> Detector:
-    """The mtcnn package."""
+    """The engine that runs the mtcnn package."""
     return load_detector("tensorflow", EngineSettings())
+
+
+@pytest.fixture(scope="session")
+def package(reference: Detector) -> Any:
+    """The mtcnn package itself, after the reference engine has configured TensorFlow."""
+    from mtcnn import MTCNN  # noqa: PLC0415 - it imports TensorFlow, which takes seconds in each process that collects
+
+    assert reference.engine == "tensorflow"
+    return MTCNN()
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,9 @@
 """The compiled kernels against TensorFlow and NumPy, for every instruction set of this machine."""
 
+from typing import Any
+
 import numpy as np
 import pytest
-import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from inference.mtcnn import kernels
@@ -23,10 +24,13 @@ LAYER = FirstLayer.of(WEIGHT, BIAS, SLOPE)
 UNTOUCHED = -12345.0
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _tensorflow_is_set_up(reference: Detector) -> None:
-    """TensorFlow can be configured only before its first use, and the reference engine configures it."""
+@pytest.fixture(scope="module")
+def tf(reference: Detector) -> Any:
+    """TensorFlow, which the reference engine has configured; that is possible only before its first use."""
+    import tensorflow as tf  # noqa: PLC0415 - it takes seconds in each process that collects
+
     assert reference.engine == "tensorflow"
+    return tf
 
 
 @pytest.fixture(scope="module", params=instruction_sets())
@@ -40,7 +44,7 @@ def pixels(astronaut: Image.Image) -> NDArray[np.uint8]:
     return np.asarray(astronaut.resize((397, 283)))
 
 
-def features(pixels: NDArray[np.uint8], height: int, width: int) -> Floats:
+def features(tf: Any, pixels: NDArray[np.uint8], height: int, width: int) -> Floats:
     """Resize to a level and run the first layer on TensorFlow, as the package does: (10, rows, columns)."""
     level = tf.image.resize((pixels[None] - 127.5) / 128, (height, width), method="area")
     convolved = tf.nn.conv2d(level, WEIGHT.transpose(2, 3, 1, 0), 1, "VALID") + BIAS
@@ -53,14 +57,16 @@ def features(pixels: NDArray[np.uint8], height: int, width: int) -> Floats:
     ("height", "width"),
     [(169, 238), (120, 168), (61, 44), (60, 43), (35, 99), (13, 12), (12, 13), (14, 18), (283, 397), (340, 477)],
 )
-def test_the_first_layer_is_the_packages(built: Kernels, pixels: NDArray[np.uint8], height: int, width: int) -> None:
+def test_the_first_layer_is_the_packages(
+    tf: Any, built: Kernels, pixels: NDArray[np.uint8], height: int, width: int
+) -> None:
     """Scaled down, unscaled and up, and with odd sides, where the last window of the pooling has one element."""
     rows, columns = feature_side(height), feature_side(width)
     canvas = np.full((10, rows + 3, columns + 5), UNTOUCHED, np.float32)
     tile = Tile(0, 0, 0, rows, columns, canvas_y=2, canvas_x=1)
     built.first_layer(pixels, Level(1.0, height, width), tile, LAYER, canvas)
     place = canvas[:, 2 : 2 + rows, 1 : 1 + columns]
-    np.testing.assert_allclose(place, features(pixels, height, width), atol=1e-4)
+    np.testing.assert_allclose(place, features(tf, pixels, height, width), atol=1e-4)
     place[...] = UNTOUCHED
     assert (canvas == UNTOUCHED).all(), "it wrote outside its tile"
 
@@ -78,7 +84,7 @@ def test_tiles_are_pieces_of_the_whole(built: Kernels, pixels: NDArray[np.uint8]
 
 
 @pytest.mark.parametrize("size", [24, 48])
-def test_crops_are_those_of_crop_and_resize(built: Kernels, pixels: NDArray[np.uint8], size: int) -> None:
+def test_crops_are_those_of_crop_and_resize(tf: Any, built: Kernels, pixels: NDArray[np.uint8], size: int) -> None:
     """Inside the image, at its edges, outside, with swapped corners, and far too large."""
     height, width = pixels.shape[:2]
     corners = random.uniform(-0.2, 1.2, (64, 4)) * [width, height, width, height]

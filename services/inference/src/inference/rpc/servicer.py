@@ -90,7 +90,7 @@ class InferenceServicer(infer_pb2_grpc.InferenceServicer):
                     _, code, message = _log_and_describe(error)
                     answer = infer_pb2.InferResults(image_id=request.image_id, message=message, code=code)
                 yield answer
-            if self._draining.is_set():
+            if self._draining.is_set() and not context.done():  # a message that cannot be parsed has ended it already
                 await abort(context, NotReady("this worker is being replaced; send the rest in a new stream"))
         finally:
             self._free_streams += 1
