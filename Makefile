@@ -81,7 +81,7 @@ test: .venv/ready $(SERVE)/ready  ## run all tests that need no container engine
 
 .PHONY: test-fast
 test-fast: .venv/ready  ## run the tests that need no running stack, without those of hostile input, within a minute (ARGS= is added)
-	@exec $(BIN)/python -m pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder --ignore=tests/stack --ignore=tests/hostile $(ARGS)
+	@exec $(BIN)/python -m pytest --numprocesses=4 --dist=loadfile --no-loadscope-reorder --ignore=tests/stack --ignore=tests/hostile $(ARGS)
 
 .PHONY: fuzz
 fuzz: .venv/ready  ## send damaged images, requests and frames to a new stack (N=100000, SEED=, ARGS=--case=N for one of them)
